@@ -155,7 +155,7 @@ print(opened * 1000, private() - before)
 
 
 def index_of(path: Path, addresses: Iterator[str], digester: Digester) -> Index:
-    keys = (digester.plainly(text) or Address.parse(text).canonical(digester.delimiters) for text in addresses)
+    keys = (digester.plain_key(text) or Address.parse(text).canonical(digester.delimiters) for text in addresses)
     digests = map(digester.of_canonical, keys)
     swap(write(path, digests, key_id=digester.key_id, built_at=datetime.now(UTC), fingerprint=bytes(32)), path)
     return Index(path, digester.key_id)

@@ -31,7 +31,7 @@ from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.expanding import Expander
 from smtpguard.lists.members import LdapMembers
-from smtpguard.lists.sources import SourceError, Tally, cell_address, unfit, unforeseen
+from smtpguard.lists.sources import SourceError, Tally, cell_address, log_unexpected, why_implausible
 from smtpguard.lists.sources.opening import opened as open_source
 from smtpguard.lists.sync import Refresher, Report
 from smtpguard.mail.address import BadAddress
@@ -208,7 +208,7 @@ def directory_reader(base: Path, delimiters: str) -> Read:
         finally:
             source.close()
         people = tuple(tuple(addresses) for addresses in found.values())
-        if wrong := unfit(source.label, len(people), tally, model):
+        if wrong := why_implausible(source.label, len(people), tally, model):
             raise SourceError(wrong[0])
         if why := fault_of(people, model.at_least):
             raise SourceError(f"{source.label}: {why}")
@@ -284,7 +284,7 @@ class Memberships:
         except SourceError as error:
             made = before.failed(str(error), self._clock.now())
         except Exception as error:  # an internal error must not stop the other groups
-            made = before.failed(unforeseen(f"group {before.group}", error), self._clock.now())
+            made = before.failed(log_unexpected(f"group {before.group}", error), self._clock.now())
         try:
             await self._store.people.put_membership(made)
         except StoreError as error:

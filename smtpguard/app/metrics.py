@@ -41,7 +41,7 @@ from smtpguard.database.errors import Outage, PolicyUnreadable, StoreError
 from smtpguard.journal.clock import Clock
 from smtpguard.lists.index import IndexStatus
 from smtpguard.lists.registry import Registry
-from smtpguard.lists.sync import latest
+from smtpguard.lists.sync import stored_report
 from smtpguard.observe import figures
 from smtpguard.observe.figures import Waiting
 from smtpguard.observe.metrics import FAMILIES, Family, Numbers, Spread, Tally, Type
@@ -231,7 +231,7 @@ class Watching:
         registry.reopen()
         found = {}
         for name, status in registry.statuses.items():
-            report = latest(indexes(self._settings), name)
+            report = stored_report(indexes(self._settings), name)
             found[name] = status, report is not None and not report.ok
         return found
 

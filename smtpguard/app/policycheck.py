@@ -40,7 +40,7 @@ from smtpguard.lists.expanding import Expander
 from smtpguard.lists.members import Expands, ExpandsMailman, ListMembers, Members, Remote
 from smtpguard.lists.names import Names
 from smtpguard.lists.registry import Registry
-from smtpguard.lists.sources import SourceError, Tally, addresses, unfit
+from smtpguard.lists.sources import SourceError, Tally, addresses, why_implausible
 from smtpguard.lists.sources.opening import opened
 from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address
@@ -294,7 +294,7 @@ def _expansions(document: Document, policy: Policy, base: Path) -> Iterator[Prob
         yield from _no_domains(document, place, model)
         yield from _credentials(document, place, model, base)
         if not isinstance(model, ExpandsMailman):
-            for _, _, wrong in Expander((model,), registry, folder=base, base=base).tried():
+            for _, _, wrong in Expander((model,), registry, folder=base, base=base).trial():
                 if wrong:
                     yield document.problem((*place, model.source), wrong)
 
@@ -326,7 +326,7 @@ def _read_source(members: Members, base: Path, policy: Policy) -> _SourceContent
                     ours[domain] += 1
     except SourceError as e:
         return _SourceContent(bad=tally.bad, wrong=str(e))
-    wrong, key = unfit(source.label, people, tally, members) or ("", "")
+    wrong, key = why_implausible(source.label, people, tally, members) or ("", "")
     looked = min(people, _MOST_ROWS)
     again = ""
     if looked >= _SEVERAL and 2 * len(once) < looked:

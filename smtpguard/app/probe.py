@@ -29,7 +29,7 @@ from smtpguard.config.listeners import MilterListener
 from smtpguard.config.settings import Settings, is_host_name
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.names import Names
-from smtpguard.lists.sources import SourceError, Tally, addresses, unfit
+from smtpguard.lists.sources import SourceError, Tally, addresses, why_implausible
 from smtpguard.lists.sources.opening import opened
 from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address
@@ -222,17 +222,17 @@ def _sources(info: ListInfo, settings: Settings) -> Iterator[Finding]:
         tally = Tally()
         try:
             with closing(opened(member, settings.policy.parent)) as source:
-                people, label = sum(1 for _ in addresses(source, tally)), member.called(source.label)
+                people, label = sum(1 for _ in addresses(source, tally)), member.label_for(source.label)
         except SourceError as e:
             yield State.WRONG.of("source", f"the list {info.name}: {e}")
             continue
-        wrong = unfit(label, people, tally, member)
+        wrong = why_implausible(label, people, tally, member)
         text = wrong[0] if wrong is not None else f"{label} holds {many(people, 'address', 'addresses')}"
         yield (State.WRONG if wrong else State.FINE).of("source", f"the list {info.name}: {text}")
 
 
 def _expansions(settings: Settings, policy: Policy) -> Iterator[Finding]:
-    for label, expand, problem in open_expander(settings, policy).tried():
+    for label, expand, problem in open_expander(settings, policy).trial():
         text = f"what expands at the relay: {problem or f'{label} holds {expand:,} addresses that expand'}"
         yield (State.WRONG if problem else State.FINE).of("source", text)
 

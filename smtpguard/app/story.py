@@ -28,7 +28,7 @@ from smtpguard.config.yaml import load_yaml
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import KEY_OCTETS, Digester
 from smtpguard.lists.index import index_path
-from smtpguard.lists.writing import write_passing
+from smtpguard.lists.writing import write_temporary
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session
 from smtpguard.mail.message import Message
@@ -163,7 +163,7 @@ def _fill(settings: Settings, info: ListInfo, digester: Digester, size: int) -> 
     size = min(size or max(info.at_least, _UNKNOWN_SIZE), _MOST)
     addressed = [int.from_bytes(digester.of(person), "big") for person in _people(info.name, min(CROWD, size))]
     others = array("Q", os.urandom(8 * (size - len(addressed))))
-    write_passing(
+    write_temporary(
         index_path(indexes(settings), info.name),
         [*addressed, *others],
         key_id=digester.key_id,

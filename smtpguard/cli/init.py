@@ -29,7 +29,7 @@ from smtpguard.config.fields import is_this_machine
 from smtpguard.config.settings import is_host_name
 from smtpguard.config.yaml import on_a_line
 from smtpguard.lists.members import CsvMembers, TextMembers
-from smtpguard.lists.sources import SourceError, Tally, addresses, unfit
+from smtpguard.lists.sources import SourceError, Tally, addresses, why_implausible
 from smtpguard.lists.sources.opening import opened
 from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address, BadAddress
@@ -143,7 +143,7 @@ def _read_list(name: str, file: Path, address: str | None) -> FirstList:
         people = sum(1 for _ in addresses(opened(read, whole.parent), tally))
     except (SourceError, OSError) as error:
         raise Unfit(str(error)) from None
-    if (why := unfit(str(file), people, tally, read)) is not None:
+    if (why := why_implausible(str(file), people, tally, read)) is not None:
         raise Unfit(why[0])
     return FirstList(name=name, file=whole, people=people, address=address)
 

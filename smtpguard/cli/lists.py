@@ -24,7 +24,7 @@ from smtpguard.lists.expansions import EXPANSIONS, Expansion, Expansions
 from smtpguard.lists.index import Index, IndexStatus
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.sources import BadRow, Tally
-from smtpguard.lists.sync import Refresher, Report, SourceReport, by_source, called, latest, overlaps
+from smtpguard.lists.sync import Refresher, Report, SourceReport, overlaps, source_label, sources_with, stored_report
 from smtpguard.locale.phrase import many
 
 command = Group(help="Customer lists: sync, show, match, overlap.")
@@ -71,7 +71,9 @@ def show(context: Context, names: Sequence[str]) -> None:
     settings, registry = context.settings(), _registry(context)
     infos = [_known(name, registry.lists) for name in names] or list(registry.lists.values())
     rows = [
-        status_row(info, registry.statuses[info.name], latest(indexes(settings), info.name), settings.policy.parent)
+        status_row(
+            info, registry.statuses[info.name], stored_report(indexes(settings), info.name), settings.policy.parent
+        )
         for info in infos
     ]
     context.answers(rows, table(rows, datetime.now(UTC)) if rows else ["The policy declares no lists."])
@@ -79,7 +81,7 @@ def show(context: Context, names: Sequence[str]) -> None:
         return
     if registry.expansions is not None and not names:
         click.echo(expansions(registry.expansions, datetime.now(UTC)))
-        expanding = latest(indexes(settings), EXPANSIONS)
+        expanding = stored_report(indexes(settings), EXPANSIONS)
         if expanding is not None and expanding.problem:
             click.echo(f"{EXPANSIONS}: {expanding.problem}", err=True)
     for row in rows:
@@ -98,7 +100,7 @@ def match(context: Context, addresses: Sequence[str]) -> None:
     classified = registry.classify(parsed)
     for text, one in zip(addresses, classified.recipients, strict=True):
         sources = {
-            name: by_source(registry.lists[name], dict.fromkeys((one.digest, *registry.digester.every(one.address))), folder=indexes(settings),
+            name: sources_with(registry.lists[name], dict.fromkeys((one.digest, *registry.digester.every(one.address))), folder=indexes(settings),
                             base=settings.policy.parent, key_ids=registry.digester.key_ids)
             for name in one.lists if one.digest
         }  # fmt: skip
@@ -260,7 +262,7 @@ HEAD = ("LIST", "PEOPLE", "READ", "STATE", "SOURCE")
 
 def status_row(info: ListInfo, status: IndexStatus, report: Report | None, base: Path) -> dict[str, Any]:
     sources = [source_row(s) for s in report.sources] if report else []
-    names = [s["source"] for s in sources] or [called(members, base) for members in info.members]
+    names = [s["source"] for s in sources] or [source_label(members, base) for members in info.members]
     return {
         "name": info.name,
         "title": info.title,

@@ -36,7 +36,11 @@ class BadKey(Exception):
 
 
 class Digester:
-    """From a mailbox to 8 octets. Two installations, or two sets of delimiters, never give the same digest."""
+    """The function from a mailbox to 8 octets. Two installations, or two sets of delimiters, never give the same digest.
+
+    ``key_id`` identifies the key, the delimiters and the form without revealing them: an index under another key is unusable.
+    ``key_ids``: the ids of usable indexes, of this form and of the older one.
+    """
 
     __slots__ = ("_base", "_may_cut", "delimiters", "key", "key_id", "key_ids")
 
@@ -52,10 +56,7 @@ class Digester:
         self.key_id, older = (
             hashlib.blake2b(text, digest_size=8, key=key, person=b"key id").digest() for text in (named + _FORM, named)
         )
-        """Identifies the key, the delimiters and the form without revealing them: an index under another key is
-        unusable."""
         self.key_ids = (self.key_id, older)
-        """The ids of usable indexes: of this form, and of the older one."""
 
     def __repr__(self) -> str:
         return f"Digester(key_id={self.key_id.hex()})"
@@ -63,8 +64,8 @@ class Digester:
     def of(self, address: Address) -> bytes:
         return self.of_canonical(address.canonical(self.delimiters))
 
-    def plainly(self, text: str) -> str | None:
-        """The canonical key of a text that is a simple mailbox, which only needs lower case; None if it needs more work
+    def plain_key(self, text: str) -> str | None:
+        """Return the canonical key of a text that is a simple mailbox, which only needs lower case; None if it needs more work
         or checks."""
         if not text.isascii():  # of some letters the lower case is ASCII: the Kelvin sign's is k
             return None
@@ -77,29 +78,29 @@ class Digester:
         return self.of_person(person(canonical))
 
     def of_person(self, person: str) -> bytes:
-        """``person``: the one spelling of a person's canonical addresses."""
+        """Return the digest of a person. ``person``: the one spelling of their canonical addresses."""
         digest = self._base.copy()
         digest.update(person.encode())
         return digest.digest()
 
     def older(self, canonical: str) -> bytes | None:
-        """The digest of the older form, if it differs."""
+        """Return the digest of the older form, if it differs."""
         return None if person(canonical) == canonical else self.of_person(canonical)
 
     def every_of(self, text: str) -> tuple[bytes, ...]:
-        """``every`` of an address as somebody wrote it; none if it is no address."""
+        """Return the digests of an address as somebody wrote it; none if it is no address."""
         address = Address.parse_any(text.strip())
         return () if address is None else self.every(address)
 
     def every(self, address: Address) -> tuple[bytes, ...]:
-        """All digests under which this person may be known, the current one first."""
+        """Return all digests under which this person may be known, the current one first."""
         canonical = address.canonical(self.delimiters)
         before = self.older(canonical)
         return (self.of_canonical(canonical),) if before is None else (self.of_canonical(canonical), before)
 
 
 def person(canonical: str) -> str:
-    """The one spelling under which a person is counted, of all that reach the same mailbox."""
+    """Return the one spelling under which a person is counted, of all that reach the same mailbox."""
     if not canonical.endswith(_ENDINGS):
         return canonical
     local, _, domain = canonical.rpartition("@")
@@ -107,8 +108,8 @@ def person(canonical: str) -> str:
 
 
 def installation_key(path: Path) -> bytes:
-    """The secret of this installation, or the id of its state folder: random octets, created at the first start, readable by
-    their owner only. Raises BadKey."""
+    """Return the secret of this installation, or the id of its state folder: random octets, which are created at the first start
+    and can be read by their owner only. Raises BadKey."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _make(path)
@@ -121,8 +122,8 @@ def installation_key(path: Path) -> bytes:
 
 
 def new_key(path: Path, key: bytes) -> Path | None:
-    """Replace the installation's secret by ``key``. The old one is kept beside it, under the name that is returned;
-    None if there was none. Raises BadKey."""
+    """Replace the installation's secret by ``key``. Return the name under which the old one stays beside it, None if there was
+    none. Raises BadKey."""
     try:
         aside = None
         if path.exists():
@@ -137,7 +138,7 @@ def new_key(path: Path, key: bytes) -> Path | None:
 
 
 def _make(path: Path, key: bytes | None = None) -> None:
-    """Atomic, and never over an existing one: several processes may start at once."""
+    """Make a secret atomically, and never over an existing one: several processes may start at once."""
     if path.exists():
         return
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")

@@ -26,20 +26,22 @@ from smtpguard.lists.expansions import (
 )
 from smtpguard.lists.members import Expands, ExpandsAliases, ExpandsMailman, ExpandsVirtual
 from smtpguard.lists.registry import Registry
-from smtpguard.lists.sources import MIN_BAD, SourceError, Stop, Tally, cell_address, maps, unforeseen
+from smtpguard.lists.sources import MIN_BAD, SourceError, Stop, Tally, cell_address, log_unexpected, maps
 from smtpguard.lists.sources.opening import never
-from smtpguard.lists.sync import Progress, Report, SourceReport, keep, latest
+from smtpguard.lists.sync import Progress, Report, SourceReport, store_report, stored_report
 from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address, BadAddress
 
 MAX_BAD_SHARE = 0.05
-MAX_SHRINK = 0.5  # of the addresses that expand; not checked for a small map
+MAX_SHRINK = 0.5
+"""The greatest share of the addresses that expand by which their number may shrink; not checked for a small map."""
 SMALL = 20
+"""The most addresses of a small map."""
 RETRY_SECONDS = 60
 
 
 class Expander:
-    """Like sync.Refresher, for the one file of expansions: ``due`` says when, and ``sync`` does it. One caller at a time."""
+    """The schedule and the sync of the one file of expansions, as sync.Refresher is for lists. One caller at a time."""
 
     def __init__(self, declared: Sequence[Expands], registry: Registry, *, folder: Path, base: Path,
                  stop: Stop = never) -> None:  # fmt: skip
@@ -50,17 +52,18 @@ class Expander:
         self.info = ListInfo(name=EXPANSIONS)
 
     def due(self, now: datetime) -> list[ListInfo]:
-        """At the first call, every ``refresh``, and when members of a list have changed."""
+        """Return what to sync now: the expansions at the first call, every ``refresh``, and when members of a list have changed."""
         self._registry.reopen()
         waits = self._next is not None and self._next[0] <= now < self._next[1] and self._under == self._lists()
         return [] if waits or not self._declared else [self.info]
 
     def sync(self, info: ListInfo, now: datetime, *, force: bool = False, accept_shrink: bool = False,
              progress: Progress | None = None) -> Report:  # fmt: skip
-        """Blocks while it reads: call it in a thread. Never raises for a problem of a source."""
+        """Read all sources and replace the file. It blocks while it reads: call it in a thread. It never raises for a problem of a
+        source."""
         self._registry.reopen()
         self._under = self._lists()
-        before = latest(self._folder, EXPANSIONS)
+        before = stored_report(self._folder, EXPANSIONS)
         graph = Graph(self._registry)
         tallies: list[tuple[str, Tally]] = []
         old = Expansions(self._folder, *self._registry.digester.key_ids)
@@ -95,21 +98,21 @@ class Expander:
         except OSError as error:
             problem = f"{EXPANSIONS}: cannot be written: {error.strerror}"
         except Exception as error:
-            problem = f"{unforeseen(EXPANSIONS, error)}; the last good data stays in use"
+            problem = f"{log_unexpected(EXPANSIONS, error)}; the last good data stays in use"
         wait = min((expands.refresh for expands in self._declared), default=900)
         self._next = now, now + timedelta(seconds=min(wait, RETRY_SECONDS) if problem else wait)
-        sources = tuple(SourceReport(key=label, label=label).counted(tally) for label, tally in tallies)
+        sources = tuple(SourceReport(key=label, label=label).with_counts(tally) for label, tally in tallies)
         checked = now if not problem else old.read_at
         report = Report(
             list=EXPANSIONS, at=now, people=len(found), sources=sources, problem=problem, checked_at=checked
         )
         report = report.after(before, changed=not problem and found != old.items())
         if report.ok or not self._stop():
-            keep(self._folder, report)
+            store_report(self._folder, report)
         return report
 
-    def tried(self) -> Iterator[tuple[str, int, str]]:
-        """For each declaration its label, the number of addresses that it expands now, and its problem. Changes
+    def trial(self) -> Iterator[tuple[str, int, str]]:
+        """Read each declaration. Yield its label, the number of addresses that it expands now, and its problem, and change
         nothing."""
         for expands in self._declared:
             graph, tally = Graph(self._registry), Tally()
@@ -122,7 +125,7 @@ class Expander:
                 yield _label(expands), len(graph), ""
 
     def _read(self, expands: Expands, graph: Graph, tally: Tally) -> None:
-        """Raises SourceError."""
+        """Add what a declaration says to the graph. Raises SourceError."""
         delimiters = self._registry.digester.delimiters
         graph.excluded.update(Address.parse(text).canonical(delimiters) for text in expands.exclude)
         match expands:
@@ -140,8 +143,8 @@ class Expander:
             )
 
     def _ask(self, expands: ExpandsMailman, graph: Graph, tally: Tally) -> None:
-        """Every list of a server. Lists that the policy declares with address and members are not asked."""
-        from smtpguard.lists.sources.http import Core
+        """Add every list of a server to the graph. Those that the policy declares with address and members are not asked for."""
+        from smtpguard.lists.sources.mailman import Core
 
         core = Core(expands, self._base, self._stop)
         with closing(core.web):
@@ -162,7 +165,7 @@ class Expander:
 
 
 class Graph:
-    """Which address leads to which. ``domains``: domains that are aliases of other domains."""
+    """The graph of which address leads to which. ``domains``: the domain that each alias domain stands for."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -188,7 +191,7 @@ class Graph:
         return number
 
     def leads(self, address: Address, target: Address, *, finally_: bool = False) -> None:
-        """``finally_``: to the mailbox itself, although its name also expands."""
+        """Add that an address leads to a target. ``finally_``: to the mailbox itself, although its name also expands."""
         if self.leaves_out(target):
             return
         edges = self._ends if finally_ else self._edges
@@ -206,7 +209,7 @@ class Graph:
         return iter(self._edges)
 
     def behind(self, start: int, lists: Mapping[int, str]) -> tuple[set[int], set[str]]:
-        """The people behind an address, and the lists whose own address is on the way, where it ends."""
+        """Return the people behind an address, and the lists whose own address is on the way, where the way ends."""
         people: set[int] = set()
         addressed: set[str] = set()
         seen, ahead = {start}, [start]
@@ -236,7 +239,7 @@ class Graph:
 
 
 def resolved(graph: Graph, registry: Registry, stop: Stop = never) -> dict[int, Expansion]:
-    """Addresses with several people, with a customer, or with a list behind them; the others are left out."""
+    """Return the addresses with several people, with a customer, or with a list behind them, and what is behind each."""
     lists = registry.numbers()
     found = {}
     for start in graph:

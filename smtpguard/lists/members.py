@@ -1,5 +1,5 @@
-"""Sources of a list's members, and what expands at the relay without being a customer list (aliases, list servers), as pydantic models: one
-for each kind of source.
+"""The pydantic models of the sources of a list's members, and of what expands at the relay without being a customer list (aliases,
+list servers). Each kind of source has one.
 
 The key that names the source (csv, sql, ldap...) selects the model. Passwords and tokens are in files, never in the
 policy: a url that contains one is refused. What each key means is in policy.schema.
@@ -24,16 +24,17 @@ _SECRET_PARAMETER = re.compile(
     r"(?:.*(?:pass(?:word|wd|phrase)?|pwd|token|secret|(?:api|access|subscription)[-_]?key)|key|sig|signature|auth)\Z",
     re.I,
 )
-"""Names of a url's parameters that hold a secret; libpq's passfile and sslkey are paths."""
+"""The names of a url's parameters that hold a secret; libpq's passfile and sslkey are paths."""
 _EXAMPLE = "a mapping like {csv: FILE, column: email}"
 _PATTERN_MAPS = ("regexp:", "pcre:")
 _SECRET_SETTING = re.compile(r"\b(?:pwd|password)\s*=", re.I)  # in a parameter: odbc_connect=DRIVER=...;PWD=...
 _ATTRIBUTE = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}\Z")
-_HOW = {"refresh", "stale_after", "at_least", "max_shrink", "max_bad", "timeout", "time_limit"}
+_EXPECTED = {"refresh", "stale_after", "at_least", "max_shrink", "max_bad", "timeout", "time_limit"}
+"""The keys that say how often and how patiently a source is read, and what is expected of it."""
 
 
 def canonical(text: str, delimiters: str = "") -> str:
-    """The key of an address in a policy. Raises Invalid."""
+    """Return the canonical form of an address in a policy. Raises Invalid."""
     try:
         return Address.parse(text).canonical(delimiters)
     except BadAddress as e:
@@ -48,18 +49,18 @@ def _mailbox(text: str) -> str:
     return text.strip()
 
 
-def listed(value: Any) -> Any:
-    """A single word is a list of one."""
+def as_list(value: Any) -> Any:
+    """Return a single word as a list of one, and anything else as it is."""
     return [value] if isinstance(value, str) else value
 
 
-LISTED = BeforeValidator(listed, json_schema_input_type=str | list[str])
+LISTED = BeforeValidator(as_list, json_schema_input_type=str | list[str])
 Mailbox = Annotated[str, AfterValidator(_mailbox), Field(title="address")]
 Mailboxes = Annotated[list[Mailbox], LISTED]
 
 
 def _without_password(url: str, where: str) -> str:
-    """Raises Invalid for a url with a password in it; the error does not contain it."""
+    """Return the url. Raises Invalid for one with a password in it; the error does not contain it."""
     try:
         parts = urlsplit(url)
         held = parts.password is not None
@@ -116,8 +117,8 @@ def _json_path(path: str) -> str:
     return path
 
 
-def in_clear(url: str) -> bool:
-    """Whether it is sent unencrypted over a network."""
+def is_in_clear(url: str) -> bool:
+    """Return whether what is sent to a url goes unencrypted over a network."""
     parts = urlsplit(url)
     return parts.scheme in ("http", "ldap") and not is_this_machine(parts.hostname or "")
 
@@ -127,7 +128,7 @@ MapPath = Annotated[str, AfterValidator(_map)]
 
 
 class Members(Section):
-    """Keys of every source. ``stale_after`` is by default a day, and at least three times ``refresh``: a list that is
+    """The keys of every source. ``stale_after`` is by default a day, and at least three times ``refresh``: a list that is
     read daily is not stale every day for want of a minute."""
 
     refresh: Seconds = 15 * 60
@@ -151,22 +152,22 @@ class Members(Section):
 
     @property
     def own(self) -> bool:
-        """Whether it is a source of the list itself, and not of one within it."""
+        """Return whether it is a source of the list itself, and not of one within it."""
         return not self._list
 
     def within(self, name: str) -> Self:
-        """This source of the list ``name``, as one of a list that includes that list."""
+        """Return this source of the list ``name`` as one of a list that includes that list."""
         made = self.model_copy()
         made._list = name
         return made
 
-    def called(self, label: str) -> str:
-        """The label of this source for people: that of a list within another names that list."""
+    def label_for(self, label: str) -> str:
+        """Return the label of this source for people. Of a list within another it also names that list."""
         return f"{self._list}: {label}" if self._list else label
 
     def what(self) -> dict[str, Any]:
-        """What is read, under the names of the file: not how often and how patiently, or what is expected of it."""
-        return self.model_dump(by_alias=True, exclude_none=True, exclude=_HOW)
+        """Return the keys that say what is read, as the policy spells them: not how often, how patiently, or what is expected."""
+        return self.model_dump(by_alias=True, exclude_none=True, exclude=_EXPECTED)
 
 
 class Remote(Members):
@@ -210,7 +211,7 @@ class LdapMembers(Remote):
     group: Words | None = None
     base: str | None = None
     filter: str | None = None
-    attributes: Annotated[list[Annotated[str, AfterValidator(_attribute)]], BeforeValidator(listed)] = Field(
+    attributes: Annotated[list[Annotated[str, AfterValidator(_attribute)]], BeforeValidator(as_list)] = Field(
         default=["mail", "proxyAddresses"], min_length=1
     )
     bind: str | None = None
@@ -227,7 +228,7 @@ class LdapMembers(Remote):
             raise Invalid("a filter without a base", "base: where to look, like ou=people,dc=example,dc=com")
         if (self.bind is None) != (self.password_file is None):
             raise Invalid("a login needs a name and a password", "bind and password_file")
-        if self.password_file and not self.starttls and in_clear(self.ldap):
+        if self.password_file and not self.starttls and is_in_clear(self.ldap):
             raise Invalid("a password would go to the directory in clear", "ldaps://, or starttls: true")
         return self
 
@@ -245,13 +246,13 @@ class OfMailman(Section):
 
     @model_validator(mode="after")
     def _secret(self) -> Self:
-        encrypted(self.mailman)
+        check_encrypted(self.mailman)
         return self
 
 
 class MailmanMembers(OfMailman, Remote):
     list_id: str = Field(min_length=1)
-    roles: Annotated[list[Literal["member", "owner", "moderator", "nonmember"]], BeforeValidator(listed)] = Field(
+    roles: Annotated[list[Literal["member", "owner", "moderator", "nonmember"]], BeforeValidator(as_list)] = Field(
         default=["member"], min_length=1, title="role"
     )
 
@@ -272,7 +273,7 @@ class HttpMembers(Remote, Table):
         if self.format not in (None, "json") and self.json_path is not None:
             raise Invalid("a path into JSON, but the format is not JSON", "json, or format")
         if self.token_file is not None:
-            encrypted(self.http)
+            check_encrypted(self.http)
         return self
 
 
@@ -301,13 +302,14 @@ class ListMembers(Members):
     list: str
 
 
-def encrypted(url: str) -> None:
-    if in_clear(url):
+def check_encrypted(url: str) -> None:
+    """Raise Invalid if a secret would go to this url in clear."""
+    if is_in_clear(url):
         raise Invalid("a password or token would go to the server in clear", "a url with https://")
 
 
 def _one_of(kinds: Sequence[type[Any]], noun: str, example: str) -> Any:
-    """The type of a source: exactly one of its keys names its kind."""
+    """Return the type of a source, of which exactly one key names its kind."""
     names = [kind.source for kind in kinds]
 
     def named(value: Any) -> Any:

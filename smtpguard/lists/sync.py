@@ -43,16 +43,31 @@ from smtpguard.lists.index import (
     walk,
 )
 from smtpguard.lists.members import Members
-from smtpguard.lists.sources import BadRow, Source, SourceError, Stop, Tally, cell_address, unfit, unforeseen
+from smtpguard.lists.sources import (
+    BadRow,
+    Source,
+    SourceError,
+    Stop,
+    Tally,
+    cell_address,
+    log_unexpected,
+    why_implausible,
+)
 from smtpguard.lists.sources.opening import named, never, opened
-from smtpguard.lists.writing import build, linked, merge
+from smtpguard.lists.writing import build, link, merge
 from smtpguard.locale.phrase import N_, Listed, Moment, Phrase, Said
 from smtpguard.mail.address import BadAddress
 from smtpguard.mail.codec import Codec
 
+DRAFT_SECONDS = 86_400
+"""The age at which a draft belongs to a sync that died."""
+MAX_RETRY_SECONDS = 3600
+_LAST = N_("the last good index stays in use")
+_NOTHING = N_("no index is in use")
+
 
 class News(enum.Enum):
-    """Changes that a sync found since the one before."""
+    """What a sync found new since the one before."""
 
     REPLACED = "replaced"  # the members in use have changed
     FAILED = "failed"  # an outage has begun
@@ -63,7 +78,7 @@ class News(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceReport:
-    """One source. It had ``people`` when it was last read, at ``read_at``; it was found unchanged at ``checked_at``.
+    """The report of one source. It had ``people`` when it was last read, at ``read_at``; it was found unchanged at ``checked_at``.
     ``problem``: why it cannot be used now, "" if it can.
 
     ``bad`` rows of ``rows`` had no address, and ``shown`` names the first of them; ``unmailed`` are those of people to
@@ -82,18 +97,21 @@ class SourceReport:
     ignored: int = 0
     shown: tuple[BadRow, ...] = ()
 
-    def counted(self, tally: Tally) -> SourceReport:
+    def with_counts(self, tally: Tally) -> SourceReport:
+        """Return this report with the counts of a pass."""
         return replace(self, rows=tally.rows, bad=tally.bad, unmailed=tally.unmailed, ignored=tally.ignored,
                        shown=tuple(tally.shown))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One list. ``problem`` is a sentence for its owner, "" if there is none; ``failing_since``: when the outage began.
-    ``people`` are in use, even after a failure; all sources were found right at ``checked_at``; ``stale``: too long
-    ago, or never, for a "no" to be relied on. ``ended``: the beginning of an outage that has ended with this sync.
-    ``before``: the version that this sync replaced, "" for none; ``added``, ``removed``: how many people came and left
-    with it."""
+    """The report of one list's sync. ``problem``: a sentence for its owner, "" if there is none; ``failing_since``: when the
+    outage began.
+
+    ``people`` are in use, even after a failure. All sources were found right at ``checked_at``; ``stale``: that is too long ago,
+    or never was, for a "no" to be relied on. ``ended``: the beginning of an outage that has ended with this sync. ``before``: the
+    version that this sync replaced, "" for none; ``added``, ``removed``: how many people came and left with it.
+    """
 
     list: str
     at: datetime
@@ -116,7 +134,7 @@ class Report:
 
     @property
     def changed(self) -> bool:
-        """Whether this sync changed the members."""
+        """Return whether this sync changed the members."""
         return News.REPLACED in self.news
 
     @property
@@ -140,7 +158,7 @@ class Report:
         return tuple(row for source in self.sources for row in source.shown)
 
     def after(self, before: Report | None, *, changed: bool) -> Report:
-        """The report with its news, and since when."""
+        """Return this report with what is new since the one ``before``, and since when an outage lasts."""
         failing = before.failing_since if before is not None else None
         news = {News.REPLACED} if changed else set()
         if self.problem and failing is None:
@@ -158,36 +176,36 @@ class Report:
             news=frozenset(news),
         )
 
-    def of(self, key: str) -> SourceReport | None:
+    def source_report(self, key: str) -> SourceReport | None:
         return next((source for source in self.sources if source.key == key), None)
 
 
 _REPORTS = Codec(Report)
 
 
-def keep(folder: Path, report: Report) -> None:
-    """Replace the stored report, without what is news only right after the sync. If the folder cannot be written, only
-    the returned one exists."""
+def store_report(folder: Path, report: Report) -> None:
+    """Replace the stored report of a list, without what is news only right after the sync.
+
+    A folder that cannot be written is ignored: then there is only the report that the sync returns.
+    """
     kept = replace(report, news=frozenset(), ended=None, before="", added=None, removed=None)
     with contextlib.suppress(OSError):
         replace_file(report_path(folder, report.list), _REPORTS.dumps(kept), durable=False)
 
 
-def latest(folder: Path, name: str) -> Report | None:
-    """The last sync's report, None if there is none, or it cannot be read."""
+def stored_report(folder: Path, name: str) -> Report | None:
+    """Return the stored report of a list's last sync, None if there is none, or it cannot be read."""
     try:
         return _REPORTS.loads(report_path(folder, name).read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError):
         return None
 
 
-DRAFT_SECONDS = 86_400  # drafts of a sync that died are older than that
-
 Progress = Callable[[Tally], None]
 
 
 def source_key(members: Members) -> str:
-    """Names a source by what is read, not by what is expected of it: another limit does not make another source."""
+    """Return the key of a source, by what is read, not by what is expected of it: another limit makes no other source."""
     return hashlib.blake2b(json.dumps(members.what(), sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
@@ -205,7 +223,9 @@ class _Part:
 
 
 @dataclass(frozen=True)
-class _How:
+class _ListSync:
+    """One sync of one list."""
+
     info: ListInfo
     folder: Path
     base: Path
@@ -220,19 +240,19 @@ class _How:
         if not self.info.members:
             none = Phrase("the list {name} declares no members; no index is in use", name=self.info.name)
             return Report(list=self.info.name, at=self.now, people=0, problem=none)
-        parts = [self._part(members) for members in self.info.members]
+        parts = [self._synced_part(members) for members in self.info.members]
         problems = [part.report.problem for part in parts if part.report.problem]
-        old = self._sound(self._path)
+        old = self._sound_index(self._path)
         new = old
         try:
             new = self._joined(parts, old)
         except (OSError, BadIndex, SourceError) as error:
-            problems.append(self._said(error))
+            problems.append(self._why(error))
         self._tidy(parts)
         problem: Said = ""
         if problems:
             why = Listed(tuple(dict.fromkeys(problems)), "; ")
-            problem = Phrase("{why}; {kept}", why=why, kept=_kept(parts, old, new))
+            problem = Phrase("{why}; {kept}", why=why, kept=_in_use(parts, old, new))
         is_new = new is not None and (old is None or old.version != new.version)
         report = self._reported(tuple(part.report for part in parts), new, problem, changed=is_new)
         if is_new and new is not None and old is not None:
@@ -241,8 +261,9 @@ class _How:
         return report
 
     def unfinished(self, began: datetime) -> Report:
-        """It is still being read, by a thread that cannot be stopped: for example from a server that has gone away."""
-        index = self._sound(self._path)
+        """Return the report of a list that is still being read, by a thread that cannot be stopped: for example from a server that
+        has gone away."""
+        index = self._sound_index(self._path)
         problem = Phrase(
             "{name} has been read since {time}, without an end; {kept}",
             name=self.info.name,
@@ -266,11 +287,11 @@ class _How:
             version=index.version if index else "",
         )
         # the latest: while it was read, it may have been reported as unfinished
-        return report.after(latest(self.folder, self.info.name), changed=changed)
+        return report.after(stored_report(self.folder, self.info.name), changed=changed)
 
     @cached_property
     def _before(self) -> Report | None:
-        return latest(self.folder, self.info.name)
+        return stored_report(self.folder, self.info.name)
 
     @property
     def _path(self) -> Path:
@@ -282,30 +303,30 @@ class _How:
 
     # one source
 
-    def _part(self, members: Members) -> _Part:
+    def _synced_part(self, members: Members) -> _Part:
         key = source_key(members)
         path = source_path(self.folder, self.info.name, key)
-        current = self._sound(path)
-        known = self._before.of(key) if self._before is not None else None
-        part = _Part(known or SourceReport(key=key, label=called(members, self.base)), path, current)
+        current = self._sound_index(path)
+        known = self._before.source_report(key) if self._before is not None else None
+        part = _Part(known or SourceReport(key=key, label=source_label(members, self.base)), path, current)
         tally = Tally()
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             hand_over(path.parent, self.folder)
             with closing(opened(members, self.base, state=path.parent, stop=self.stop)) as source:
-                part.report = replace(part.report, label=members.called(source.label), problem="")
+                part.report = replace(part.report, label=members.label_for(source.label), problem="")
                 failed = known is not None and known.problem  # its counts are those of that read
                 if failed or not self._same(source, part):
                     self._read(source, part, tally, members)
         except (SourceError, OSError, BadIndex) as error:
             # the counts are of this failed read, not of the last good one
-            part.report = replace(part.report, problem=self._said(error)).counted(tally)
+            part.report = replace(part.report, problem=self._why(error)).with_counts(tally)
         except Exception as error:  # an error of a library or ours is an outage too
-            part.report = replace(part.report, problem=unforeseen(part.report.label, error)).counted(tally)
+            part.report = replace(part.report, problem=log_unexpected(part.report.label, error)).with_counts(tally)
         return part
 
     def _same(self, source: Source, part: _Part) -> bool:
-        """Whether the source says that nothing has changed since it was last read: then it counts as checked now."""
+        """Return whether the source says that nothing has changed since it was last read. Then it counts as checked now."""
         if part.index is None or self.force or part.index.header.key_id != self.digester.key_id:
             return False  # an index of the older form is built again
         if part.index.header.fingerprint != source.fingerprint():
@@ -315,7 +336,7 @@ class _How:
         return True
 
     def _read(self, source: Source, part: _Part, tally: Tally, members: Members) -> None:
-        """Raises SourceError, OSError and BadIndex; the old index then stays."""
+        """Read a source and put its new index in place. Raises SourceError, OSError and BadIndex; then the old index stays."""
         fingerprint = source.fingerprint()
         label, keys = part.report.label, self._keys(source, part.report.label, tally)
         draft = build(part.path, keys, self.digester, built_at=self.now, fingerprint=fingerprint)
@@ -323,26 +344,26 @@ class _How:
             if source.fingerprint() != fingerprint:
                 raise SourceError.saying("{name} changed while it was read", name=label)
             new = Index(draft, self.digester.key_id)
-            if wrong := unfit(label, new.people, tally, members):
+            if wrong := why_implausible(label, new.people, tally, members):
                 raise SourceError(wrong[0])
-            self._judge_size(label, new.people, part.index, members.max_shrink)
+            self._check_size(label, new.people, part.index, members.max_shrink)
             self._touch(draft, self.now.timestamp())
             swap(draft, part.path)
         finally:
             draft.unlink(missing_ok=True)
         part.index = new
-        part.report = replace(part.report, people=new.people, read_at=self.now, checked_at=self.now).counted(tally)
+        part.report = replace(part.report, people=new.people, read_at=self.now, checked_at=self.now).with_counts(tally)
 
     def _keys(self, source: Source, label: str, tally: Tally) -> Iterator[str]:
-        """The canonical key of every member; rows without an address are counted in ``tally``."""
-        plainly, delimiters, progress = self.digester.plainly, self.digester.delimiters, self.progress
+        """Yield the canonical key of every member, and count rows without an address in ``tally``."""
+        plain_key, delimiters, progress = self.digester.plain_key, self.digester.delimiters, self.progress
         for place, text in source.cells(tally):
             if not tally.rows & 0xFFF:
                 if self.stop():
                     raise SourceError.saying("{name}: {why}", name=label, why=Phrase("stopped before its end"))
                 if progress is not None:
                     progress(tally)
-            key = plainly(text)
+            key = plain_key(text)
             if key is None:
                 try:
                     key = cell_address(text).canonical(delimiters)
@@ -353,8 +374,8 @@ class _How:
         if progress is not None:
             progress(tally)
 
-    def _judge_size(self, label: str, people: int, current: Index | None, max_shrink: float) -> None:
-        """Raises SourceError."""
+    def _check_size(self, label: str, people: int, current: Index | None, max_shrink: float) -> None:
+        """Raise SourceError if an index would lose more than the share ``max_shrink`` of its people."""
         if current is not None and not self.accept_shrink and people < current.people * (1 - max_shrink):
             lost = 1 - people / current.people
             raise SourceError.saying(
@@ -369,7 +390,7 @@ class _How:
     # the list
 
     def _joined(self, parts: list[_Part], old: Index | None) -> Index | None:
-        """The index of the list, put in place if it has changed. Raises SourceError, OSError and BadIndex."""
+        """Put the index of the list in place if it has changed, and return it. Raises SourceError, OSError and BadIndex."""
         there = [(part.index, part.path) for part in parts if part.index is not None]
         complete = len(there) == len(parts)
         if not there or (not complete and old is not None):
@@ -385,7 +406,7 @@ class _How:
                 draft = merge(self._path, indexes, key_id=key_id, built_at=self.now, fingerprint=fingerprint)
                 old = self._into_use(draft, old)
         elif old is None or not self._path.samefile(there[0][1]):
-            old = self._into_use(linked(there[0][1], self._path), old)
+            old = self._into_use(link(there[0][1], self._path), old)
         checked = min(path.stat().st_mtime for _, path in there)
         self._touch(self._path, checked if complete else INCOMPLETE)
         return old
@@ -393,14 +414,14 @@ class _How:
     def _into_use(self, draft: Path, old: Index | None) -> Index:
         try:
             new = Index(draft, *self.digester.key_ids)
-            self._judge_size(f"the list {self.info.name}", new.people, old, self.info.max_shrink)
+            self._check_size(f"the list {self.info.name}", new.people, old, self.info.max_shrink)
             swap(draft, self._path)
         finally:
             draft.unlink(missing_ok=True)
         return new
 
-    def _sound(self, path: Path) -> Index | None:
-        """The index in use; a damaged one is not used as the last good one."""
+    def _sound_index(self, path: Path) -> Index | None:
+        """Return the index in use, None if it is damaged: it is not used as the last good one."""
         try:
             index = Index(path, *self.digester.key_ids)
             index.verify()
@@ -408,14 +429,14 @@ class _How:
             return None
         return index
 
-    def _said(self, error: Exception) -> Said:
+    def _why(self, error: Exception) -> Said:
         if isinstance(error, SourceError):
             return error.said
         why = str(getattr(error, "strerror", None) or error)
         return Phrase("the index of {name} cannot be written: {why}", name=self.info.name, why=why)
 
     def _touch(self, path: Path, at: float) -> None:
-        """Set when its sources were last found unchanged."""
+        """Set the time when an index's sources were last found unchanged."""
         if path.stat().st_mtime != at:
             os.utime(path, (at, at))
 
@@ -436,20 +457,17 @@ class _How:
                         draft.unlink()
 
 
-def called(members: Members, base: Path) -> str:
-    """A source's label, without reading the source."""
+def source_label(members: Members, base: Path) -> str:
+    """Return a source's label without reading the source."""
     try:
         with closing(opened(members, base)) as source:
-            return members.called(source.label)
+            return members.label_for(source.label)
     except (SourceError, OSError):
         return named(members)
 
 
-_LAST = N_("the last good index stays in use")
-_NOTHING = N_("no index is in use")
-
-
-def _kept(parts: list[_Part], old: Index | None, new: Index | None) -> Phrase:
+def _in_use(parts: list[_Part], old: Index | None, new: Index | None) -> Phrase:
+    """Return which index is in use after a problem."""
     if new is None:
         return Phrase(_NOTHING)
     if len(parts) == 1:
@@ -459,12 +477,12 @@ def _kept(parts: list[_Part], old: Index | None, new: Index | None) -> Phrase:
     return Phrase(_LAST) if old is not None else Phrase("an index of its other sources is in use")
 
 
-def by_source(
+def sources_with(
     info: ListInfo, digests: Collection[bytes], *, folder: Path, base: Path, key_ids: Sequence[bytes]
 ) -> tuple[str, ...]:
-    """The labels of this list's sources that have this person, by any of ``digests``. Empty if no source has an index
-    of its own."""
-    report = latest(folder, info.name)
+    """Return the labels of this list's sources that have this person, by any of ``digests``. There are none if no source has an
+    index of its own."""
+    report = stored_report(folder, info.name)
     names = []
     for members in info.members:
         key = source_key(members)
@@ -473,13 +491,13 @@ def by_source(
         except (OSError, BadIndex):
             continue
         if any(digest in index for digest in digests):
-            known = report.of(key) if report is not None else None
-            names.append(known.label if known is not None else called(members, base))
+            known = report.source_report(key) if report is not None else None
+            names.append(known.label if known is not None else source_label(members, base))
     return tuple(names)
 
 
 def overlaps(indexes: Mapping[str, Index]) -> Mapping[tuple[str, str], int]:
-    """How many people each two lists have in common. Memory holds one octet's range of all indexes at a time."""
+    """Return how many people each two lists have in common. Memory holds one octet's range of all indexes at a time."""
     found = dict.fromkeys(combinations(indexes, 2), 0)
     for arrays in walk(indexes.values()):
         once: set[int] = set()
@@ -496,12 +514,8 @@ def overlaps(indexes: Mapping[str, Index]) -> Mapping[tuple[str, str], int]:
     return found
 
 
-MAX_RETRY_SECONDS = 3600
-
-
 class Refresher:
-    """When each list is to be read again: every ``refresh``; after a failure sooner, then at growing intervals up to an
-    hour.
+    """The schedule of syncs. Each list is read every ``refresh``; after a failure sooner, then at growing intervals up to an hour.
 
     ``folder`` holds the indexes; paths of sources are relative to ``base``. One caller at a time.
     """
@@ -515,8 +529,8 @@ class Refresher:
         self._failures: dict[str, int] = {}
 
     def due(self, now: datetime) -> list[ListInfo]:
-        """Lists to sync now. At the first call all of them: an unchanged source costs one check. All too after the
-        clock was set back, so that no list waits for a time of the old clock."""
+        """Return the lists to sync now. At the first call these are all: an unchanged source costs one check. They are all, too, after
+        the clock was set back, so that no list waits for a time of the old clock."""
         waiting = {name for name, (begun, until) in self._waits.items() if begun <= now < until}
         return [info for name, info in self._lists.items() if name not in waiting]
 
@@ -526,10 +540,10 @@ class Refresher:
         ``accept_shrink``: a person has confirmed the smaller number. Blocks while it reads: call it in a thread. Never
         raises for a problem of a source or an index.
         """
-        how = _How(info, self._folder, self._base, self._digester, now, force, accept_shrink, progress, self._stop)
+        how = _ListSync(info, self._folder, self._base, self._digester, now, force, accept_shrink, progress, self._stop)
         report = how.report()
         if report.ok or not self._stop():  # a cancelled sync is no outage
-            keep(self._folder, report)
+            store_report(self._folder, report)
         failures = self._failures[info.name] = 0 if report.ok else self._failures.get(info.name, 0) + 1
         wait = info.refresh_seconds
         if failures:
@@ -538,7 +552,7 @@ class Refresher:
         return report
 
     def unfinished(self, info: ListInfo, began: datetime, now: datetime) -> Report:
-        """The report of a sync that began then and has not ended."""
-        report = _How(info, self._folder, self._base, self._digester, now).unfinished(began)
-        keep(self._folder, report)
+        """Return the report of a sync that began then and has not ended."""
+        report = _ListSync(info, self._folder, self._base, self._digester, now).unfinished(began)
+        store_report(self._folder, report)
         return report

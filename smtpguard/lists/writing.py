@@ -37,11 +37,20 @@ from typing import IO, BinaryIO
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.index import HEADER_OCTETS, LOW_END, OCTETS, Header, Index, tail_bits, walk
 
-KEPT = 1 << 19  # digests in memory before they spill to a file
-FEW = 4096  # digests that need no piles
-BLOCK = 1 << 16  # octets of sorted digests that are laid out at a time
+KEPT = 1 << 19
+"""The digests in memory before they spill to a file."""
+FEW = 4096
+"""Fewer digests than these need no piles."""
+BLOCK = 1 << 16
+"""The octets of sorted digests that are laid out at a time."""
+WORKER_FROM = 50_000
+"""For fewer people a process beside this one does not pay."""
+KEYS = 8192
+"""The keys of one block to the process beside."""
+_LENGTH = struct.Struct(">I")
 _VERSION = 8  # octets
-_SPOOL = 4 << 20  # octets that stay in memory: a small list needs no temporary files
+_SPOOL = 4 << 20
+"""The octets that stay in memory, so that a small list needs no temporary files."""
 
 
 def write(path: Path, digests: Iterable[bytes], *, key_id: bytes, built_at: datetime, fingerprint: bytes) -> Path:
@@ -54,20 +63,20 @@ def write(path: Path, digests: Iterable[bytes], *, key_id: bytes, built_at: date
         return _write(path, _sorted(digests, spill), key_id, built_at, fingerprint)
 
 
-def write_passing(path: Path, numbers: Iterable[int], *, key_id: bytes, built_at: datetime) -> None:
-    """A temporary index of few people, in place at once and not synced. ``numbers``: digests as integers."""
+def write_temporary(path: Path, numbers: Iterable[int], *, key_id: bytes, built_at: datetime) -> None:
+    """Write a temporary index of few people, in place at once and not synced. ``numbers``: digests as integers."""
     ordered = [array("Q", sorted(set(numbers)))]
     _write(path, ordered, key_id, built_at, bytes(32), durable=False).replace(path)
 
 
 def merge(path: Path, indexes: Sequence[Index], *, key_id: bytes, built_at: datetime, fingerprint: bytes) -> Path:
-    """An index of everybody who is in one of these, as ``write``."""
+    """Write an index of everybody who is in one of these, as ``write`` does."""
     together = (array("Q", sorted(set().union(*parts))) for parts in walk(indexes))
     return _write(path, together, key_id, built_at, fingerprint)
 
 
-def linked(index: Path, path: Path) -> Path:
-    """A draft beside ``path`` that is a hard link to ``index``; a copy if files cannot be linked."""
+def link(index: Path, path: Path) -> Path:
+    """Make a draft beside ``path`` that is a hard link to ``index``, or a copy if files cannot be linked. Return its name."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         draft.hardlink_to(index)
@@ -77,7 +86,7 @@ def linked(index: Path, path: Path) -> Path:
 
 
 def version_of(digests: Iterable[bytes]) -> str:
-    """The version of an index with exactly these people."""
+    """Return the version of an index with exactly these people."""
     version = hashlib.blake2b(digest_size=_VERSION)
     with tempfile.SpooledTemporaryFile(_SPOOL) as spill:
         for numbers in _sorted(digests, spill):
@@ -90,7 +99,7 @@ def _spooled(folder: Path) -> tempfile.SpooledTemporaryFile[bytes]:
 
 
 def _sorted(digests: Iterable[bytes], spill: IO[bytes]) -> Iterator[array[int]]:
-    """Distinct digests as big-endian numbers, in order, pile by pile."""
+    """Yield distinct digests as big-endian numbers, in order, pile by pile."""
     digests = iter(digests)
     few = list(islice(digests, FEW))
     if len(few) < FEW:
@@ -140,7 +149,7 @@ def _write(
     *,
     durable: bool = True,
 ) -> Path:
-    """``ordered``: distinct digests, in order."""
+    """Write a draft beside ``path`` and return its name. ``ordered``: distinct digests, in order."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     draft = Path(name)
     try:
@@ -177,7 +186,7 @@ def _write(
 
 
 def _proportions(people: int) -> tuple[int, int]:
-    """Bits of the table and of the marks. From a quarter of a million people on the table gives 16 bits of each digest;
+    """Return the bits of the table and of the marks. From a quarter of a million people on the table gives 16 bits of each digest;
     a place of it has 4 to 8 people, and up to 64 only in lists of millions. There are 0.7 to 1.4 octets of marks a
     person: they alone answer for four of five to seven of eight people who are not on the list."""
     size = people.bit_length()
@@ -186,7 +195,7 @@ def _proportions(people: int) -> tuple[int, int]:
 
 def _lay_out(digests: IO[bytes], bits: int, marks_bits: int, *, heads: IO[bytes], table: IO[bytes], tails: IO[bytes],
              marks: IO[bytes]) -> None:  # fmt: skip
-    """The sections of an index, each from front to back."""
+    """Write the sections of an index, each from front to back. ``digests``: all of them, sorted."""
     end, shift, tail = 64 - bits, 64 - marks_bits, tail_bits(bits)
     place, done = 0, 0  # the next place of the table; the number of digests before this block
     row, start = bytearray(), 0  # octets of marks that are not written yet, and the number of the first
@@ -228,17 +237,15 @@ def _crc(file: IO[bytes], start: int = 0) -> int:
     return crc
 
 
-WORKER_FROM = 50_000  # for fewer people a process does not pay
-KEYS = 8192  # keys in a block
-_LENGTH = struct.Struct(">I")
-
-
 class CutShort(Exception):
     """The input ended before its end mark."""
 
 
 def build(path: Path, keys: Iterator[str], digester: Digester, *, built_at: datetime, fingerprint: bytes) -> Path:
-    """A draft beside ``path``, as writing.write. Raises what ``keys`` raises, and OSError; then no file is left behind."""
+    """Write a draft beside ``path``, as ``write`` does, from canonical keys; for a long list in a process beside this one.
+
+    Raises what ``keys`` raises, and OSError; then no file is left behind.
+    """
     first = list(islice(keys, WORKER_FROM))
     if len(first) < WORKER_FROM:
         return write(path, map(digester.of_canonical, first), key_id=digester.key_id, built_at=built_at, fingerprint=fingerprint)  # fmt: skip
@@ -258,8 +265,8 @@ def build(path: Path, keys: Iterator[str], digester: Digester, *, built_at: date
         finally:
             with suppress(BrokenPipeError):
                 process.stdin.close()
-        said, _, rest = process.stdout.readline().decode().strip().partition(" ")
-    if said != "built":
+        answer, _, rest = process.stdout.readline().decode().strip().partition(" ")
+    if answer != "built":
         raise OSError(rest or "the process that builds it has ended")
     return Path(rest)
 
@@ -272,7 +279,7 @@ def _send(sink: IO[bytes], task: str, keys: Iterator[str]) -> None:
 
 
 def serve(source: BinaryIO, sink: BinaryIO) -> int:
-    """Run in the worker process."""
+    """Build an index in the worker process. Return its exit status."""
     task = json.loads(source.readline())
     digester = Digester(bytes.fromhex(task["key"]), task["delimiters"])
     try:
@@ -293,7 +300,7 @@ def serve(source: BinaryIO, sink: BinaryIO) -> int:
 
 
 def _keys(source: BinaryIO) -> Iterator[str]:
-    """Raises CutShort."""
+    """Yield the keys of all blocks. Raises CutShort."""
     while True:
         length = source.read(_LENGTH.size)
         if len(length) < _LENGTH.size:

@@ -387,7 +387,7 @@ def test_expansions_are_synced_and_matched_by_command(tmp_path: Path) -> None:
 def test_each_declaration_can_be_tried_separately(house: House, maps: Callable[..., Report]) -> None:
     maps(aliases=FINE)
     before = expansions_path(house.folder).read_bytes()
-    tried = list(expander(house, ALIASES, {"virtual": "hash:gone"}).tried())
+    tried = list(expander(house, ALIASES, {"virtual": "hash:gone"}).trial())
     assert tried[0] == ("aliases", 2, "")
     assert tried[1][:2] == ("gone", 0)
     assert "No such file" in tried[1][2]

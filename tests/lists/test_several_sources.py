@@ -10,8 +10,8 @@ from unittest.mock import Mock
 import pytest
 
 from smtpguard.lists.index import Index, IndexStatus, OpenIndexes, State, index_path, report_path, sources_folder
-from smtpguard.lists.sync import latest, source_key
-from smtpguard.lists.writing import linked
+from smtpguard.lists.sync import source_key, stored_report
+from smtpguard.lists.writing import link
 from smtpguard.mail.address import Address
 from tests.lists.conftest import House
 from tests.lists.declaring import lists_of, source
@@ -78,7 +78,7 @@ def test_the_time_of_the_first_failure_is_kept(both: House) -> None:
     first = both.sync("news").at
     both.clock.pass_(hours=1)
     both.sync("news")
-    kept = latest(both.folder, "news")
+    kept = stored_report(both.folder, "news")
     assert kept is not None
     assert (kept.failing_since, kept.at) == (first, first + timedelta(hours=1))
     (both.path / "away.txt").rename(both.path / "more.txt")
@@ -153,7 +153,7 @@ def test_a_new_link_of_another_sync_is_not_removed(house: House) -> None:
     house.sync("news")
     index = index_path(house.folder, "news")
     os.utime(index, (1, 1))
-    draft = linked(index, index)
+    draft = link(index, index)
     house.sync("offers")
     assert draft.exists()
 
@@ -161,7 +161,7 @@ def test_a_new_link_of_another_sync_is_not_removed(house: House) -> None:
 def test_bad_rows_are_reported_by_source_and_line_without_content(both: House) -> None:
     (both.path / "more.txt").write_text("\n".join([*TWO, "rubbish.of.anna", "anna svensson@kund.se"]))
     both.sync("news")
-    kept = latest(both.folder, "news")
+    kept = stored_report(both.folder, "news")
     assert kept is not None
     assert [(row.source, str(row)) for row in kept.shown] == [
         ("more.txt", "line 41: not a mailbox: expected local-part@domain"),
@@ -175,7 +175,7 @@ def test_an_unreadable_report_is_ignored(house: House, text: str) -> None:
     house.list("news", ONE)
     house.sync("news")
     report_path(house.folder, "news").write_text(text)
-    assert latest(house.folder, "news") is None
+    assert stored_report(house.folder, "news") is None
     assert house.sync("news").ok
 
 
@@ -239,7 +239,7 @@ def test_a_list_has_the_people_of_its_inner_lists(nested: House) -> None:
     assert lists["everybody"].includes == {"middle", "buyers", "loyal"}
     assert lists["middle"].includes == {"buyers", "loyal"}
     assert lists["buyers"].includes == frozenset()
-    assert [each.called("x") for each in lists["everybody"].members] == ["x", "buyers: x", "loyal: x"]
+    assert [each.label_for("x") for each in lists["everybody"].members] == ["x", "buyers: x", "loyal: x"]
 
 
 def test_mail_to_the_outer_list_reaches_the_inner_ones(nested: House) -> None:

@@ -18,7 +18,7 @@ from smtpguard.lists.index import Index, index_path
 from smtpguard.lists.sources import Cell, Tally
 from smtpguard.lists.sources.files import FileSource
 from smtpguard.lists.sources.opening import opened
-from smtpguard.lists.sync import News, Refresher, Report, latest
+from smtpguard.lists.sync import News, Refresher, Report, stored_report
 from smtpguard.locale.speech import Speech
 from tests.every import every
 from tests.lists.conftest import House
@@ -142,7 +142,7 @@ def test_the_problem_is_a_sentence_in_the_reader_s_language(house: House) -> Non
     ):
         house.list("news", members)
         house.sync("news")
-        kept = latest(house.folder, "news")
+        kept = stored_report(house.folder, "news")
         assert kept is not None
         said = Speech("sv").say(kept.problem)
         assert said.startswith(swedish)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from smtpguard.lists.members import OfMailman
-from smtpguard.lists.sources import SourceError, Tally, addresses, http
+from smtpguard.lists.sources import SourceError, Tally, addresses, mailman
 from smtpguard.lists.sources.opening import never, opened
 from tests.lists.declaring import source as declared
 from tests.peers.mailman import DOMAIN, PASSWORD, Mailman, missing
@@ -55,7 +55,7 @@ EVERYBODY = [*(f"k{n}@kund.se" for n in range(7)), f"nested@{DOMAIN}"]
 
 @pytest.mark.parametrize("page", [1, 3, 8, 1000])
 def test_members_are_read_in_pages(read: Read, monkeypatch: pytest.MonkeyPatch, page: int) -> None:
-    monkeypatch.setattr(http, "PAGE", page)
+    monkeypatch.setattr(mailman, "PAGE", page)
     found, tally = read()
     assert found == EVERYBODY
     assert (tally.rows, tally.bad) == (8, 0)
@@ -80,7 +80,7 @@ def test_members_without_delivery_are_included(core: Mailman, read: Read) -> Non
 
 
 def test_every_list_of_the_server_is_found(core: Mailman) -> None:
-    lists = dict(http.Core(OfMailman(mailman=core.root, password_file="password"), core.folder, never).lists())
+    lists = dict(mailman.Core(OfMailman(mailman=core.root, password_file="password"), core.folder, never).lists())
     assert lists[f"customers@{DOMAIN}"] == f"customers.{DOMAIN}"
     assert f"empty@{DOMAIN}" in lists
 

@@ -1,4 +1,4 @@
-"""Sources of members: what they share. Each kind of source has a file here.
+"""Sources of members. Here is what they share; each kind of source has a file beside it.
 
 A source yields the texts that contain addresses, in one pass, in bounded memory, each with its place. A text without an
 address is counted by its place, never by its content.
@@ -36,18 +36,23 @@ from smtpguard.mail.address import Address, BadAddress
 
 log = logging.getLogger(__name__)
 
-SHOWN = 20  # bad rows that are named one by one
-MIN_BAD = 3  # bad rows that any source may have
+SHOWN = 20
+"""The most bad rows that are named one by one."""
+MIN_BAD = 3
+"""The number of bad rows that any source may have."""
+LOOK_SECONDS = 0.2
+"""The time between two checks whether a wait is to be cut."""
+_FOLDER = ("$CREDENTIALS_DIRECTORY", "${CREDENTIALS_DIRECTORY}")
 
 Cell = tuple[int, str]
 """A place (a line, a row, an entry, from 1) and the text there that should hold an address."""
 
 Stop = Callable[[], bool]
-"""Whether the caller has given up: a source that waits for others checks it between their answers."""
+"""A function that returns whether the caller has given up. A source that waits for others asks it between their answers."""
 
 
 class SourceError(Exception):
-    """The source cannot be read, or is implausible: nothing of it is used. Names file and line if possible.
+    """The source cannot be read, or is implausible: nothing of it is used. The text names file and line if possible.
 
     The text is for terminals, logs and mail, and partly from the other side: control characters are removed.
     """
@@ -67,8 +72,8 @@ def _plain(value: Said) -> Said:
     return "".join(c if c.isprintable() else "?" for c in value)
 
 
-def unopened(path: Path | str, error: OSError) -> Phrase:
-    """What happens often can be translated; the system's words are in English."""
+def why_not_opened(path: Path | str, error: OSError) -> Phrase:
+    """Return why a file cannot be opened. What happens often can be translated; the system's words are in English."""
     if isinstance(error, FileNotFoundError):
         return Phrase("{name}: No such file or directory", name=str(path))
     if isinstance(error, PermissionError):
@@ -91,7 +96,7 @@ class BadRow:
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of one pass. ``done`` of ``size`` octets, for a progress bar; a source of unknown size leaves both 0.
+    """The counts of one pass. ``done`` of ``size`` octets were read; a source of unknown size leaves both 0.
 
     ``unmailed``: rows of people to whom the list server would not send. ``ignored``: targets of a map that are no
     mailbox. ``unit`` and ``source`` name what is being read; a source sets them when it begins.
@@ -130,23 +135,23 @@ class Source(ABC):
         return secrets.token_bytes(32)
 
     def fingerprint(self) -> bytes:
-        """32 octets that change whenever the members could have changed; cheap. Raises SourceError.
+        """Return 32 octets that change whenever the members could have changed. Raises SourceError.
 
-        Asked before a pass and after it: a different answer means that the source changed while it was read. A source
-        that cannot tell without being read returns ``opening``, so that it is always read.
+        It is asked before a pass and after it, so it must be cheap: a different answer means that the source changed while it was
+        read. A source that cannot tell without being read returns ``opening``, so that it is always read.
         """
         return self.opening
 
     @abstractmethod
     def cells(self, tally: Tally) -> Iterator[Cell]:
-        """Every member, in its original spelling; ``tally.rows`` counts them. Raises SourceError, midway too."""
+        """Yield every member in its original spelling, and count it in ``tally.rows``. Raises SourceError, midway too."""
 
     def close(self) -> None:  # noqa: B027 - most have nothing open between two passes
         """Close what ``fingerprint`` or an unfinished pass has left open. Idempotent."""
 
 
 def open_file(path: Path) -> BinaryIO:
-    """Open a regular file for reading. Raises OSError, for a pipe or a device too: its end may never come."""
+    """Open a regular file for reading. Raises OSError, also for a pipe or a device, whose end may never come."""
     file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
@@ -154,8 +159,8 @@ def open_file(path: Path) -> BinaryIO:
     return file
 
 
-def unfit(label: str, people: int, tally: Tally, members: Members) -> tuple[Phrase, str] | None:
-    """Why the result is implausible for this source, and the key of the policy that says so ("" for no members at all);
+def why_implausible(label: str, people: int, tally: Tally, members: Members) -> tuple[Phrase, str] | None:
+    """Return why the result is implausible for this source, with the key of the policy that says so ("" for no members at all);
     None if it is plausible."""
     if tally.bad > max(MIN_BAD, tally.rows * members.max_bad):
         words: dict[str, Value] = {"name": label, "bad": tally.bad, "rows": tally.rows}
@@ -176,16 +181,16 @@ def unfit(label: str, people: int, tally: Tally, members: Members) -> tuple[Phra
     return None
 
 
-def unforeseen(label: str, error: Exception) -> Phrase:
-    """For an unexpected exception of a library or ours: the log gets its type and place, not its text, which may
-    contain an address."""
+def log_unexpected(label: str, error: Exception) -> Phrase:
+    """Log an unexpected exception of a library or ours, and return its phrase. The log gets its type and place, not its text,
+    which may contain an address."""
     kind, where = type(error).__name__, "".join(traceback.format_tb(error.__traceback__))
     log.error("%s while reading %s\n%s", kind, label, where)
     return Phrase("{name} cannot be read: {kind} (see the log)", name=label, kind=kind)
 
 
 def addresses(source: Source, tally: Tally) -> Iterator[Address]:
-    """Every member as a mailbox; other texts are counted in ``tally``. Raises SourceError, midway too."""
+    """Yield every member as a mailbox, and count other texts in ``tally``. Raises SourceError, midway too."""
     for place, text in source.cells(tally):
         try:
             yield cell_address(text)
@@ -194,7 +199,7 @@ def addresses(source: Source, tally: Tally) -> Iterator[Address]:
 
 
 def cell_address(text: str) -> Address:
-    """The mailbox in a cell or a line: ``anna@example.se``, ``Anna <anna@example.se>``, ``mailto:anna@example.se``.
+    """Return the mailbox in a cell or a line: ``anna@example.se``, ``Anna <anna@example.se>``, ``mailto:anna@example.se``.
 
     Raises BadAddress.
     """
@@ -208,11 +213,8 @@ def cell_address(text: str) -> Address:
     return Address.parse(text)
 
 
-_FOLDER = ("$CREDENTIALS_DIRECTORY", "${CREDENTIALS_DIRECTORY}")
-
-
 def file_of(written: str, base: Path) -> Path:
-    """The file that the policy names; ``base`` is the policy's own folder. Raises SourceError."""
+    """Return the path of a file that the policy names. ``base``: the policy's own folder. Raises SourceError."""
     head, _, tail = written.partition("/")
     if head not in _FOLDER:
         return base / written
@@ -225,7 +227,7 @@ def file_of(written: str, base: Path) -> Path:
 
 
 def secret(written: str, base: Path) -> str:
-    """The password or token in a file. Raises SourceError, which does not contain it."""
+    """Return the password or token in a file. Raises SourceError, which does not contain it."""
     file = file_of(written, base)
     try:
         return read_secret(file)
@@ -234,8 +236,11 @@ def secret(written: str, base: Path) -> str:
         raise SourceError.saying("the secret in {file} {why}", file=problem.file, why=problem.text) from None
 
 
-def trust(ca_file: str | None, base: Path) -> ssl.SSLContext:
-    """Certificates are verified by the system's CAs, or by those in ``ca_file`` alone. Raises SourceError."""
+def tls_context(ca_file: str | None, base: Path) -> ssl.SSLContext:
+    """Return a context that verifies certificates by the system's CAs, or by those in ``ca_file`` alone.
+
+    Raises SourceError.
+    """
     if ca_file is None:
         return ssl.create_default_context()
     file = file_of(ca_file, base)
@@ -246,32 +251,32 @@ def trust(ca_file: str | None, base: Path) -> ssl.SSLContext:
         raise SourceError.saying("the certificates in {file} cannot be used: {why}", file=str(file), why=why) from None
 
 
-LOOK_SECONDS = 0.2
-
-
 class SourceTimeouts:
-    """The time starts when it is created."""
+    """The time limits of one source. ``wait_seconds``: for one answer. The time for all answers starts when this is created."""
 
     def __init__(self, declared: Remote | OfMailman, stop: Stop) -> None:
         self.wait_seconds, self._limit, self._stop = declared.timeout, declared.time_limit, stop
         self._end = time.monotonic() + self._limit
 
     def spent(self) -> Said:
-        """Why the time is over, "" before that."""
+        """Return why the time is over, "" before that."""
         if self._stop():
             return Phrase("stopped before its end")
         over = time.monotonic() > self._end
         return Phrase("no end within {seconds} s (time_limit)", seconds=f"{self._limit:g}") if over else ""
 
-    def look(self, label: str) -> None:
-        """Called between two answers. Raises SourceError when the time is over."""
+    def check(self, label: str) -> None:
+        """Raise SourceError when the time is over. Sources call this between two answers."""
         if why := self.spent():
             raise SourceError.saying("{name}: {why}", name=label, why=why)
 
     @contextmanager
     def cutting(self, cut: Callable[[], object]) -> Iterator[None]:
-        """For a wait within a library that cannot check: ``cut`` aborts it, from another thread, when the time is over.
-        It is called until the wait ends, since the library may connect or change its socket just then."""
+        """Abort a wait within a library that cannot check the time itself: ``cut`` is called from another thread when the time is
+        over.
+
+        It is called until the wait ends, since the library may connect or change its socket just then.
+        """
         done = threading.Event()
 
         def watch() -> None:
@@ -289,15 +294,15 @@ class SourceTimeouts:
             watcher.join()
 
 
-def late(seconds: float) -> Phrase:
+def too_late(seconds: float) -> Phrase:
     return Phrase("no answer within {seconds} s (timeout)", seconds=f"{seconds:g}")
 
 
-def untrusted(said: str) -> Said:
-    """The server's certificate is not trusted, in words, by a library's error; "" for another error."""
-    if "CERTIFICATE_VERIFY_FAILED" not in said:
+def why_untrusted(error: str) -> Said:
+    """Return why a server's certificate is not trusted, by the text of a library's error; "" for another error."""
+    if "CERTIFICATE_VERIFY_FAILED" not in error:
         return ""
-    why = said.partition("certificate verify failed: ")[2].partition(" (_ssl")[0] or "not known here"
+    why = error.partition("certificate verify failed: ")[2].partition(" (_ssl")[0] or "not known here"
     return Phrase("its certificate is not trusted: {why} (see ca_file)", why=why)
 
 

@@ -21,15 +21,33 @@ from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Protocol, cast
 
 from smtpguard.lists.members import Table
-from smtpguard.lists.sources import Cell, Source, SourceError, Tally, cell_address, open_file, unopened
+from smtpguard.lists.sources import Cell, Source, SourceError, Tally, cell_address, open_file, why_not_opened
 from smtpguard.mail.address import BadAddress
 
-PIECE = 1 << 17
+PIECE = 1 << 17  # octets that are read at a time
 MAX_WINDOW = 1 << 27  # the most that zstd --long uses by default
-MAX_OUT = 1 << 18
+MAX_OUT = 1 << 18  # octets that gzip yields at a time
+_LONGEST_LINE_OF_TEXT = 4096  # octets
+ADDRESS_NAMES = (
+    "email address", "email", "e-mail", "e-mail address", "mail", "e-post", "epost", "e-postadress", "epostadress",
+    "emailaddress", "email_address", "mailadress", "subscriber", "member",
+)  # fmt: skip
+STATUS_NAMES = ("status", "member status", "subscription status", "subscription_status", "member_status")
+UNMAILED = frozenset(
+    {"unsubscribed", "blocklisted", "blacklisted", "cleaned", "bounced", "archived", "deleted", "disabled"}
+)
+"""The statuses of people to whom a list server does not send. An unknown status counts as mailed: too many rather than too few."""
+DELIMITERS = ",;\t|"
+SAMPLE = 64 << 10
+"""The octets from which encoding, delimiter and header are detected."""
+LONGEST_LINE = 1 << 20  # octets
+LONGEST_ROW = 100
+"""The most lines that one row may span; with more, a quote was left open."""
 
 
 class _Stream(io.RawIOBase):
+    """A readable file of pieces that are made as they are read."""
+
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces, self._left = pieces, b""
 
@@ -49,7 +67,7 @@ class _Stream(io.RawIOBase):
 
 
 def stream(pieces: Iterator[bytes]) -> BinaryIO:
-    """A file with these octets, made as they are read."""
+    """Return a file with the octets of these pieces, which are made as they are read."""
     return cast(BinaryIO, io.BufferedReader(_Stream(pieces), PIECE))
 
 
@@ -58,7 +76,7 @@ def pieces_of(raw: BinaryIO) -> Iterator[bytes]:
 
 
 def _peeked(raw: BinaryIO, octets: int) -> tuple[bytes, BinaryIO]:
-    """The first ``octets`` octets, or fewer at the end, and the whole stream from its start."""
+    """Return the first ``octets`` octets, or fewer at the end, and the whole stream from its start."""
     start = b""
     while len(start) < octets and (more := raw.read(octets - len(start))):
         start += more
@@ -66,7 +84,7 @@ def _peeked(raw: BinaryIO, octets: int) -> tuple[bytes, BinaryIO]:
 
 
 def unpacked(raw: BinaryIO, name: str) -> BinaryIO:
-    """The stream decompressed, or as it is. ``name``: its name in error messages. Reading raises SourceError."""
+    """Return the stream decompressed, or as it is. ``name``: its name in error messages. Reading raises SourceError."""
     start, whole = _peeked(raw, 4)
     packing = next((one for one in (_GZIP, _ZSTD) if start.startswith(one.magic)), None)
     return whole if packing is None else stream(_decompressed(whole, name, packing))
@@ -74,7 +92,8 @@ def unpacked(raw: BinaryIO, name: str) -> BinaryIO:
 
 @dataclass(frozen=True, slots=True)
 class _Packing:
-    """A format of compression. ``bite``: octets that are decompressed at a time, ``most`` of them at once."""
+    """A format of compression. ``bite``: the octets that are fed to the decoder at a time; ``most``: its limit of output, if it
+    takes one."""
 
     name: str
     magic: bytes
@@ -99,7 +118,7 @@ _ZSTD = _Packing(  # fed in small pieces, since one octet can expand to many tho
 
 
 def _decompressed(raw: BinaryIO, name: str, packing: _Packing) -> Iterator[bytes]:
-    """Several compressed members may follow one another, and each must be complete."""
+    """Yield decompressed octets. Several compressed members may follow one another, and each must be complete."""
     import zstandard
 
     packed = b""
@@ -131,11 +150,13 @@ class Format(Protocol):
     unit: ClassVar[str]
 
     def cells(self, raw: BinaryIO, name: str, tally: Tally) -> Iterator[Cell]:
-        """``name``: the stream's name in error messages. Raises SourceError."""
+        """Yield every member. ``name``: the stream's name in error messages. Raises SourceError."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileSource(Source):
+    """The members in a file on this machine."""
+
     path: Path
     table: Format
 
@@ -144,14 +165,14 @@ class FileSource(Source):
         return self.path.name
 
     def fingerprint(self) -> bytes:
-        """Of the open file: one that has not changed and can no longer be read is an outage."""
+        """Return a digest of the open file's stat. A file that has not changed and can no longer be read is an outage."""
         try:
             with open_file(self.path) as raw:
                 stat = os.fstat(raw.fileno())
         except OSError as error:
-            raise SourceError(unopened(self.path, error)) from None
-        told = (str(self.path), stat.st_ino, stat.st_size, stat.st_mtime_ns, repr(self.table))
-        return hashlib.blake2b(repr(told).encode(), digest_size=32).digest()
+            raise SourceError(why_not_opened(self.path, error)) from None
+        named = (str(self.path), stat.st_ino, stat.st_size, stat.st_mtime_ns, repr(self.table))
+        return hashlib.blake2b(repr(named).encode(), digest_size=32).digest()
 
     def cells(self, tally: Tally) -> Iterator[Cell]:
         tally.begin(self.label, self.table.unit)
@@ -165,15 +186,12 @@ class FileSource(Source):
                     yield cell
                 tally.done = tally.size
         except OSError as error:
-            raise SourceError(unopened(self.path, error)) from None
-
-
-_LONGEST_LINE_OF_TEXT = 4096
+            raise SourceError(why_not_opened(self.path, error)) from None
 
 
 @dataclass(frozen=True, slots=True)
 class TextTable:
-    """An address a line (Mailman 2's list_members, with or without names), or Sympa's member dump, of which only ``email``
+    """The format with an address a line (Mailman 2's list_members, with or without names), or Sympa's member dump, of which only ``email``
     lines are members. Blank lines and lines that begin with ``#`` are skipped. A line longer than
     ``_LONGEST_LINE_OF_TEXT`` octets has no address."""
 
@@ -201,26 +219,9 @@ class TextTable:
                 yield number, line
 
 
-ADDRESS_NAMES = (
-    "email address", "email", "e-mail", "e-mail address", "mail", "e-post", "epost", "e-postadress", "epostadress",
-    "emailaddress", "email_address", "mailadress", "subscriber", "member",
-)  # fmt: skip
-STATUS_NAMES = ("status", "member status", "subscription status", "subscription_status", "member_status")
-UNMAILED = frozenset(
-    {"unsubscribed", "blocklisted", "blacklisted", "cleaned", "bounced", "archived", "deleted", "disabled"}
-)
-"""Statuses of people to whom a list server does not send. An unknown status counts as mailed: too many rather than too
-few."""
-
-DELIMITERS = ",;\t|"
-SAMPLE = 64 << 10
-LONGEST_LINE = 1 << 20
-LONGEST_ROW = 100  # lines that one row may span; with more, a quote was left open
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CsvTable:
-    """``column``: a name, or a number from 1. ``delimiter``, ``header``, ``encoding``: None is detected.
+    """The format CSV. ``column``: a name, or a number from 1. ``delimiter``, ``header``, ``encoding``: None is detected.
 
     ``statuses``: "mailed" leaves out people to whom the list server would not send, "all" counts every row.
     """
@@ -244,7 +245,7 @@ class CsvTable:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """One pass over one stream."""
+    """One pass over one stream of CSV."""
 
     table: CsvTable
     name: str
@@ -281,7 +282,7 @@ class _Reading:
                     yield line, cell
 
     def _rows(self, reader: Any, tally: Tally) -> Iterator[tuple[int, list[str]]]:
-        """Non-empty rows, with the line on which each begins. A bad quote costs a row; an open one, the file."""
+        """Yield non-empty rows, with the line on which each begins. A bad quote costs a row; an open one, the file."""
         while True:
             line = reader.line_num + 1
             try:
@@ -322,7 +323,7 @@ class _Reading:
         return "utf-8-sig"
 
     def _sniff(self, sample: str) -> str:
-        """The delimiter under which the first row has the declared column, or the rows agree best."""
+        """Return the delimiter under which the first row has the declared column, or the rows agree best."""
         lines = sample.splitlines()[:50]
         if len(sample) >= SAMPLE and len(lines) < 50:
             lines = lines[:-1] or lines
@@ -344,7 +345,7 @@ class _Reading:
         return best
 
     def _layout(self, first: list[str]) -> tuple[bool, int, int | None]:
-        """Whether the first row is a header, and the columns of the address and the status."""
+        """Return whether the first row is a header, and the columns of the address and the status."""
         names = [_name(cell) for cell in first]
         addresses = [at for at, cell in enumerate(first) if _is_address(cell)]
         is_header = not addresses if self.table.header is None else self.table.header
@@ -389,7 +390,7 @@ class _Reading:
 
 
 def _lines(raw: BinaryIO, name: str) -> Iterator[bytes]:
-    """The stream, as long as it has line ends: one without would be read into memory whole, however small it is
+    """Yield the stream as long as it has line ends. Without them it would be read into memory whole, however small it is
     compressed."""
     since = 0  # octets since the last line end, to within a piece
     for octets in pieces_of(raw):

@@ -23,19 +23,21 @@ from smtpguard.lists.sources import (
     SourceTimeouts,
     Stop,
     Tally,
-    late,
     secret,
     shut_down,
-    trust,
-    untrusted,
+    tls_context,
+    too_late,
+    why_untrusted,
 )
 from smtpguard.locale.phrase import Phrase, Said
 
 PAGED = "1.2.840.113556.1.4.319"  # RFC 2696
 IN_CHAIN = "1.2.840.113556.1.4.1941"
+"""The matching rule of Active Directory for memberships in a chain of groups."""
 ACTIVE_DIRECTORY = "1.2.840.113556.1.4.800"
+"""The capability by which Active Directory is recognised."""
 MEMBERS = ("member", "uniqueMember")
-NAMES_ALONE = "memberUid"
+NAMES_ALONE = "memberUid"  # RFC 2307
 _SCHEMES = ("smtp:", "mailto:")  # of proxyAddresses; others (x500:, sip:) are no mailboxes
 
 
@@ -47,7 +49,7 @@ class LdapSource(Source):
         url = urlsplit(members.ldap)
         self._tls = url.scheme == "ldaps"
         self._host, self._port = url.hostname or "", url.port or (636 if self._tls else 389)
-        self._verify = trust(members.ca_file, base)
+        self._verify = tls_context(members.ca_file, base)
         self._password = secret(members.password_file, base) if members.password_file else None
         self.members, self.patience = members, SourceTimeouts(members, stop)
         self._groups = members.group or []
@@ -65,7 +67,7 @@ class LdapSource(Source):
             elif directory.is_active:
                 found = (entry for group in self._groups for entry in directory.in_chain(group))
             else:
-                found = directory.followed(self._groups)
+                found = directory.in_groups(self._groups)
             for number, entry in enumerate(found, 1):
                 tally.rows += max(len(entry.addresses), 1)
                 for address in entry.addresses:
@@ -75,7 +77,7 @@ class LdapSource(Source):
 
     @contextmanager
     def _connected(self) -> Iterator[_Directory]:
-        """A bound connection. The bind is sent only when the connection is secure."""
+        """Open a bound connection. The bind is sent only when the connection is secure."""
         try:
             import ldap3
             from ldap3.core.exceptions import LDAPException
@@ -98,7 +100,7 @@ class LdapSource(Source):
                 yield _Directory(self, connection)
         except (LDAPException, OSError) as error:
             raise SourceError.saying(
-                "{name}: {why}", name=self.label, why=self.patience.spent() or _said(error, seconds)
+                "{name}: {why}", name=self.label, why=self.patience.spent() or _why(error, seconds)
             ) from None
         finally:
             if connection is not None:
@@ -110,7 +112,7 @@ class LdapSource(Source):
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """One entry's addresses. ``wrong``: why there is none, if known."""
+    """The addresses of one entry. ``wrong``: why there is none, if known."""
 
     addresses: tuple[str, ...] = ()
     wrong: str = ""
@@ -127,12 +129,12 @@ class _Directory:
         self._context = next(iter(_values(root, "defaultNamingContext")), "")
 
     def below(self, base: str, wanted: str) -> Iterator[_Found]:
-        """Everybody whom a filter finds."""
+        """Yield everybody whom a filter finds below a base."""
         for entry in self._entries(base, wanted, "SUBTREE", self._wanted):
             yield self._person(entry)
 
     def in_chain(self, group: str) -> Iterator[_Found]:
-        """Everybody in a group of Active Directory and in the groups within it, resolved by the directory itself."""
+        """Yield everybody in a group of Active Directory and in the groups within it, which the directory itself resolves."""
         from ldap3.utils.conv import escape_filter_chars
 
         if self._entry(group) is None:
@@ -140,8 +142,8 @@ class _Directory:
         wanted = f"(&(memberOf:{IN_CHAIN}:={escape_filter_chars(group)})(!(objectClass=group)))"
         yield from self.below(self._source.members.base or self._context, wanted)
 
-    def followed(self, groups: Iterable[str]) -> Iterator[_Found]:
-        """Everybody in these groups and in the groups within them, one entry after the other."""
+    def in_groups(self, groups: Iterable[str]) -> Iterator[_Found]:
+        """Yield everybody in these groups and in the groups within them, one entry after the other."""
         for group in groups:
             if self._entry(group) is None:
                 raise SourceError.saying("{name}: there is no {group}", name=self._source.label, group=group)
@@ -182,27 +184,27 @@ class _Directory:
             return None
 
     def _entries(self, base: str, wanted: str, scope: str, attributes: list[str]) -> Iterator[Mapping[str, Any]]:
-        """Raw attributes of the results, a page at a time if there may be many."""
+        """Yield the raw attributes of the results, which are asked for a page at a time if there may be many."""
         cookie: bytes | None = None
         paged = None if scope == "BASE" else self._source.members.page
         while cookie != b"":
-            self._source.patience.look(self._source.label)
+            self._source.patience.check(self._source.label)
             self._connection.search(base, wanted, scope, attributes=attributes, paged_size=paged, paged_cookie=cookie)
             for answer in self._connection.response or []:
                 if answer["type"] == "searchResEntry":  # not a referral to another server
                     yield answer["raw_attributes"]
-            said = self._connection.result
-            if said["result"] != 0:  # results for which ldap3 does not raise: limits of size and time, a referral
+            result = self._connection.result
+            if result["result"] != 0:  # results for which ldap3 does not raise: limits of size and time, a referral
                 raise SourceError.saying(
                     "{name}: it gives only a part of the answer: {why}",
                     name=self._source.label,
-                    why=said["description"],
+                    why=result["description"],
                 )
-            cookie = said.get("controls", {}).get(PAGED, {}).get("value", {}).get("cookie", b"")
+            cookie = result.get("controls", {}).get(PAGED, {}).get("value", {}).get("cookie", b"")
 
 
 def _tls(context: ssl.SSLContext, host: str) -> Any:
-    """TLS as Python's own library verifies it, names included, instead of ldap3's default."""
+    """Return ldap3's TLS, but with certificates and names verified as Python's own library does it."""
     import ldap3
 
     class Verified(ldap3.Tls):  # type: ignore[misc]
@@ -213,7 +215,7 @@ def _tls(context: ssl.SSLContext, host: str) -> Any:
 
 
 def _values(entry: Mapping[str, Any], kind: str) -> list[str]:
-    """Attribute names are case-insensitive."""
+    """Return the values of an attribute. Its name is case-insensitive."""
     found: list[bytes] = next((values for name, values in entry.items() if name.casefold() == kind.casefold()), [])
     return [value.decode("utf-8", "surrogateescape") for value in found]
 
@@ -223,25 +225,26 @@ def _is_group(entry: Mapping[str, Any]) -> bool:
 
 
 def _mailbox(value: str) -> str:
-    """``SMTP:anna@example.com`` and plain addresses; "" for other kinds of address."""
+    """Return the mailbox of ``SMTP:anna@example.com`` or of a plain address; "" for other kinds of address."""
     scheme, colon, rest = value.partition(":")
     if not colon or "@" in scheme:
         return value.strip()
     return rest.strip() if f"{scheme.lower()}:" in _SCHEMES else ""
 
 
-def _said(error: Exception, seconds: float) -> Said:
+def _why(error: Exception, seconds: float) -> Said:
+    """Return why a directory cannot be read, by ldap3's error. ``seconds``: the time limit for one answer."""
     from ldap3.core import exceptions as ldap
 
     said = " ".join(str(error).split())
-    if why := untrusted(said):
+    if why := why_untrusted(said):
         return why
     if isinstance(error, ldap.LDAPInvalidCredentialsResult):
         return Phrase("the login is refused (see bind and password_file)")
     if isinstance(error, ldap.LDAPInsufficientAccessRightsResult | ldap.LDAPInappropriateAuthenticationResult):
         return Phrase("access is denied (see bind and password_file)")
     if isinstance(error, ldap.LDAPSocketReceiveError | ldap.LDAPResponseTimeoutError | TimeoutError):
-        return late(seconds)
+        return too_late(seconds)
     if isinstance(error, ldap.LDAPSocketOpenError):
         return Phrase("it cannot be reached: {why}", why=said)
     if isinstance(error, ldap.LDAPInvalidFilterError):

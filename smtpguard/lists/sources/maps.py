@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smtpguard.lists.members import AliasesMembers, VirtualMembers
-from smtpguard.lists.sources import Cell, Source, SourceError, Tally, open_file, unopened
+from smtpguard.lists.sources import Cell, Source, SourceError, Tally, open_file, why_not_opened
 
 LONGEST_LINE = 16 << 20  # with its continuations: half a million addresses
 INCLUDE = ":include:"
@@ -27,8 +27,7 @@ _ALIAS = re.compile(r'(\s*+"(?:[^"\\]|\\.)*+"\s*+|[^:"]++):(.*)\Z', re.S)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of a map: the name and its targets, as they are spelled. ``wrong``: the problem of a line that has
-    neither."""
+    """One line of a map: the name and its targets, as they are spelled. ``wrong``: the problem of a line without them."""
 
     line: int
     name: str = ""
@@ -37,7 +36,10 @@ class Entry:
 
 
 def map_path(written: str, base: Path) -> Path:
-    """The text file of a map named as in Postfix, with or without its type: ``hash:/etc/aliases``. Raises SourceError."""
+    """Return the text file of a map named as in Postfix, with or without its type: ``hash:/etc/aliases``.
+
+    Raises SourceError.
+    """
     kind = _TABLE.match(written)
     if kind is None:
         return base / written
@@ -47,41 +49,43 @@ def map_path(written: str, base: Path) -> Path:
 
 
 def aliases(path: Path) -> Iterator[Entry]:
-    """Entries of a file as in aliases(5). Raises SourceError."""
-    for line, text in _logical(path):
+    """Yield the entries of a file as in aliases(5). Raises SourceError."""
+    for line, text in _logical_lines(path):
         found = _ALIAS.match(text)
         if found is None:
             yield Entry(line, wrong="no colon after the alias")
         else:
-            yield Entry(line, _bare(found[1]), tuple(_listed(found[2])))
+            yield Entry(line, _unquoted(found[1]), tuple(_values(found[2])))
 
 
 def virtual(path: Path) -> Iterator[Entry]:
-    """Entries of a file as in virtual(5) and postmap(1). Raises SourceError."""
-    for line, text in _logical(path):
+    """Yield the entries of a file as in virtual(5) and postmap(1). Raises SourceError."""
+    for line, text in _logical_lines(path):
         name, *rest = text.split(None, 1)
-        values = [word for part in _listed(rest[0] if rest else "") for word in _words(part)]
+        values = [word for part in _values(rest[0] if rest else "") for word in _words(part)]
         if values:
-            yield Entry(line, _bare(name), tuple(values))
+            yield Entry(line, _unquoted(name), tuple(values))
         else:
             yield Entry(line, wrong="nothing after the address")
 
 
 def expanded(value: str, base: Path) -> Iterator[str]:
-    """The value; of ``:include:FILE`` the values in the file, and in those that it includes, each file once. Raises
-    SourceError."""
+    """Yield the value; for ``:include:FILE`` the values in the file, and in those that it includes, each file once.
+
+    Raises SourceError.
+    """
     if not _is_include(value):
         yield value
         return
     ahead, read = [(value, base)], set[str]()
     while ahead:
         written, folder = ahead.pop()
-        path = folder / _bare(written)[len(INCLUDE) :].strip()
+        path = folder / _unquoted(written)[len(INCLUDE) :].strip()
         if (real := os.path.realpath(path)) in read:
             continue
         read.add(real)
-        for _, text in _logical(path, continued=False):
-            for inner in _listed(text):
+        for _, text in _logical_lines(path, continued=False):
+            for inner in _values(text):
                 if _is_include(inner):
                     ahead.append((inner, path.parent))
                 else:
@@ -89,16 +93,16 @@ def expanded(value: str, base: Path) -> Iterator[str]:
 
 
 def _is_include(value: str) -> bool:
-    return _bare(value).lower().startswith(INCLUDE)
+    return _unquoted(value).lower().startswith(INCLUDE)
 
 
 def is_elsewhere(value: str) -> bool:
-    """A command or a file: no mailbox."""
-    return _bare(value).startswith(("|", "/"))
+    """Return whether a value is a command or a file, and no mailbox."""
+    return _unquoted(value).startswith(("|", "/"))
 
 
-def _logical(path: Path, *, continued: bool = True) -> Iterator[tuple[int, str]]:
-    """Lines with their continuations, and the number of the first."""
+def _logical_lines(path: Path, *, continued: bool = True) -> Iterator[tuple[int, str]]:
+    """Yield lines with their continuations, each with the number of its first."""
     begun, parts, size = 0, list[str](), 0
     try:
         with open_file(path) as file:
@@ -120,22 +124,22 @@ def _logical(path: Path, *, continued: bool = True) -> Iterator[tuple[int, str]]
                     raise SourceError(f"{path}:{number}: a map of patterns: expected addresses, one a line")
                 begun, parts, size = number, [line], len(octets)
     except OSError as error:
-        raise SourceError(unopened(path, error)) from None
+        raise SourceError(why_not_opened(path, error)) from None
     if parts:
         yield begun, " ".join(parts)
 
 
-def _listed(text: str) -> list[str]:
+def _values(text: str) -> list[str]:
     return [value.strip() for value in _VALUES.findall(text) if value.strip()]
 
 
 def _words(value: str) -> list[str]:
-    """White space separates addresses in a virtual map, unless they have names and brackets."""
+    """Split a value at white space, which separates addresses in a virtual map, unless they have names and brackets."""
     return [value] if '"' in value or value.endswith(">") else value.split()
 
 
-def _bare(text: str) -> str:
-    """Without the quotes around all of it."""
+def _unquoted(text: str) -> str:
+    """Return the text without quotes around all of it."""
     text = text.strip()
     if len(text) > 1 and text[0] == text[-1] == '"' and '"' not in text[1:-1].replace('\\"', ""):
         return re.sub(r"\\(.)", r"\1", text[1:-1])
@@ -156,7 +160,7 @@ class AliasSource(Source):
         return f"{', '.join(self._names)} in {self._path.name}"
 
     def fingerprint(self) -> bytes:
-        """Over the whole result: the files that a map includes are known only by reading it."""
+        """Return a digest of all members: the files that a map includes are known only by reading it."""
         found = hashlib.blake2b(digest_size=32)
         for place, text in self.cells(Tally()):
             found.update(f"{place} {text}\n".encode("utf-8", "surrogateescape"))
@@ -174,9 +178,9 @@ class AliasSource(Source):
         missing = [name for name in self._names if self._key(name) not in known]
         if missing:
             raise SourceError.saying("{name}: no {what} is in it", name=str(self._path), what=missing[0])
-        yield from self._behind(known, tally)
+        yield from self._members(known, tally)
 
-    def _behind(self, known: Mapping[str, Entry], tally: Tally) -> Iterator[Cell]:
+    def _members(self, known: Mapping[str, Entry], tally: Tally) -> Iterator[Cell]:
         ahead = [self._key(name) for name in self._names]
         seen = set(ahead)
         while ahead:
@@ -200,7 +204,7 @@ class AliasSource(Source):
                         tally.reject(entry.line, "a name without a domain (declare domain)")
 
     def _key(self, name: str) -> str:
-        """The key of a name: an alias is local, with or without its domain."""
+        """Return the key of a name: an alias is local, with or without its domain."""
         key = name.strip().strip('"').lower()
         local, _, domain = key.rpartition("@")
         return local if domain == self._domain.lower() and local else key

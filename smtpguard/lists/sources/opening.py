@@ -23,12 +23,16 @@ from smtpguard.lists.sources.files import CsvTable, FileSource, TextTable
 
 
 def never() -> bool:
+    """Return False: a Stop for callers who never give up."""
     return False
 
 
 def opened(members: Members, base: Path, *, state: Path | None = None, stop: Stop = never) -> Source:
-    """``base``: the folder of relative paths. ``state``: a folder in which a source may store what makes its next check
-    cheap. A list within another is no source by itself. Raises SourceError."""
+    """Open a source of members. Raises SourceError.
+
+    ``base``: the folder of relative paths. ``state``: a folder in which a source may store what makes its next check cheap. A list
+    within another is no source by itself.
+    """
     match members:
         case CsvMembers():
             return FileSource(base / members.csv, CsvTable.of(members))
@@ -43,7 +47,7 @@ def opened(members: Members, base: Path, *, state: Path | None = None, stop: Sto
 
             return LdapSource(members, base, stop)
         case MailmanMembers():
-            from smtpguard.lists.sources.http import MailmanSource
+            from smtpguard.lists.sources.mailman import MailmanSource
 
             return MailmanSource(members, base, stop)
         case HttpMembers():
@@ -58,6 +62,6 @@ def opened(members: Members, base: Path, *, state: Path | None = None, stop: Sto
 
 
 def named(members: Members) -> str:
-    """The label of a source that cannot be opened, from its declaration; without the query of a url, which may contain
+    """Return the label of a source that cannot be opened, from its declaration. It has no query of a url, which may contain
     unknown secrets."""
-    return members.called(str(getattr(members, members.source)).partition("?")[0])
+    return members.label_for(str(getattr(members, members.source)).partition("?")[0])

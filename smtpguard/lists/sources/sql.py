@@ -22,11 +22,14 @@ from sqlalchemy.pool import NullPool
 from smtpguard.lists.members import SqlMembers
 from smtpguard.lists.sources import Cell, Source, SourceError, SourceTimeouts, Stop, Tally, file_of, secret, shut_down
 
-ROWS = 2000  # held at a time
+ROWS = 2000
+"""The rows that are in memory at a time."""
 _VALUE = re.compile(r"""(["']).*\1""")
 
 
 class SqlSource(Source):
+    """The members that a query of a database gives."""
+
     def __init__(self, members: SqlMembers, base: Path, stop: Stop) -> None:
         try:
             url = make_url(members.sql)
@@ -39,7 +42,7 @@ class SqlSource(Source):
         if members.password_file:
             url = url.set(password=secret(members.password_file, base))
         self._members, self._url, self._patience = members, url, SourceTimeouts(members, stop)
-        self._told = b""
+        self._fingerprint = b""
 
     @property
     def label(self) -> str:
@@ -48,20 +51,21 @@ class SqlSource(Source):
         return f"the database {self._url.database} at {self._url.host or 'this machine'}"
 
     def fingerprint(self) -> bytes:
-        """Asked of the database once, before the rows: a change while they are read shows at the next sync."""
+        """Return a digest of the rows of the ``version`` query, which is asked once, before the members are read. A change while
+        they are read shows at the next sync."""
         if self._members.version is None:
             return self.opening
-        if not self._told:
-            with self._asking() as connection:
-                told = [tuple(row) for row in connection.exec_driver_sql(self._members.version).fetchmany(ROWS)]
+        if not self._fingerprint:
+            with self._connected() as connection:
+                rows = [tuple(row) for row in connection.exec_driver_sql(self._members.version).fetchmany(ROWS)]
             where = self._url.render_as_string(hide_password=True)
-            said = repr((where, self._members.query, self._members.column, told)).encode()
-            self._told = hashlib.blake2b(said, digest_size=32).digest()
-        return self._told
+            named = repr((where, self._members.query, self._members.column, rows)).encode()
+            self._fingerprint = hashlib.blake2b(named, digest_size=32).digest()
+        return self._fingerprint
 
     def cells(self, tally: Tally) -> Iterator[Cell]:
         tally.begin(self.label, "row")
-        with self._asking() as connection:
+        with self._connected() as connection:
             streamed = connection.execution_options(stream_results=True, yield_per=ROWS)
             with closing(streamed.exec_driver_sql(self._members.query)) as result:
                 if not result.returns_rows:
@@ -69,7 +73,7 @@ class SqlSource(Source):
                 at = self._column(list(result.keys()))
                 for number, row in enumerate(result, 1):
                     if not number % ROWS:
-                        self._patience.look(self.label)
+                        self._patience.check(self.label)
                     tally.rows += 1
                     value = row[at]
                     text = _read(bytes(value)) if isinstance(value, bytes | memoryview) else str(value)
@@ -93,8 +97,8 @@ class SqlSource(Source):
         return folded.index(self._members.column.casefold())
 
     @contextmanager
-    def _asking(self) -> Iterator[Connection]:
-        """A connection in a read-only transaction, cut off at the time limit."""
+    def _connected(self) -> Iterator[Connection]:
+        """Open a connection in a read-only transaction, cut off at the time limit."""
         cursors: list[Any] = []
         drivers: list[Any] = []
         try:
@@ -113,7 +117,7 @@ class SqlSource(Source):
             raise SourceError(f"{self.label}: SQLAlchemy knows no database {self._url.drivername}") from None
         except (SQLAlchemyError, OSError) as error:
             raise SourceError.saying(
-                "{name}: {why}", name=self.label, why=self._patience.spent() or _said(error)
+                "{name}: {why}", name=self.label, why=self._patience.spent() or _why(error)
             ) from None
         finally:
             for cursor in cursors:  # SQLAlchemy leaves the cursors of a connection that was cut
@@ -122,7 +126,7 @@ class SqlSource(Source):
 
 
 def _options(url: URL, seconds: float) -> dict[str, Any]:
-    """Options of SQLAlchemy and the driver beside the url."""
+    """Return the options of SQLAlchemy and the driver beside the url."""
     if url.get_backend_name() == "sqlite":
         path = Path(url.database or "")
         if not path.is_file():
@@ -172,8 +176,8 @@ def _cut(drivers: Iterable[Any]) -> None:
             shut_down(driver.fileno())
 
 
-def _said(error: Exception) -> str:
-    """The first line of the database's error, without the statement, without a url, and without personal values."""
+def _why(error: Exception) -> str:
+    """Return the first line of the database's error, without the statement, without a url, and without personal values."""
     said = str(error.orig if isinstance(error, DBAPIError) and error.orig is not None else error).strip()
     line = said.splitlines()[0] if said else type(error).__name__
     return _VALUE.sub('"..."', line) if isinstance(error, DataError) else line

@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.lists.sources import Source, SourceError, Tally, addresses
-from smtpguard.lists.sources import http as source_json
-from smtpguard.lists.sources.http import JsonTable
+from smtpguard.lists.sources import jsontable as source_json
+from smtpguard.lists.sources.jsontable import JsonTable
 from smtpguard.lists.sources.opening import opened
 from tests.every import every
 from tests.lists.declaring import source as declared
