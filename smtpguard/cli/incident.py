@@ -13,7 +13,7 @@ import click
 
 from smtpguard.cli.context import CannotRun, Context, Group, NotFine, mailbox, may_name, moment, progress, write_new
 from smtpguard.console.incident import ReportText, in_numbers, report_in_words
-from smtpguard.console.incidentfile import MissingExtra, pdf_library, written
+from smtpguard.console.incidentfile import MissingExtra, pdf_library, to_file
 from smtpguard.console.incidentfile import row as report_row
 from smtpguard.console.notifying import DRAFT_TITLES, filled_form, form_lines, form_row
 from smtpguard.console.notifying import draft as drafted
@@ -97,7 +97,7 @@ async def report(
         if form == "text":
             content = "".join(f"{line}\n" for line in _page(page, said)).encode()
         else:
-            content = written(form, made, page, said)
+            content = to_file(form, made, page, said)
         if output is None:
             click.echo(content, nl=False)
         else:

@@ -1,5 +1,5 @@
-"""Charts as SVG, drawn on the server without a script: a line for the people a mailing has reached, bars, one a day,
-and lanes of events over time. Pure."""
+"""The geometry of charts, which templates draw as SVG without a script: the people that a mailing has reached, bars by day, and lanes
+of events over time. Pure."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from smtpguard.mailings.model import Grown
 
 WIDTH, HEIGHT, LOW = 720, 260, 190
 LEFT, RIGHT, TOP, BOTTOM = 74, 16, 24, 34
+_LANES = 4
+_TITLES = 110  # width of the lanes' titles
 
 At = TypeVar("At", date, datetime)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame(Generic[At]):
-    """What every chart has. ``across``: (y, number) of each horizontal line; ``along``: (x, time or day, text-anchor) on
-    the axis, times shown with seconds if ``brief``."""
+    """What every chart has. ``across``: (y, number) of each horizontal line; ``along``: (x, time or day, text-anchor) of each label on
+    the axis. ``brief``: whether times are shown with seconds."""
 
     along: tuple[tuple[float, At, str], ...]
     across: tuple[tuple[float, int], ...] = ()
@@ -33,15 +35,15 @@ class Frame(Generic[At]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart(Frame[datetime]):
-    """``sent`` and ``held``: paths."""
+    """The growth of a mailing. ``sent`` and ``held``: SVG paths, "" for none."""
 
     sent: str
     held: str
     height: int = HEIGHT
 
 
-def drawn(points: Sequence[Grown]) -> Chart | None:
-    """None if there is nothing to draw."""
+def growth_chart(points: Sequence[Grown]) -> Chart | None:
+    """Return the chart of a mailing's growth, None if there is nothing to draw."""
     if not points:
         return None
     first, last = points[0].at, points[-1].at
@@ -55,7 +57,7 @@ def drawn(points: Sequence[Grown]) -> Chart | None:
         return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (n / top), 1)
 
     def path(values: Sequence[int]) -> str:
-        """A step line: between two points the number does not change."""
+        """Return a step line: between two points the number does not change."""
         steps = [f"M{x(points[0].at)} {y(0)}", f"V{y(values[0])}"]
         steps += [f"H{x(point.at)}V{y(value)}" for point, value in zip(points[1:], values[1:], strict=True)]
         return "".join([*steps, f"H{WIDTH - RIGHT}"])
@@ -72,7 +74,7 @@ def drawn(points: Sequence[Grown]) -> Chart | None:
 def _along(
     x: Callable[[datetime], float], first: datetime, length: timedelta
 ) -> tuple[tuple[float, datetime, str], ...]:
-    """The beginning, the middle and the end."""
+    """Return the labels for the beginning, the middle and the end."""
     parts = ((0, "start"), (0.5, "middle"), (1, "end"))
     return tuple((x(first + length * part), first + length * part, anchor) for part, anchor in parts)
 
@@ -85,13 +87,13 @@ def _round_up(n: int, steps: Sequence[int] = (1, 2, 5, 10)) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bars(Frame[At]):
-    """One bar a day, its series stacked. ``pieces``: (series, from 0 on, x, y, width, height) of each rectangle."""
+    """One bar for each day, its series stacked. ``pieces``: (number of the series, x, y, width, height) of each rectangle."""
 
     pieces: tuple[tuple[int, float, float, float, float], ...]
 
 
-def stacked(days: Sequence[tuple[At, Sequence[int]]]) -> Bars[At] | None:
-    """By day the numbers of its series, lowest first. None if all are 0."""
+def stacked_bars(days: Sequence[tuple[At, Sequence[int]]]) -> Bars[At] | None:
+    """Return stacked bars, None if all numbers are 0. ``days``: each day with the numbers of its series, the lowest series first."""
     top = max((sum(values) for _, values in days), default=0)
     if not top:
         return None
@@ -116,13 +118,10 @@ def stacked(days: Sequence[tuple[At, Sequence[int]]]) -> Bars[At] | None:
     )
 
 
-_LANES, _TITLES = 4, 110
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lanes(Frame[datetime]):
-    """Events by time, in lanes. ``marks``: (x, lane), each once; ``centres``: the y of each lane; ``days``: times are
-    shown with the day."""
+    """Events by time, in lanes. ``marks``: (x, lane) of each event, each place once; ``centres``: the y of each lane; ``days``: whether
+    times are shown with the day; ``tall``: the height of a mark."""
 
     marks: tuple[tuple[float, int], ...]
     centres: tuple[float, ...]
@@ -132,8 +131,8 @@ class Lanes(Frame[datetime]):
 
 
 def lanes(happened: Sequence[tuple[datetime, int]], first: datetime, last: datetime) -> Lanes | None:
-    """``happened``: time and lane of each event; those before ``first`` or after ``last`` are not drawn. None if
-    ``first`` is not before ``last``."""
+    """Return the chart of events, None if ``first`` is not before ``last``. ``happened``: time and lane of each event; those before
+    ``first`` or after ``last`` are not drawn."""
     length = last - first
     if length <= timedelta(0):
         return None

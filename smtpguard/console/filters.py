@@ -1,5 +1,5 @@
-"""The filters of a list of holds or of journalled messages: parse them from a URL, and write them into one. And the cursors
-of paged lists, newest first, by time and id, and the mailings that a person may see."""
+"""Paged lists of holds, journalled messages and mailings: their filters in a URL, their cursors, and a page of what a person may
+see."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ from smtpguard.mailings.model import State as MailingState
 from smtpguard.mailings.service import FEW, decides
 from smtpguard.policy.rule import ASKED as BEFOREHAND
 
+PAGE = 50
+"""How many items a page shows."""
+_READS = 20
+"""The most times that mailings are read for one page, since those of other people are skipped."""
 UNVOTED, VOTED, ASKED = "new", "voted", "asked"
 APPROVED, CONFIRMED = "approved", "confirmed"
 WAITS: Mapping[str, str] = {UNVOTED: N_("nobody has voted yet"), VOTED: N_("somebody has voted")}
@@ -40,9 +44,9 @@ DECIDED = tuple(dict.fromkeys(state for states in ENDS.values() for state in sta
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """By their names in a URL. ``q``: words. ``state``: of ``WAITS``, ``ENDS`` or the page's own. ``mine``: only holds that
-    this person is asked to decide. ``mail``: nothing that was sent for approval beforehand, which the figures of Overview do
-    not count. ``since``, ``until``: days, the last one included. ``after``: the cursor of the page before."""
+    """The filters, each by its name in a URL. ``q``: words. ``state``: of ``WAITS``, ``ENDS`` or the page's own. ``mine``: only holds
+    that the person is asked to decide. ``mail``: nothing that was sent for approval beforehand, which the figures of Overview do not
+    count. ``since``, ``until``: days, the last one included. ``after``: the cursor of the page before."""
 
     q: str = ""
     list: str = ""
@@ -75,7 +79,7 @@ class Filters:
 
     @property
     def folded(self) -> bool:
-        """Whether filters that are folded away are in use, so that they must be shown."""
+        """Return whether filters that are folded away are in use, so that they must be shown."""
         return bool(self.rule or self.state or self.since or self.until or self.mail)
 
     def url(self, after: str = "", path: str = "/held") -> str:
@@ -84,12 +88,12 @@ class Filters:
         return f"{path}?{query}" if query else path
 
     def times(self, zone: tzinfo) -> tuple[datetime | None, datetime | None]:
-        """The start, and the end, which is excluded."""
+        """Return the start, and the end, which is excluded."""
         until = None if self.until is None else midnight(self.until + timedelta(days=1), zone)
         return None if self.since is None else midnight(self.since, zone), until
 
     def wanted(self, here: ConsoleServices, who: Person, states: Sequence[State]) -> HoldQuery | None:
-        """The query for the holds that match and that this person may see. None if there can be none."""
+        """Return the query for the holds that match and that the person may see, None if there can be no such hold."""
         in_force = here.in_force
         marks = [f"{kind}:{name}" for kind, name in (("list", self.list), ("rule", self.rule)) if name]
         asks: list[tuple[str, ...]] = [(mark,) for mark in marks]
@@ -114,8 +118,8 @@ class Filters:
         )
 
 
-async def asked_of(here: ConsoleServices, who: Person) -> int:
-    """The number of holds that this person is asked to decide: as many as ``mine`` shows."""
+async def count_to_decide(here: ConsoleServices, who: Person) -> int:
+    """Return the number of holds that the person is asked to decide: as many as ``mine`` shows."""
     wanted = Filters(mine=True).wanted(here, who, [State.WAITING])
     return 0 if wanted is None else (await here.store.holds.ranked(wanted, first=(), limit=1))[1]
 
@@ -125,7 +129,8 @@ def midnight(day: date, zone: tzinfo) -> datetime:
 
 
 def _day(text: str) -> date | None:
-    """Parse a day as browsers send it (HTML, section "Dates"); None for an invalid one, and for the last possible date."""
+    """Parse a day as browsers send it (HTML, section "Dates"). Return None for an invalid day, and for years outside 1970 to
+    9998."""
     try:
         found = date.fromisoformat(text) if len(text) == 10 else None
     except ValueError:
@@ -133,26 +138,23 @@ def _day(text: str) -> date | None:
     return found if found is not None and 1970 <= found.year < 9999 else None
 
 
-PAGE = 50
-
-
 def cursor(at: datetime, id: str) -> str:
-    """The cursor of the last item looked at."""
+    """Return the cursor after the last item that was looked at."""
     return f"{microseconds(at)}-{id}"
 
 
-def cut(after: str) -> tuple[datetime, str] | None:
-    """None for an invalid cursor."""
+def parse_cursor(after: str) -> tuple[datetime, str] | None:
+    """Return the time and id in a cursor, None for an invalid one."""
     first, _, id = after.partition("-")
     at = digits(first)
     return (instant(at), id) if at is not None and id else None
 
 
-async def holds_of(
+async def page_of_holds(
     here: ConsoleServices, wanted: HoldQuery | None, *, limit: int, after: str
 ) -> tuple[Sequence[Hold], str]:
-    """A page of at most ``limit`` wanted holds, newest first, and the cursor of the next one: "" on the last."""
-    before, after_id = cut(after) or (None, None)
+    """Return a page of at most ``limit`` wanted holds, newest first, and the cursor of the next page, "" on the last."""
+    before, after_id = parse_cursor(after) or (None, None)
     found = (
         await here.store.holds.page(wanted, limit=limit + 1, before=before, after_id=after_id)
         if wanted is not None
@@ -162,15 +164,11 @@ async def holds_of(
     return found[:limit], cursor(last.held_at, last.hold_id) if last is not None else ""
 
 
-_LOOKS = 20
-"""The most pages of other people's mailings that are skipped for one page of the person's own."""
-
-
 def sees(who: Person, mailing: Mailing, in_force: InForce, at: datetime) -> bool:
     return who.sees_all or decides(who.address, mailing.lists, in_force, at)
 
 
-async def listed(
+async def page_of_mailings(
     here: ConsoleServices,
     who: Person,
     *,
@@ -179,11 +177,11 @@ async def listed(
     least: int = FEW,
     state: MailingState | None = None,
 ) -> tuple[list[Mailing], str]:
-    """A page of at most ``limit``, latest first, and the cursor of the next one: "" on the last. A page may be short
-    although more follow, if many mailings of others are in between."""
-    in_force, last = here.in_force, cut(after)
+    """Return a page of at most ``limit`` mailings that the person sees, latest first, and the cursor of the next page, "" on the
+    last. A page may be short although more follow, if many mailings of others are in between."""
+    in_force, last = here.in_force, parse_cursor(after)
     found: list[Mailing] = []
-    for _ in range(_LOOKS):
+    for _ in range(_READS):
         some = await here.mailings.list(least=least, state=state, limit=limit + 1, before=last)
         for mailing in some:
             if len(found) == limit and last is not None:

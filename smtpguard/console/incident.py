@@ -31,7 +31,7 @@ MOST = 10
 that are named."""
 FEW = 4
 """The most values that a rule saw, and contents, that are shown."""
-BECAME: Mapping[Outcome, str] = {
+OUTCOMES: Mapping[Outcome, str] = {
     Outcome.DELIVERED: N_("delivered: the relay took it"),
     Outcome.RELEASED: N_("delivered after people had let it go"),
     Outcome.IN_DOUBT: N_("in doubt: it is unknown whether the relay accepted it"),
@@ -52,9 +52,9 @@ BECAME: Mapping[Outcome, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportText:
-    """The report, for all formats. ``paragraph``: what to say first, to be read aloud. ``whole``: False if the journal
-    is not as it was written. ``timeline``: its rows, with the heading ``when``; ``drawing``: the same as a picture,
-    None if all is at one moment."""
+    """The report in words, for all formats. ``paragraph``: what to say first, to be read aloud. ``whole``: False if the journal is not
+    as it was written. ``timeline``: its rows, with the heading ``when``; ``drawing``: the same as a chart, None if all is at one
+    moment."""
 
     title: str
     made: str
@@ -76,34 +76,34 @@ class ReportText:
 
 def report_in_words(made: Made, said: Speech, by: str = "") -> ReportText:
     found = made.found
-    telling, hide = _Telling(made, said), hiding(made, said)
+    text, hide = _Text(made, said), hiding(made, said)
     parts = (
-        ("became", said("Outcome"), telling.ends()),
-        ("mailings", said("Mailings, in distinct people over their whole time"), telling.mailings()),
-        ("who", said("Who"), telling.who()),
-        ("way", said("How it came in, and signs of an intrusion"), telling.ways()),
-        ("what", said("What"), telling.what()),
-        ("decided", said("Who decided"), telling.decided()),
-        ("speed", said("How fast it was stopped"), telling.speed()),
-        ("why", said("Why"), telling.why()),
-        ("missed", said("Rules that did not hit, and by how much"), telling.missed()),
-        ("policy", said("The policy then"), telling.policy()),
-        ("authority", said("The authority's 72 hours (GDPR Art. 33)"), telling.authority()),
+        ("became", said("Outcome"), text.ends()),
+        ("mailings", said("Mailings, in distinct people over their whole time"), text.mailings()),
+        ("who", said("Who"), text.who()),
+        ("way", said("How it came in, and signs of an intrusion"), text.ways()),
+        ("what", said("What"), text.what()),
+        ("decided", said("Who decided"), text.decided()),
+        ("speed", said("How fast it was stopped"), text.speed()),
+        ("why", said("Why"), text.why()),
+        ("missed", said("Rules that did not hit, and by how much"), text.missed()),
+        ("policy", said("The policy then"), text.policy()),
+        ("authority", said("The authority's 72 hours (GDPR Art. 33)"), text.authority()),
         ("unknown", said("What is not known"), map(unknown, not_known(made, said))),
     )
-    rows = tuple(replace(row, text=hide(row.text)) for row in telling.rows())
+    rows = tuple(replace(row, text=hide(row.text)) for row in text.rows())
     return ReportText(
         title=said("Incident report"),
         made=said("made {when} by {who}", when=f"{made.at:%Y-%m-%d %H:%M:%S} UTC", who=by or "smtpguard"),
-        query=hide("; ".join(asked_in_words(made.query, said, made.names))),
+        query=hide("; ".join(query_in_words(made.query, said, made.names))),
         proof=journalwords.proof_in_words(found, said),
         whole=found.proof is None or found.proof.ok,
-        paragraph=hidden((*telling.short(), *telling.in_short()), hide),
+        paragraph=hidden((*text.short(), *text.in_short()), hide),
         parts=tuple(
             Part(key=key, title=title, statements=lines) for key, title, some in parts if (lines := hidden(some, hide))
         ),
-        when=telling.title(),
-        zone=telling.zone.key if telling.zone else "",
+        when=text.title(),
+        zone=text.zone.key if text.zone else "",
         timeline=rows,
         drawing=lanes(
             [(row.at, LANES[row.kind]) for row in rows if row.kind in LANES], made.report.first, made.report.until
@@ -113,9 +113,9 @@ def report_in_words(made: Made, said: Speech, by: str = "") -> ReportText:
 
 
 def hiding(made: Made, said: Speech) -> Callable[[str], str]:
-    """What leaves out, in a report without names, the name and title of each list of a special category (GDPR Art. 9):
-    they would say what its people believe or are. Of a list that no kept policy describes, nobody knows whether it is one.
-    """
+    """Return a function that leaves the names and titles of lists of a special category (GDPR Art. 9) out of a text: they would say
+    what the lists' people believe or are. It also leaves out lists that no kept policy describes, since nobody knows whether they are
+    such lists. In a report with names it leaves out nothing."""
     lists = made.purposes.lists
     special = [name for name, one in lists.items() if one.special]
     words = {*special, *(lists[name].title for name in special), *((made.report.lists.keys() | made.query.lists) - lists.keys())}  # fmt: skip
@@ -130,7 +130,9 @@ def hidden(statements: Iterable[Statement], hide: Callable[[str], str]) -> tuple
     return tuple(replace(one, text=hide(one.text)) for one in statements)
 
 
-class _Telling(Sections):
+class _Text(Sections):
+    """The first sections of the report; Sections has the later ones."""
+
     def short(self) -> Iterator[Statement]:
         report, said = self.report, self.said
         many = said.ngettext("{n} message", "{n} messages", report.messages)
@@ -161,7 +163,7 @@ class _Telling(Sections):
             yield Statement(text=text, mark=sure(still.people.exact), entries=self._ends(OPEN))
 
     def _aloud(self, first: datetime, last: datetime) -> str:
-        """When, to the minute in the organization's time, as one reads it aloud."""
+        """Return the time to the minute, in the organization's time zone, as one reads it aloud."""
         said = self.said.local(self.made.purposes.zone)
         began, ended = said.whole(first), said.whole(last)
         if began == ended:
@@ -179,7 +181,7 @@ class _Telling(Sections):
         return Entries.of(*(seq for one in some for seq in one.named))
 
     def _went_out(self) -> list[str]:
-        """When it went out, if that differs from when it came."""
+        """Return when it went out, if that differs from when it came."""
         report, said = self.report, self.said
         if report.went_first is None or report.went_last is None:
             return []
@@ -190,7 +192,7 @@ class _Telling(Sections):
     def ends(self) -> Iterator[Statement]:
         report, said = self.report, self.said
         for end, some in report.ends.items():
-            text = said("{messages}, for {people}: {became}", became=said(BECAME[end]), **self._sum(some))
+            text = said("{messages}, for {people}: {became}", became=said(OUTCOMES[end]), **self._sum(some))
             mark = Mark.UNKNOWN if end is Outcome.IN_DOUBT else sure(some.people.exact)
             yield Statement(text=text, mark=mark, entries=self.of("end", end.value))
         for end, n in report.copies.items():
@@ -199,7 +201,7 @@ class _Telling(Sections):
                 "{n} copies made by a list server, which are not counted as messages",
                 n,
             )
-            yield fact(f"{copies}: {said(BECAME[end])}")
+            yield fact(f"{copies}: {said(OUTCOMES[end])}")
         for code, n in sorted(report.refused.items()):
             refused = said.ngettext(
                 "{n} recipient was refused by the relay before there was a message ({code})",
@@ -298,15 +300,15 @@ class _Telling(Sections):
             seen = [(one, m) for one, m in reasons if one[0] == rule and mode == "enforce"]
             for (_, name, observed, limit), m in seen[:FEW]:
                 observed = observed if self.made.names or name != FREEZE else what_is_frozen(observed)
-                value = rulewords.observed(name, observed, said)[:200] or said("not shown")
-                limit = rulewords.limit(name, limit, said)[:200]
+                value = rulewords.value_in_words(name, observed, said)[:200] or said("not shown")
+                limit = rulewords.limit_in_words(name, limit, said)[:200]
                 asked = said("{value}, the condition {limit}", value=value, limit=limit) if limit else value
-                text = f"  {rulewords.fact(name, said)}: {asked}" + (f" ({said.number(m)})" if m != n else "")
+                text = f"  {rulewords.fact_in_words(name, said)}: {asked}" + (f" ({said.number(m)})" if m != n else "")
                 yield fact(plain(text), rests)
 
     def decided(self) -> Iterator[Statement]:
-        """People's decisions, each vote with what its voter had viewed, without reminders; what passed by an earlier
-        approval, and what nobody was asked about."""
+        """Yield people's decisions, each vote with what its voter had viewed; then what passed by an earlier approval, and what nobody
+        was asked about."""
         said = self.said
         for step in self.report.steps:
             entry = step.entry
@@ -325,7 +327,7 @@ class _Telling(Sections):
             yield fact(text, self.of("end", Outcome.DELIVERED.value))
 
     def _on_it(self, name: str) -> str:
-        """How many people on the list have it, or may."""
+        """Return how many people on the list have it, or may have it."""
         said, have = self.said, self.report.of_lists.get(name, NOBODY)
         may = self.report.perhaps_of_lists.get(name, NOBODY)
         parts = [said("{people} on it got it", people=in_people(have, said))] if have.high != 0 else []
@@ -333,7 +335,7 @@ class _Telling(Sections):
         return f": {', '.join(parts)}" if parts else ""
 
     def _list(self, name: str) -> str:
-        """The list's title and audience, and whether that is sensitive data."""
+        """Return the list's title and audience, and its sensitivity."""
         one, said = self.made.purposes.lists.get(name), self.said
         if one is None:
             return ""
@@ -354,7 +356,7 @@ class _Telling(Sections):
         }
 
     def _counted(self, what: str, counter: Counter[str], key: str, *, most: int = MOST) -> Iterator[Statement]:
-        """``key``: of ``Report.entries``."""
+        """Yield the values with the most messages. ``key``: under which ``Report.entries`` has them."""
         for value, n in counter.most_common(most):
             text = plain(f"{what}: {value}" + (f" ({self.said.number(n)})" if len(counter) > 1 else ""))
             yield fact(text, self.of(key, value))
@@ -363,7 +365,7 @@ class _Telling(Sections):
 
 
 def in_people(some: Interval, said: Speech) -> str:
-    """ "60 people", or a range."""
+    """Return "60 people", or a range."""
     if some.exact:
         return said.ngettext("{n} person", "{n} people", some.low)
     if some.high is None:
@@ -374,7 +376,7 @@ def in_people(some: Interval, said: Speech) -> str:
 
 
 def in_numbers(entries: Entries, said: Speech) -> str:
-    """Their numbers in the journal; of many the first and the last."""
+    """Return the numbers of the entries in the journal; of many entries, those of the first few and of the last."""
     named = [str(seq) for seq in entries.named]
     if entries.more:
         return said(
@@ -387,7 +389,7 @@ def more(n: int, said: Speech) -> str:
     return said("and {n} more", n=said.number(n))
 
 
-def asked_in_words(query: IncidentQuery, said: Speech, names: bool) -> Iterator[str]:
+def query_in_words(query: IncidentQuery, said: Speech, names: bool) -> Iterator[str]:
     yield from sorted(query.ids)
     yield from (said("the list {name}", name=name) for name in sorted(query.lists))
     if names:
@@ -403,14 +405,12 @@ def asked_in_words(query: IncidentQuery, said: Speech, names: bool) -> Iterator[
 
 
 def what_is_frozen(observed: str) -> str:
-    """In entries of earlier versions an address follows "sender"."""
+    """Return what a freeze stops, without the address that follows "sender" in entries of earlier versions."""
     return observed.partition(" ")[0] if observed.startswith(f"{Selector.SENDER.value} ") else observed
 
 
-# What an incident report cannot know, as its last section, so that silence is not read as "no".
-
-
 def not_known(made: Made, said: Speech) -> Iterator[str]:
+    """Yield what an incident report cannot know. It is the last section, so that silence is not read as "no"."""
     report, proof = made.report, made.found.proof
     if report.unsettled:
         shown = ", ".join(report.unsettled[:MOST])

@@ -14,9 +14,9 @@ from typing import Any
 from smtpguard.console.api.reference import Verified
 from smtpguard.console.incident import (
     ReportText,
-    asked_in_words,
     hiding,
     in_numbers,
+    query_in_words,
     report_in_words,
     what_is_frozen,
 )
@@ -41,6 +41,11 @@ from smtpguard.policy.models import ListModel
 TYPES = {"html": "text/html; charset=utf-8", "json": "application/json", "pdf": "application/pdf"}
 VARIANT = "pdf/a-3u"
 PANGO = "libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 fonts-dejavu-core"
+_ENGLISH = Speech()
+_NAMING = frozenset({"reverse_path", "from", "subject", "by", "sentence", "client", "replies"})
+"""The keys in a mailing's row and an entry's data that name people, or may."""
+_DIGESTS = frozenset({"people", "crowds", "apart_at"})
+"""The keys in a verdict's data for counting its people, which a reader does not need."""
 
 
 class MissingExtra(Exception):
@@ -51,20 +56,21 @@ class MissingExtra(Exception):
         self.why = why
 
 
-def written(form: str, made: Made, page: ReportText, said: Speech) -> bytes:
-    """``form``: html, json or pdf. Raises MissingExtra. Ten pages of PDF take a second of processor time."""
+def to_file(form: str, made: Made, page: ReportText, said: Speech) -> bytes:
+    """Return the report as a file. ``form``: html, json or pdf. Ten pages of PDF take a second of processor time. Raises
+    MissingExtra."""
     if form == "json":
         return json.dumps(row(made, page), ensure_ascii=False).encode(errors="replace") + b"\n"
     template = environment().get_template("incident-file.html")
-    html = template.render(_=said, ngettext=said.ngettext, **shown(page, said)).encode(errors="replace")
+    html = template.render(_=said, ngettext=said.ngettext, **template_values(page, said)).encode(errors="replace")
     if form != "pdf":
         return html
-    pdf: bytes = pdf_library().HTML(string=html.decode(), url_fetcher=_nothing).write_pdf(pdf_variant=VARIANT)
+    pdf: bytes = pdf_library().HTML(string=html.decode(), url_fetcher=_refuse).write_pdf(pdf_variant=VARIANT)
     return pdf
 
 
-def shown(page: ReportText, said: Speech) -> dict[str, Any]:
-    """The values of the report's template, for the page and for a file."""
+def template_values(page: ReportText, said: Speech) -> dict[str, Any]:
+    """Return the values of the report's template, for the page and for a file."""
     return {
         "made": page,
         "marks": {mark.value: said(text) for mark, text in MARKS.items()},
@@ -74,7 +80,7 @@ def shown(page: ReportText, said: Speech) -> dict[str, Any]:
 
 
 def pdf_library() -> Any:
-    """Raises MissingExtra."""
+    """Import the library for PDF. Raises MissingExtra."""
     try:
         return import_module("weasyprint")
     except ImportError:
@@ -88,25 +94,18 @@ def pdf_library() -> Any:
         raise MissingExtra(why) from None
 
 
-def _nothing(url: str, *_: object, **__: object) -> Any:
+def _refuse(url: str, *_: object, **__: object) -> Any:
     raise ValueError("nothing is fetched")
 
 
-_ENGLISH = Speech()
-_NAMING = frozenset({"reverse_path", "from", "subject", "by", "sentence", "client", "replies"})
-"""Keys in a mailing's row and an entry's data that name people, or may."""
-_DIGESTS = frozenset({"people", "crowds", "apart_at"})
-"""Keys in a verdict's data for counting its people, which a reader does not need."""
-
-
 def row(made: Made, page: ReportText | None = None) -> dict[str, Any]:
-    """One JSON object. Its last three values come from the statements that every format is made of (``page``).
+    """Return the report as a JSON object. Its last three values come from the statements that every format is made of (``page``).
     ``mailings`` has the shape of ``mailings list``, ``timeline`` that of ``audit export``. Texts are English."""
     found, report, purposes, names = made.found, made.report, made.purposes, made.names
     proof, hide = found.proof, hiding(made, _ENGLISH)
     page = page or report_in_words(made, _ENGLISH)
     return {
-        "about": [hide(text) for text in asked_in_words(made.query, _ENGLISH, names)],
+        "about": [hide(text) for text in query_in_words(made.query, _ENGLISH, names)],
         "made_at": utc_text(made.at),
         "journal": {
             "id": found.journal,
@@ -179,8 +178,8 @@ def _sum(some: Sum) -> dict[str, Any]:
 
 
 def people_row(some: Interval) -> dict[str, Any]:
-    """Distinct people. ``people``: a lower bound with ``at_least``, an upper bound with ``at_most``. ``most``: null if
-    no upper bound is known."""
+    """Return a number of distinct people as JSON. ``people``: a lower bound if ``at_least``, an upper bound if ``at_most``. ``most``:
+    null if no upper bound is known."""
     at_most = not some.low and bool(some.high)
     return {
         "people": some.high if at_most else some.low,
@@ -196,7 +195,7 @@ def _counts(name: str, counter: Counter[str]) -> list[dict[str, Any]]:
 
 
 def _unnamed(value: Any, names: bool, hide: Callable[[str], str]) -> Any:
-    """Without keys that name people or have their words, and without special lists' names, at any depth."""
+    """Return the value without what names people or has their words, and without special lists' names, at any depth."""
     if names:
         return value
     if isinstance(value, (list, tuple)):
@@ -223,15 +222,15 @@ def _step(step: Step, names: bool, hide: Callable[[str], str]) -> dict[str, Any]
         "data": _unnamed(
             {k: v for k, v in entry.data.items() if entry.kind != Kind.VERDICT.value or k not in _DIGESTS}, names, hide
         ),
-        "private": _shown(clear) if names else None,
+        "private": _names(clear) if names else None,
         "text": hide(in_words(entry, clear, _ENGLISH).text),
         "hash": entry.hash.hex(),
         "left_out": step.left_out,
     }
 
 
-def _shown(clear: Clear | None) -> dict[str, list[str]] | None:
-    """Without recipients, who had no part in it: their number is enough."""
+def _names(clear: Clear | None) -> dict[str, list[str]] | None:
+    """Return the names of an entry without recipients, who had no part in it: their number is enough."""
     return (
         None if clear is None else {role: list(v) for role, v in clear.items() if role not in ("recipients", "refused")}
     )

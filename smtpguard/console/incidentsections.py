@@ -1,6 +1,8 @@
-"""The steps of an incident in words, with their times, as the timeline of its report and as its drawing; and the later
-sections: how it came in and whether anything points to an intrusion; how fast it was stopped; which rules did not hit,
-and by how much; the policy of then; and what the voters had viewed."""
+"""The timeline of an incident report, and its later sections.
+
+The sections say how the messages came in and whether anything points to an intrusion, how fast they were stopped, which rules did
+not hit and by how much, the policy of that time, and what the voters had viewed.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ from smtpguard.policy.facts import FACTS, Type
 
 LANES: Mapping[str, int] = {"came": 0, "went": 1, "stopped": 2, "people": 3}
 LANE_TITLES = (N_("came"), N_("went out"), N_("stopped"), N_("people"))
-"""The lanes of the drawing, from the top."""
+"""The lanes of the chart, from the top."""
 MODES: Mapping[str, str] = {
     "enforce": N_("rule {name}"),
     "observe": N_("rule {name} (observes)"),
@@ -61,7 +63,8 @@ SAME: Mapping[Sign, tuple[str, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A line of the timeline. ``utc``, ``here``: when, ``here`` "" where the organization lives by UTC. ``kind``: its lane in the drawing; ``what``: the entry's kind. ``then``: what is left out behind it."""
+    """A line of the timeline. ``utc``, ``here``: the time in UTC, and in the organization's time zone, "" if that is UTC. ``kind``: its
+    lane in the chart; ``what``: the entry's kind. ``then``: how many entries of its kind are left out after it."""
 
     seq: int
     at: datetime
@@ -75,6 +78,8 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Sections:
+    """The sections of a report, as statements."""
+
     made: Made
     said: Speech
 
@@ -83,16 +88,16 @@ class Sections:
         return self.made.report
 
     def of(self, what: str, which: str = "") -> Entries:
-        """By the keys of ``Report.entries``."""
+        """Return the entries that a statement is based on, by the keys of ``Report.entries``."""
         return self.report.entries.get((what, which), Entries())
 
     @property
     def zone(self) -> ZoneInfo | None:
-        """The organization's time zone, if that is not UTC."""
+        """Return the organization's time zone, None if that is UTC or unknown."""
         return ZoneInfo(self.made.purposes.zone) if self.made.purposes.zone not in ("", "UTC") else None
 
     def here(self, at: datetime) -> str:
-        """In UTC, and in the organization's local time."""
+        """Return a time in UTC, and in the organization's time zone."""
         zone = self.zone
         return f"{at:%Y-%m-%d %H:%M:%S} UTC" + (f" ({at.astimezone(zone):%Y-%m-%d %H:%M} {zone.key})" if zone else "")
 
@@ -127,7 +132,7 @@ class Sections:
         return f'{text}: "{words.words}"' if self.made.names and words.words else text
 
     def _details(self, entry: Entry, clear: Clear) -> Iterator[str]:
-        """Details that the words for its kind leave out."""
+        """Yield details that the words for the entry's kind leave out."""
         data, said = entry.data, self.said
         if entry.kind == Kind.VERDICT.value:
             yield said("for {n}", n=said.number(data.get("counts", {}).get("reach", 0)))
@@ -145,7 +150,7 @@ class Sections:
             yield said("with {id}", id=data["with"])
 
     def in_short(self) -> Iterator[Statement]:
-        """Statements for the paragraph that is read aloud."""
+        """Yield the statements for the paragraph that is read aloud."""
         report, said = self.report, self.said
         if report.lists:
             lists = ", ".join(self._title(name) for name, _ in report.lists.most_common(3))
@@ -165,7 +170,8 @@ class Sections:
             yield unknown(said("It is not on record whether anything proves who wrote it."), self.of(CAME))
 
     def _title(self, name: str) -> str:
-        """A list of a special category has none where names are left out: it would say what its people believe or are."""
+        """Return the title of a list. In a report without names, a list of a special category has none: it would say what its people
+        believe or are."""
         then = self.made.purposes.lists.get(name)
         if then is not None and then.special and not self.made.names:
             return self.said("a list of a special category (GDPR Art. 9)")
@@ -237,7 +243,7 @@ class Sections:
         return signs(report.usual, report.ways, report.watched, whole=whole)
 
     def _verdict(self) -> Iterator[Statement]:
-        """The conclusion in one sentence, for the paragraph as well."""
+        """Yield one sentence on an intrusion, for the paragraph as well."""
         said, found, report = self.said, self._signs(), self.report
         if not report.ways:
             return
@@ -268,7 +274,7 @@ class Sections:
             )
 
     def _stopping(self) -> Iterator[Statement]:
-        """When it was first stopped, what people let go all the same, and how much went out after it."""
+        """Yield when it was first stopped, what people let go all the same, and how much went out after it."""
         report, said = self.report, self.said
         if report.stopped is not None:
             yield self._stopped(report.stopped)
@@ -324,7 +330,7 @@ class Sections:
         return words[:1].lower() + words[1:]
 
     def authority(self) -> Iterator[Statement]:
-        """Since when they are aware of it, and how much of the 72 hours is left."""
+        """Yield since when the organization is aware of it, and how much of the 72 hours is left."""
         said, now = self.said, self.made.at
         words = texts_of(self.report.steps)
         if words.aware is None or words.due is None:
@@ -367,15 +373,15 @@ class Sections:
         if one.milder:
             return True, said("it would have hit, but could not make the verdict stricter")
         if one.unsaid:
-            facts = ", ".join(rulewords.fact(name, said) for name in one.unsaid)
+            facts = ", ".join(rulewords.fact_in_words(name, said) for name in one.unsaid)
             return False, said("unknown; not in the journal: {facts}", facts=facts)
         if one.excepted:
             return True, said("its exception applied")
-        name = rulewords.fact(one.fact, said)
+        name = rulewords.fact_in_words(one.fact, said)
         if not one.limit:
             return True, said("{fact}: condition not met", fact=name)
-        value = rulewords.observed(one.fact, one.observed, said)
-        limit = rulewords.limit(one.fact, one.limit, said)
+        value = rulewords.value_in_words(one.fact, one.observed, said)
+        limit = rulewords.limit_in_words(one.fact, one.limit, said)
         text = said("{fact}: {value}, and it asks for {limit}", fact=name, value=value, limit=limit)
         if one.by:
             share = FACTS[one.fact].type is Type.SHARE
@@ -406,7 +412,7 @@ class Sections:
 
 
 def lane(entry: Entry) -> str:
-    """The lane of the entry in the drawing; "" if it is not drawn."""
+    """Return the lane of the entry in the chart, "" if it is not drawn."""
     data, kind = entry.data, entry.kind
     if kind == Kind.VERDICT.value:
         return "came" if data.get("action") == "relay" or data.get("retry") else "stopped"
@@ -419,7 +425,8 @@ def lane(entry: Entry) -> str:
 
 
 def in_view(vote: Step, steps: Sequence[Step], said: Speech, names: bool) -> Statement:
-    """What the voter had viewed before, by the journal: known by a digest of the address, also once that is erased."""
+    """Return what the voter had viewed before the vote, by the journal. It knows the voter by a digest of the address, also once the
+    address is erased."""
     who = vote.entry.content["private"].get("actor", ())[:1]
     shown = next(iter((vote.clear or {}).get("actor", ())), "") if names else ""
     shown = shown or said("the voter")
@@ -444,7 +451,7 @@ def in_view(vote: Step, steps: Sequence[Step], said: Speech, names: bool) -> Sta
 
 
 def at_once(report: Report) -> bool:
-    """Whether it was stopped as it came, before any of it went out."""
+    """Return whether it was stopped as it came, before any of it went out."""
     if report.stopped is None:
         return False
     at = instant(report.stopped.at)
@@ -452,7 +459,7 @@ def at_once(report: Report) -> bool:
 
 
 def length_of(length: timedelta, said: Speech) -> str:
-    """To the second below two hours, to the minute beyond: "2 hours 59 minutes" is not two hours."""
+    """Return a length in words: to the second below two hours, to the minute beyond, since "2 hours 59 minutes" is not two hours."""
     seconds = int(length.total_seconds())
     unit, least = (1, 1) if seconds < 120 else (60, 1) if seconds < 7200 else (3600, 60)
     parts = [seconds // unit * unit, seconds % unit // least * least]

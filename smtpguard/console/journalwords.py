@@ -178,7 +178,7 @@ _VALUE_WORDS: Mapping[str, Mapping[str, str]] = {
     "said": DETAILS, "saw": DETAILS, "state": DETAILS, "was": _WAS, "what": MAILING_CHANGES,
 }  # fmt: skip
 """The keys of an entry's data whose values are shown, in this order, and the words for their values."""
-_PLACES = {
+_BESIDE = {
     "policy": N_("policy"),
     "freeze": N_("freeze"),
     "hold": N_("hold"),
@@ -349,7 +349,7 @@ def remarks(proof: Proof, said: Speech) -> Iterator[str]:
 def disagreements(proof: Proof, said: Speech) -> Iterator[str]:
     """Yield the data beside the journal that disagrees with it."""
     for one in proof.beside:
-        yield said("{what} {id}: {problem}", what=said(_PLACES[one.about]), id=one.id, problem=said.say(one.problem))
+        yield said("{what} {id}: {problem}", what=said(_BESIDE[one.about]), id=one.id, problem=said.say(one.problem))
 
 
 def missing_period(lost: Lost, said: Speech) -> str:

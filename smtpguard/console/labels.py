@@ -216,7 +216,7 @@ def mailing_state(mailing: Mailing) -> str:
 
 
 def earlier_decision(hold: Hold, who: str, said: Speech) -> str:
-    """Return how the hold was decided before ``who`` could decide, "" if nobody else did."""
+    """Return the decision or the last vote that came before the vote of ``who``, "" if there is none."""
     if hold.state in (State.WITHDRAWN, State.EXPIRED):
         return said(_DECISIONS[hold.state.value])
     others = [vote for vote in hold.votes if vote.approver != who]

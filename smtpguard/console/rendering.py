@@ -1,5 +1,7 @@
-"""Render a page from its values: Jinja templates, escaped, in the reader's language, with the elements that every page
-has."""
+"""Render a page from its values, in the reader's language, and read the fields of forms.
+
+Pages are Jinja templates. Values are escaped. Every page has the elements of base.html.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +29,24 @@ from smtpguard.locale.phrase import N_, Said
 from smtpguard.locale.speech import Speech, choose
 from smtpguard.policy.freezing import Freeze, Selector
 
-_MOST_GIVEN_BACK = 1 << 20
+_MOST_GIVEN_BACK = 1 << 20  # characters of a field of a refused form
 _TEMPLATES = Path(__file__).parent / "templates"
+CHANGED = N_("Nothing was done: it has changed since you looked. This is its present state.")
+POLICY_CHANGED = N_("Nothing was done: the policy has changed since you looked. Look again, and decide.")
+NO_ANSWER = N_(
+    "Nothing was done: its client has had no answer yet, and may have to send it again. Try again in a quarter of an hour."
+)
+UNKNOWN = N_(
+    "It is not known whether it was done: the database was lost meanwhile. Look at it again before you repeat it."
+)
+_CONFLICTS = {NoAnswer: NO_ANSWER, PolicyChanged: POLICY_CHANGED}
+"""The sentences for conflicts; CHANGED for any other."""
 
 
 @cache
 def environment() -> Environment:
-    """One for each process. ``StrictUndefined``: a value that a page forgot is an error in a test, not a gap."""
+    """Return the environment of all templates, one for each process. ``StrictUndefined``: a value that a page forgot is an error in a
+    test, not a gap."""
     return Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -49,7 +62,7 @@ def services_of(request: Request) -> ConsoleServices:
 
 
 def speech(request: Request) -> Speech:
-    """In the language that the reader chose, else of their browser, else of the organization."""
+    """Return a Speech in the language that the reader chose, else of their browser, else of the organization."""
     who: Person | None = getattr(request.state, "person", None)
     language = choose(who.language if who else "", request.headers.get("accept-language", ""))
     try:
@@ -60,7 +73,7 @@ def speech(request: Request) -> Speech:
 
 
 class Streamed(StreamingResponse):
-    """Sends ``pieces``, then calls ``close``, also if the client has gone before the first one."""
+    """A response that sends ``pieces``, then calls ``close``, also if the client has gone before the first one."""
 
     def __init__(
         self,
@@ -80,9 +93,9 @@ class Streamed(StreamingResponse):
             self._close()
 
 
-class Filled:
-    """A form that was sent and refused: its fields keep what was typed, with errors beside them. A form that was not
-    sent, or was accepted, is empty. Passwords and codes are never sent back."""
+class FilledForm:
+    """The fields of a form. If it was sent and refused, they keep what was typed, with errors beside them. If it was not sent, or was
+    accepted, they are empty. Passwords and codes are never sent back."""
 
     def __init__(self, sent: FormData | None, wrong: Mapping[str, str]) -> None:
         self._sent, self._wrong = sent, wrong
@@ -92,7 +105,7 @@ class Filled:
         return self._sent is not None
 
     def __call__(self, name: str, otherwise: str = "") -> str:
-        """The text typed into a field; ``otherwise`` if the form was not sent."""
+        """Return the text that was typed into a field, ``otherwise`` if the form was not sent."""
         if self._sent is None:
             return otherwise
         value = self._sent.get(name, "")
@@ -108,8 +121,8 @@ class Filled:
 async def page(
     request: Request, template: str, status: int = 200, *, wrong: Mapping[str, str] | None = None, **values: Any
 ) -> Response:
-    """A whole page, with a banner if anything is frozen. ``wrong``: errors of a refused form (4xx) by field name; the
-    form comes back as it was filled in."""
+    """Return a whole page, with a banner if anything is frozen. ``wrong``: errors of a refused form (4xx) by field name; the form
+    comes back as it was filled in."""
     here, said = services_of(request), speech(request)
     try:
         frozen: Sequence[Freeze] | None = await here.freezes.active()
@@ -145,14 +158,14 @@ async def page(
     return HTMLResponse(text.encode(errors="replace"), status_code=status)
 
 
-def _filled(request: Request, action: str, status: int, wrong: Mapping[str, str]) -> Filled:
-    """``action``: the form's target, which identifies it."""
+def _filled(request: Request, action: str, status: int, wrong: Mapping[str, str]) -> FilledForm:
+    """Return the fields of the form whose target is ``action``."""
     mine = request.method == "POST" and status >= 400 and request.url.path == action
-    return Filled(getattr(request.state, "form", None) if mine else None, wrong if mine else {})
+    return FilledForm(getattr(request.state, "form", None) if mine else None, wrong if mine else {})
 
 
 def what_of(selector: str, name: str, said: Speech, titles: Mapping[str, str]) -> str:
-    """What a freeze stops. ``name``: its value."""
+    """Return what a freeze stops, in words. ``name``: its value."""
     if selector == Selector.LIST.value:
         name = titles.get(name, name)
     elif selector == Selector.MAILING.value:
@@ -163,8 +176,8 @@ def what_of(selector: str, name: str, said: Speech, titles: Mapping[str, str]) -
 def frozen_in_words(
     said: Speech, titles: Mapping[str, str], freezes: Iterable[Freeze], named: Collection[str] | None = None
 ) -> str:
-    """Which freezes must be thawed first, by whom and since when they were set. ``named``: titles of the lists that may
-    be named to this reader; None for all."""
+    """Return which freezes must be thawed first, with who set them and when. ``named``: titles of the lists that may be named to this
+    reader; None for all."""
 
     def one(freeze: Freeze) -> str:
         hidden = freeze.selector is Selector.LIST and named is not None and titles.get(freeze.value) not in named
@@ -177,7 +190,7 @@ def frozen_in_words(
 
 
 class WrongField(Exception):
-    """A field of a form that cannot be accepted. ``field``: its name; ``why``: in English, to be translated."""
+    """A field of a form cannot be accepted. ``field``: its name; ``why``: in English, to be translated."""
 
     def __init__(self, field: str, why: Said) -> None:
         super().__init__(str(why))
@@ -185,34 +198,19 @@ class WrongField(Exception):
 
 
 def form(request: Request) -> FormData:
-    """The form of a POST, as the middleware read it."""
+    """Return the form of a POST, as the middleware read it."""
     found: FormData = request.state.form
     return found
 
 
 def text_of(sent: FormData, name: str, most: int = 2_000) -> str:
-    """A field as a person filled it in, or "": at most so much of it."""
+    """Return the text of a field, stripped and with at most ``most`` characters; "" if there is no such field."""
     value = sent.get(name, "")
     return value.replace("\r\n", "\n").strip()[:most] if isinstance(value, str) else ""
 
 
-CHANGED = N_("Nothing was done: it has changed since you looked. This is its present state.")
-POLICY_CHANGED = N_("Nothing was done: the policy has changed since you looked. Look again, and decide.")
-
-NO_ANSWER = N_(
-    "Nothing was done: its client has had no answer yet, and may have to send it again. Try again in a quarter of an hour."
-)
-
-UNKNOWN = N_(
-    "It is not known whether it was done: the database was lost meanwhile. Look at it again before you repeat it."
-)
-
-
-_CONFLICTS = {NoAnswer: NO_ANSWER, PolicyChanged: POLICY_CHANGED}
-
-
 def not_done(error: Conflict | NotEntitled | StoreError, said: Speech) -> tuple[int, str]:
-    """The status, and the sentence for people, where a service did nothing."""
+    """Return the status and the sentence for people, if a service did nothing."""
     if isinstance(error, Conflict):
         return 409, said(_CONFLICTS.get(type(error), CHANGED))
     if isinstance(error, NotEntitled):
@@ -223,12 +221,12 @@ def not_done(error: Conflict | NotEntitled | StoreError, said: Speech) -> tuple[
 
 
 def digits(text: str) -> int | None:
-    """The number that consists of these digits; None for one that is too long to be meant, and for other text."""
+    """Return the number that consists of these digits; None for other text, and for a number that is too long to be meant."""
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 18 else None
 
 
 def number_of(text: str) -> int | None:
-    """``digits`` with any grouping: 412,318 or 412 318 or 412318."""
+    """Return a number with any grouping of its digits: 412,318 or 412 318 or 412318. Return None for other text."""
     return digits(re.sub(r"[\s.,\u00a0\u202f']", "", text))
 
 
@@ -237,7 +235,7 @@ def number(sent: FormData, name: str) -> int | None:
 
 
 def choice_of(sent: FormData) -> Choice:
-    """The button of a decision. Raises HTTPException for a form without one."""
+    """Return the choice of a decision's button. Raises HTTPException if the form has none."""
     try:
         return Choice(text_of(sent, "choice"))
     except ValueError:
@@ -245,12 +243,12 @@ def choice_of(sent: FormData) -> Choice:
 
 
 async def uploaded(sent: FormData, name: str, most: int = -1) -> bytes:
-    """The file in a field, at most so many octets of it; empty without one."""
+    """Return the file in a field, at most ``most`` octets of it; b"" if there is none."""
     upload = sent.get(name)
     return await upload.read(most) if isinstance(upload, UploadFile) else b""
 
 
 def see_other(path: str, **query: str) -> Response:
-    """After a POST: redirect to the page that shows what it did (RFC 9110 section 15.4.4). ``path`` is one of ours."""
+    """Redirect, after a POST, to the page that shows what it did (RFC 9110 section 15.4.4). ``path``: one of ours."""
     tail = "&".join(f"{name}={quote(value)}" for name, value in query.items())
     return RedirectResponse(f"{path}?{tail}" if tail else path, status_code=303)

@@ -1,10 +1,9 @@
-"""Make an incident report, for the page, the API and the command line alike; and what the policies that decided say: the
-descriptions of rules and lists, in their admins' words, whether they were enforced, and which rules did not take effect
-on a message, and by how much, from its recorded facts.
+"""Make an incident report, for the page, the API and the command line alike.
 
-A report with names is journalled. A rule may be gone by now, or mean something else under the same name, so the policy
-in force is not used. A fact that no rule needed was not asked for then; the answer of a rule that depends on it is
-unknown.
+A report with names is journalled. It has what the policies that decided say: the descriptions of rules and lists, whether they
+were enforced, and which rules did not hit a message, and by how much, from its recorded facts. The policy in force is not used: a
+rule may be gone by now, or mean something else under the same name. A fact that no rule needed was not asked for then; the answer
+of a rule that depends on it is unknown.
 """
 
 from __future__ import annotations
@@ -45,8 +44,8 @@ class Occupied(Exception):
 
 
 class NothingFits(Exception):
-    """``why``: sentences on the mistakes in the query, as far as they are known. ``rest``: other parts of the query
-    match, but a report without the mistaken parts would look as if nothing of that had happened."""
+    """No message matches the query. ``why``: sentences on the mistakes in it, as far as they are known. ``rest``: whether other parts
+    of the query match; a report without the mistaken parts would look as if nothing of that had happened."""
 
     def __init__(self, why: Sequence[str], *, rest: bool = False) -> None:
         super().__init__("; ".join(why if rest else ("nothing in the journal matches", *why)))
@@ -55,8 +54,9 @@ class NothingFits(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """``query``: the query, with whole ids. ``report``: that of ``found``. ``at``: when it was asked for. ``names``:
-    whether it names people."""
+    """A report that was made. ``query``: the query, with whole ids. ``report``: the one in ``found``. ``at``: when it was asked for.
+    ``names``: whether it names people. ``keeps``: how long the content of a hold is kept at least. ``missed``: the rules that did
+    not hit the first message that passed, or else the first message."""
 
     query: IncidentQuery
     found: Findings
@@ -65,9 +65,7 @@ class Made:
     at: datetime
     names: bool
     keeps: timedelta
-    """For at least so long the content of a hold is kept."""
     missed: tuple[Missed, ...] = ()
-    """The rules that did not hit the first message that passed, or else the first message."""
 
 
 def query_of(
@@ -81,7 +79,7 @@ def query_of(
     since: str | None,
     until: str | None,
 ) -> tuple[IncidentQuery, dict[str, str]]:
-    """The query, and what is wrong with a time, by its name."""
+    """Return the query, and what is wrong with a time, by its name ("since", "until")."""
     times, wrong = dict[str, int](), dict[str, str]()
     for name, text in (("since", since), ("until", until)):
         try:
@@ -114,13 +112,13 @@ async def make(
     keeps: timedelta,
     may: Callable[[Report], bool] | None = None,
 ) -> Made:
-    """``by``: the people who ask, for the journal. ``may``: for a person who may not see everything, whether they may
-    see this report; if not, nothing fits. Raises NothingFits, TooMany and StoreError."""
+    """Make a report. ``by``: the people who ask, for the journal. ``may``: says whether a person who may not see everything may see
+    this report; if not, nothing fits. Raises NothingFits, TooMany and StoreError."""
     said = Speech(language)
-    called = {word: await store.journal.matching_ids(word) for word in query.ids}
-    if any(len(ids) > 1 for ids in called.values()):
-        raise NothingFits(list(_ids(called, said)), rest=True)
-    named = {word: ids or await store.journal.find(word.split(), MOST_FOUND + 1) for word, ids in called.items()}
+    matches = {word: await store.journal.matching_ids(word) for word in query.ids}
+    if any(len(ids) > 1 for ids in matches.values()):
+        raise NothingFits(list(_ids(matches, said)), rest=True)
+    named = {word: ids or await store.journal.find(word.split(), MOST_FOUND + 1) for word, ids in matches.items()}
     if many := [word for word, ids in named.items() if len(ids) > MOST_FOUND]:
         raise TooMany(
             f"more than {MOST_FOUND} messages are found by {', '.join(sorted(many))}: ask by --sender and --since"
@@ -138,17 +136,17 @@ async def make(
         if names:
             await store.journal.record([query.export_event(at, *by)])
     lists = found.report.lists if found.report is not None else ()
-    asked = await _asked(query, store, lists, delimiters=delimiters, names=names)
+    unmatched = await _unknown_names(query, store, lists, delimiters=delimiters, names=names)
     if found.report is None:
-        raise NothingFits([*_ids(unknown, said), *_lists(asked, said), *_senders(asked, said)])
-    if asked.lists:
-        raise NothingFits(list(_lists(asked, said)), rest=True)
+        raise NothingFits([*_ids(unknown, said), *_lists(unmatched, said), *_senders(unmatched, said)])
+    if unmatched.lists:
+        raise NothingFits(list(_lists(unmatched, said)), rest=True)
     documents = {sha256: await _documents(store, sha256) for sha256 in found.report.policies}
     then = await asyncio.to_thread(purposes, documents, delimiters=delimiters, language=language)
     missing: tuple[Missed, ...] = ()
     if (through := found.report.let_through) is not None:
         message = Recorded(*through)
-        missing = await asyncio.to_thread(missed, message, documents.get(message.policy), delimiters=delimiters)
+        missing = await asyncio.to_thread(missed_rules, message, documents.get(message.policy), delimiters=delimiters)
     return Made(
         query=query, found=found, report=found.report, purposes=then, at=at, names=names, keeps=keeps, missed=missing
     )
@@ -164,7 +162,8 @@ async def make_once(
     language: str,
     may: Callable[[Report], bool] | None = None,
 ) -> Made:
-    """One at a time: a report needs memory and processor time. Raises Occupied, NothingFits, TooMany and StoreError."""
+    """Make a report unless another is being made: a report needs memory and processor time. Raises Occupied, NothingFits, TooMany and
+    StoreError."""
     if console.reporting.locked():
         raise Occupied
     async with console.reporting:
@@ -182,10 +181,11 @@ async def make_once(
         )
 
 
-async def _asked(
+async def _unknown_names(
     query: IncidentQuery, store: Store, lists: Iterable[str], *, delimiters: str, names: bool
 ) -> UnknownNames:
-    """``lists``: those that matching messages touched. Writers are suggested only in a report with names."""
+    """Return the lists and senders in the query that are not known. ``lists``: those that matching messages touched. Writers are
+    suggested only in a report with names."""
     if not (query.lists or query.senders):
         return UnknownNames(lists={}, senders={}, bad=frozenset())
     documents = await _documents(store, (await store.gate.read()).policy_sha256) or {}
@@ -193,29 +193,29 @@ async def _asked(
     return await asyncio.to_thread(unknown_names, query, documents, delimiters=delimiters, lists=lists, writers=writers)
 
 
-def _ids(called: Mapping[str, Sequence[str]], said: Speech) -> Iterator[str]:
-    for word, ids in sorted(called.items()):
+def _ids(matches: Mapping[str, Sequence[str]], said: Speech) -> Iterator[str]:
+    for word, ids in sorted(matches.items()):
         if len(ids) > 1:
             yield said("{word} is ambiguous: {ids}", word=word, ids=", ".join(ids))
         elif not ids and (len(word) < _SHA256 or "@" in word):
             yield said("nothing has the name {word}", word=word)
 
 
-def _lists(asked: UnknownNames, said: Speech) -> Iterator[str]:
-    for word, meant in asked.lists.items():
-        yield _meant(said("the policy in force has no list {word}", word=word), meant, said)
+def _lists(unmatched: UnknownNames, said: Speech) -> Iterator[str]:
+    for word, suggestion in unmatched.lists.items():
+        yield _with_suggestion(said("the policy in force has no list {word}", word=word), suggestion, said)
 
 
-def _senders(asked: UnknownNames, said: Speech) -> Iterator[str]:
-    for word, meant in asked.senders.items():
-        if word in asked.bad:
-            yield _meant(said("not an address: {word}", word=word), meant, said)
-        elif meant:
-            yield _meant(said("nothing has come from {word} recently", word=word), meant, said)
+def _senders(unmatched: UnknownNames, said: Speech) -> Iterator[str]:
+    for word, suggestion in unmatched.senders.items():
+        if word in unmatched.bad:
+            yield _with_suggestion(said("not an address: {word}", word=word), suggestion, said)
+        elif suggestion:
+            yield _with_suggestion(said("nothing has come from {word} recently", word=word), suggestion, said)
 
 
-def _meant(sentence: str, meant: str, said: Speech) -> str:
-    return sentence + " " + said("(did you mean {word}?)", word=meant) if meant else sentence
+def _with_suggestion(sentence: str, suggestion: str, said: Speech) -> str:
+    return sentence + " " + said("(did you mean {word}?)", word=suggestion) if suggestion else sentence
 
 
 async def _documents(store: Store, sha256: str) -> Documents | None:
@@ -227,9 +227,10 @@ async def _documents(store: Store, sha256: str) -> Documents | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Purposes:
-    """``of``: rule to description. ``lists``: as the last policy that decided declares them, each with a title; so is ``zone``, the
-    organization's. ``watching``: policies, by SHA-256, that only observed (``enforce: false``). ``calling``: rules that
-    only alert a person. ``lost``: policies whose documents are erased or unreadable for this version."""
+    """What the policies that decided say. ``of``: descriptions by rule. ``lists``: as the last of these policies declares them, each
+    with a title; ``zone``: the organization's, from the same policy. ``watching``: the policies, by SHA-256, that only observed
+    (``enforce: false``). ``calling``: the rules that only alert a person. ``lost``: the policies whose documents are erased or
+    unreadable for this version."""
 
     of: Mapping[str, str] = field(default_factory=dict)
     lost: tuple[str, ...] = ()
@@ -240,7 +241,8 @@ class Purposes:
 
 
 def purposes(policies: Mapping[str, Documents | None], *, delimiters: str, language: str) -> Purposes:
-    """In ``language`` if the admin wrote it. ``policies``: in order, each with its documents; a tenth of a second each."""
+    """Return what the policies say, in ``language`` as far as admins wrote it. ``policies``: in order, each with its documents. It
+    takes a tenth of a second for each."""
     of: dict[str, str] = {}
     lists: dict[str, ListModel] = {}
     lost: list[str] = []
@@ -268,9 +270,9 @@ def purposes(policies: Mapping[str, Documents | None], *, delimiters: str, langu
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Missed:
-    """``fact``, ``observed``, ``limit``: of the condition that said no; "" if an exception did (``excepted``), or if it
-    is unknown (``unsaid``: the facts that are not recorded). ``by``: how much a count was short, in its own unit; None
-    if it is no count. ``milder``: it could not have made the verdict stricter."""
+    """A rule that did not hit. ``fact``, ``observed``, ``limit``: of the condition that said no; "" if an exception did
+    (``excepted``), or if the answer is unknown (``unsaid``: the facts that are not recorded). ``by``: how much a count was short, in
+    its own unit; None if it is no count. ``milder``: whether the rule hit, but could not have made the verdict stricter."""
 
     rule: str
     observes: bool
@@ -283,18 +285,18 @@ class Missed:
     milder: bool = False
 
 
-def missed(message: Recorded, documents: Mapping[str, bytes] | None, *, delimiters: str) -> tuple[Missed, ...]:
-    """In the policy's order; none if its documents are not stored."""
+def missed_rules(message: Recorded, documents: Mapping[str, bytes] | None, *, delimiters: str) -> tuple[Missed, ...]:
+    """Return the rules that did not hit the message, in the policy's order; none if its documents are not stored."""
     if documents is None or not message.decided:
         return ()
     try:
         rules = parse(documents, delimiters=delimiters).rules.rules
     except Broken:
         return ()
-    return tuple(one for rule in rules if rule.rule_id not in message.hits for one in _of(rule, message))
+    return tuple(one for rule in rules if rule.rule_id not in message.hits for one in _missed(rule, message))
 
 
-def _of(rule: Rule, message: Recorded) -> Iterator[Missed]:
+def _missed(rule: Rule, message: Recorded) -> Iterator[Missed]:
     values = {c.slot: value for c in rule.conditions if (value := message.value(c.slot)) is not None}
     known = {slot: value for slot, value in values.items() if not isinstance(value, Unknown)}
     answer = rule.answer(known)
@@ -315,18 +317,19 @@ def _of(rule: Rule, message: Recorded) -> Iterator[Missed]:
             fact=because.fact.name,
             observed="" if because.fact.personal else shown(because.fact, value),
             limit="" if because.fact.personal else because.limit,
-            by=_lacking(because, value),
+            by=_shortfall(because, value),
         )
 
 
 def _nearest(rule: Rule, known: Mapping[str, Value]) -> Condition | None:
-    """A count among the conditions that said no, since it says by how much; else the first. None if an `unless` did."""
+    """Return a count among the conditions that said no, since it says by how much; else the first of them. Return None if an `unless`
+    said no."""
     against = [c for c in rule.when if c.answer(known) is NO]
-    return next((c for c in against if _lacking(c, known[c.slot]) is not None), against[0] if against else None)
+    return next((c for c in against if _shortfall(c, known[c.slot]) is not None), against[0] if against else None)
 
 
-def _lacking(condition: Condition, value: Value) -> float | None:
-    """How far it is from a bound, if it has one alone."""
+def _shortfall(condition: Condition, value: Value) -> float | None:
+    """Return how far the value is from the condition's bound, None unless it has a single one."""
     if not isinstance(value, Count) or not isinstance(condition, Range):
         return None
     if condition.most == inf:

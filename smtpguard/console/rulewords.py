@@ -1,10 +1,9 @@
-"""A policy in words: what each rule checks; and the guide for people who write mail: a page of the console, and a
-hand-out, one HTML file in one language without links, pictures or scripts. The guide has for each list its writers,
-origins, approvers and the topics it is spared; how to get a mailing approved beforehand; what each rule stops; and what
-happens to a held message.
+"""A policy in words: what each rule checks, and the guide for people who write mail.
 
-A condition is said as "what it looks at: what is asked of it", so that any fact and any limit can be said in any
-language. The value that a rule saw in a message is said the same way, from the journal.
+A condition is written as "what it looks at: what it asks for", so that any fact and any limit can be put in any language. The value
+that a rule saw in a message is written the same way, from the journal. The guide is a page of the console, and a hand-out: one HTML
+file in one language without links, pictures or scripts. It has for each list its writers, origins, approvers and the topics it is
+spared; how to get a mailing approved beforehand; what each rule stops; and what happens to a held message.
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ from smtpguard.policy.verdict import Action, Quorum
 from smtpguard.reading.topics import TOPICS, topic_name
 
 FACTS: Mapping[str, str] = {name: fact.label for name, fact in facts.FACTS.items()}
-WORDS: Mapping[str, str] = {"any": N_("any"), "none": N_("none")}
-TRUTHS: Mapping[str, str] = {"true": N_("yes"), "false": N_("no")}
-CALLED: Mapping[str, str] = {word: said for fact in facts.FACTS.values() for word, said in fact.called.items()}
-OURS: Mapping[str, str] = {
+_ANY_NONE: Mapping[str, str] = {"any": N_("any"), "none": N_("none")}
+_TRUTHS: Mapping[str, str] = {"true": N_("yes"), "false": N_("no")}
+FACT_WORDS: Mapping[str, str] = {word: said for fact in facts.FACTS.values() for word, said in fact.called.items()}
+BUILT_IN_FACTS: Mapping[str, str] = {
     FREEZE: N_("what is frozen"),
     "stream.messages": N_("messages of the system"),
     "delivery.in_doubt": N_("an earlier attempt may have reached the list"),
@@ -55,16 +54,16 @@ OURS: Mapping[str, str] = {
     "mailing.correction": N_("recipients whom the correction is not for"),
     "mailing.stage": N_("progress of the mailing"),
 }
-"""Facts of the built-in rules, which no policy asks for."""
+"""The facts of the built-in rules, which no policy asks for."""
 AIMS: Mapping[str, str] = {FREEZE: freezing.AIM, **rules.AIMS}
-"""What the built-in rules are for."""
-AT: Mapping[str, str] = {"running": N_("going"), "paused": N_("pausing"), "stopped": N_("stopped")}
-FORMS: Mapping[str, str] = {
+"""The purposes of the built-in rules."""
+_PROGRESS: Mapping[str, str] = {"running": N_("going"), "paused": N_("pausing"), "stopped": N_("stopped")}
+_FORMS: Mapping[str, str] = {
     "one of group ": N_("a member of group {what}"),
     "all match ": N_("all match the pattern {what}"),
     "matches ": N_("matches the pattern {what}"),
 }
-_STAGE = re.compile(rf"({'|'.join(AT)}) after stage (\d+) of (\d+)\Z")
+_STAGE = re.compile(rf"({'|'.join(_PROGRESS)}) after stage (\d+) of (\d+)\Z")
 ACTIONS: Mapping[Action, str] = {
     Action.RELAY: N_("is relayed"),
     Action.CONFIRM: N_("waits, and its writer is asked"),
@@ -72,13 +71,37 @@ ACTIONS: Mapping[Action, str] = {
     Action.DEFER: N_("is deferred"),
     Action.REJECT: N_("is refused"),
 }
-CALLS = N_("alerts a person")
-OPERATORS: Mapping[str, str] = {
+_CALLS = N_("alerts a person")
+_OPERATORS: Mapping[str, str] = {
     ">=": N_("at least {n}"),
     "<=": N_("at most {n}"),
     ">": N_("more than {n}"),
     "<": N_("less than {n}"),
 }
+_ELSE: Mapping[Action, str] = {
+    Action.CONFIRM: N_("Otherwise you are asked to confirm it."),
+    Action.HOLD: N_("Otherwise it is held."),
+    Action.DEFER: N_("Otherwise it is deferred."),
+    Action.REJECT: N_("Otherwise it is refused."),
+}
+"""What a rule does otherwise, where its purpose is given."""
+_SOON = timedelta(days=31)
+"""How far ahead the hand-out names absences."""
+_BREAKERS: Mapping[str, tuple[str, str]] = {
+    "complaints": (
+        N_("{share} of those who have it complain"), N_("{n} people complain"),
+    ),
+    "bounces": (
+        N_("{share} of those to whom it went cannot be reached"), N_("{n} people cannot be reached"),
+    ),
+    "replies": (
+        N_("{share} of those who have it answer"), N_("{n} people answer"),
+    ),
+    "unsubscribes": (
+        N_("{share} of those who have it unsubscribe"), N_("{n} people unsubscribe"),
+    ),
+}  # fmt: skip
+"""What a breaker counts: as a share, and as a number of people."""
 _FIGURE = r"(?:[\d_.,]+(?:e[+-]?\d+)?)(?:\s*%)?"
 _COMPARED = re.compile(rf"(>=|<=|==|=|>|<)?\s*({_FIGURE})(?:\s+in\s+(.+))?\Z")
 _BETWEEN = re.compile(rf"(?:between\s+)?({_FIGURE})\s+(?:and|to)\s+({_FIGURE}|inf(?:\s*%)?)(?:\s+in\s+(.+))?\Z")
@@ -92,13 +115,13 @@ _SAYS = {
     (Type.TRUTH, "true"): "yes", (Type.TRUTH, "false"): "no", (Type.WORDS, "any"): "some", (Type.WORDS, "none"): "none",
     (Type.COUNT, "any"): "many", (Type.COUNT, "none"): "none",
 }  # fmt: skip
-"""By a limit the sentence of a fact (policy.facts.Fact.says)."""
+"""Which sentence of a fact (policy.facts.Fact.says) a limit asks for, by the fact's type and the limit."""
 _COUNTS_ONE = re.compile(r"\bone\b|\{n\}", re.I)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleText:
-    """One rule. ``when``: all must be true; ``unless``: not if all of these are."""
+    """One rule in words. It hits if all conditions in ``when`` are true, but not if all in ``unless`` are."""
 
     id: str
     aim: str
@@ -108,21 +131,21 @@ class RuleText:
     observes: bool
 
 
-def in_words(rule: Rule, said: Speech) -> RuleText:
+def rule_in_words(rule: Rule, said: Speech) -> RuleText:
     own = rule.descriptions.get(said.language) or rule.descriptions.get("") or rule.description
     return RuleText(
         id=rule.rule_id,
         aim=own,
-        when=tuple(condition(c, said) for c in rule.when),
-        unless=tuple(condition(c, said) for c in rule.unless),
-        then=said(CALLS if rule.calls else ACTIONS[rule.then]),
+        when=tuple(condition_in_words(c, said) for c in rule.when),
+        unless=tuple(condition_in_words(c, said) for c in rule.unless),
+        then=said(_CALLS if rule.calls else ACTIONS[rule.then]),
         observes=rule.observes and not rule.alarm,
     )
 
 
-def condition(asked: Condition, said: Speech) -> str:
-    """The fact's own sentence if it has one for this limit ("it is addressed to a customer list"), else what the fact is
-    called and the limit ("customers that it reaches: at least 20")."""
+def condition_in_words(asked: Condition, said: Speech) -> str:
+    """Return a condition in words: the fact's own sentence if it has one for this limit ("it is addressed to a customer list"), else
+    the fact's label and the limit ("customers that it reaches: at least 20")."""
     whole = not isinstance(asked, SomeWord | EveryWord)  # in a list, "any" is a word as others are
     sentence = asked.fact.says.get(_SAYS.get((asked.fact.type, asked.limit), ""), "") if whole else ""
     if isinstance(sentence, tuple):  # of a number: only if it is said of one without counting it
@@ -130,22 +153,22 @@ def condition(asked: Condition, said: Speech) -> str:
     if sentence:
         words = said(sentence)
         return words[:1].lower() + words[1:]
-    return f"{fact(asked.fact.name, said)}: {limit(asked.fact.name, asked.limit, said)}"
+    return f"{fact_in_words(asked.fact.name, said)}: {limit_in_words(asked.fact.name, asked.limit, said)}"
 
 
-def fact(name: str, said: Speech) -> str:
-    """What a condition looks at. A fact of another version is shown by its name."""
-    return said(FACTS[name]) if name in FACTS else said(OURS[name]) if name in OURS else name
+def fact_in_words(name: str, said: Speech) -> str:
+    """Return what a condition looks at. A fact of another version is shown by its name."""
+    return said(FACTS[name]) if name in FACTS else said(BUILT_IN_FACTS[name]) if name in BUILT_IN_FACTS else name
 
 
-def limit(name: str, text: str, said: Speech) -> str:
-    """A condition on the fact ``name``, from policy.grammar's text: ">= 300 in 1h" as "at least 300 in 1 hour"."""
+def limit_in_words(name: str, text: str, said: Speech) -> str:
+    """Return a limit on the fact ``name`` in words, from the text of policy.grammar: ">= 300 in 1h" as "at least 300 in 1 hour"."""
     known = facts.FACTS.get(name)
     if known is None or known.type in _FIGURES:
         return _figures(text, said, share=_is_share(name)) or _words(name, text, said)
     if known.type is Type.NETWORK and text.startswith("in "):
         return said("in {what}", what=_words(name, text.removeprefix("in "), said))
-    for form, words in FORMS.items():
+    for form, words in _FORMS.items():
         if text.startswith(form):
             return said(words, what=text.removeprefix(form))
     if text.startswith("only "):
@@ -153,8 +176,8 @@ def limit(name: str, text: str, said: Speech) -> str:
     return _words(name, text, said)
 
 
-def observed(name: str, text: str, said: Speech) -> str:
-    """The value of the fact ``name`` that was seen, from the journal (policy.condition.shown, and built-in rules)."""
+def value_in_words(name: str, text: str, said: Speech) -> str:
+    """Return a value of the fact ``name`` in words, from the journal's text (policy.condition.shown, and built-in rules)."""
     if text.startswith("unknown"):
         why = text.removeprefix("unknown").strip().removeprefix("(").removesuffix(")")
         return said("unknown ({why})", why=why) if why else said("unknown")
@@ -163,12 +186,12 @@ def observed(name: str, text: str, said: Speech) -> str:
         named = labels.SELECTORS.get(selector, "")
         return said(named, name=value or "\N{HORIZONTAL ELLIPSIS}") if named else text
     if stage := _STAGE.match(text):
-        return said("{how} after stage {n} of {all}", how=said(AT[stage[1]]), n=stage[2], all=stage[3])
+        return said("{how} after stage {n} of {all}", how=said(_PROGRESS[stage[1]]), n=stage[2], all=stage[3])
     if text == "at rest":
         return said("at rest")
     if _is_share(name):  # its first figure is in percent too: "between 10 and 50 %"
         text = _BETWEEN_PERCENT.sub(r"\1 % and", text)
-    return limit(name, text, said)
+    return limit_in_words(name, text, said)
 
 
 def _is_share(name: str) -> bool:
@@ -176,7 +199,7 @@ def _is_share(name: str) -> bool:
 
 
 def _figures(text: str, said: Speech, *, share: bool) -> str:
-    """A comparison or a count; "" for anything else."""
+    """Return a comparison or a count in words, "" for anything else."""
     narrowed = _NARROWED.match(text)
     if narrowed and any(narrowed.groups()[1:]):
         much = _figures(narrowed[1], said, share=share)
@@ -199,7 +222,7 @@ def _figures(text: str, said: Speech, *, share: bool) -> str:
     elif found := _COMPARED.match(text):
         sign, figure, window = found.groups()
         n = _figure(figure, said, share)
-        much = said(OPERATORS[sign], n=n) if sign in OPERATORS else n
+        much = said(_OPERATORS[sign], n=n) if sign in _OPERATORS else n
     else:
         return ""
     if not window:
@@ -208,7 +231,7 @@ def _figures(text: str, said: Speech, *, share: bool) -> str:
 
 
 def _time(window: str, said: Speech) -> str:
-    """A window as in a policy: "10m", "2h 30m", "3600 s"."""
+    """Return a window in words, from the text of a policy: "10m", "2h 30m", "3600 s"."""
     try:
         return span(seconds(window), said)
     except Invalid:
@@ -216,7 +239,7 @@ def _time(window: str, said: Speech) -> str:
 
 
 def _figure(text: str, said: Speech, share: bool) -> str:
-    """A share is a fraction of 1, or in percent."""
+    """Return a number in words. A share is given as a fraction of 1, or in percent."""
     n = float(text.rstrip("% ").replace("_", "").replace(",", ""))
     if text.endswith("%"):
         return f"{said.number(n)} %"
@@ -224,35 +247,25 @@ def _figure(text: str, said: Speech, share: bool) -> str:
 
 
 def _words(name: str, text: str, said: Speech) -> str:
-    """Words between commas and "or". Names from the policy are not translated."""
+    """Translate words between commas and "or". Names from the policy are not translated."""
     known = facts.FACTS.get(name)
     if known is None:
-        ours: Mapping[str, str] = {**TRUTHS, **CALLED}
+        ours: Mapping[str, str] = {**_TRUTHS, **FACT_WORDS}
     elif name in facts.OF_TOPICS:
         ours = TOPICS
     else:
-        ours = TRUTHS if known.type is Type.TRUTH else known.called
+        ours = _TRUTHS if known.type is Type.TRUTH else known.called
     parts = _LISTED.split(text)
     for n, part in enumerate(parts):
         if part == " or ":
             parts[n] = " " + said("or") + " "
-        elif word := ours.get(part) or WORDS.get(part):
+        elif word := ours.get(part) or _ANY_NONE.get(part):
             parts[n] = said(word)
     return "".join(parts)
 
 
-_ELSE: Mapping[Action, str] = {
-    Action.CONFIRM: N_("Otherwise you are asked to confirm it."),
-    Action.HOLD: N_("Otherwise it is held."),
-    Action.DEFER: N_("Otherwise it is deferred."),
-    Action.REJECT: N_("Otherwise it is refused."),
-}
-
-SOON = timedelta(days=31)
-
-
 def guide(policy: Policy, language: str, now: datetime, *, approve_at: str = "", waits: Span) -> str:
-    """``approve_at``: the address for preapprovals, "" if there is none."""
+    """Return the hand-out as HTML. ``approve_at``: the address for preapprovals, "" if there is none."""
     said = Speech(language, policy.organization.hours.zone)
     return (
         environment()
@@ -270,8 +283,8 @@ def guide(policy: Policy, language: str, now: datetime, *, approve_at: str = "",
 def guide_values(
     policy: Policy, said: Speech, now: datetime, *, approve_at: str, waits: Span, groups: Groups | None = None
 ) -> dict[str, Any]:
-    """What the hand-out and the page share. ``groups``: with the absences that people have reported: for the page,
-    which names the approvers of now. None: from the policy, for a hand-out, which names absences within a month."""
+    """Return the values that the hand-out and the page share. ``groups``: with the absences that people have reported, for the page,
+    which names the approvers of now; None for a hand-out, which takes the policy's groups and names absences within a month."""
     at_once, groups = groups is not None, groups or policy.groups
     open_now = policy.organization.hours.open_at(now) if at_once else None
     lists = [
@@ -292,27 +305,11 @@ def guide_values(
 
 
 def _rules(policy: Policy, said: Speech) -> Iterator[tuple[str, str]]:
-    """For each rule that stops mail its purpose, and what happens to a message that it hits."""
+    """Yield the purpose of each rule that stops mail, and what happens to a message that it hits."""
     for rule in policy.rules.rules:
         if not rule.observes and rule.then in _ELSE:
-            words = in_words(rule, said)
+            words = rule_in_words(rule, said)
             yield words.aim or _without_aim(words, said), said(_ELSE[rule.then]) if words.aim else ""
-
-
-_BREAKERS: Mapping[str, tuple[str, str]] = {
-    "complaints": (
-        N_("{share} of those who have it complain"), N_("{n} people complain"),
-    ),
-    "bounces": (
-        N_("{share} of those to whom it went cannot be reached"), N_("{n} people cannot be reached"),
-    ),
-    "replies": (
-        N_("{share} of those who have it answer"), N_("{n} people answer"),
-    ),
-    "unsubscribes": (
-        N_("{share} of those who have it unsubscribe"), N_("{n} people unsubscribe"),
-    ),
-}  # fmt: skip
 
 
 def _breakers(policy: Policy, said: Speech) -> Iterator[str]:
@@ -338,7 +335,7 @@ def _stopping(breakers: Iterable[Breaker], said: Speech) -> Iterator[str]:
 
 
 def _without_aim(words: RuleText, said: Speech) -> str:
-    """A rule without a purpose is described by its conditions."""
+    """Describe a rule without a purpose by its conditions."""
     if not words.unless:
         return said("A message {then} if {when}", then=words.then, when="; ".join(words.when))
     return said(
@@ -381,13 +378,13 @@ def _list(
         "decide": list(_deciders(quorums, groups, said)),
         "late": list(_deciders(late, groups, said)),
         "now": [] if open_now is None else list(_deciders(on_duty, groups, said, now)),
-        "away": list(_away([*quorums, *late], groups, said, now, timedelta() if open_now is not None else SOON)),
+        "away": list(_away([*quorums, *late], groups, said, now, timedelta() if open_now is not None else _SOON)),
         "beforehand": f"{at.local}+{name}@{at.domain}" if at is not None else "",
     }
 
 
 def _origins(model: ListModel, said: Speech) -> Iterator[str]:
-    """Each declared kind of origin; one of each must match."""
+    """Yield each declared kind of origin. One of each kind must match."""
     if model.origin is None:
         return
     if model.origin.dkim:
@@ -399,7 +396,8 @@ def _origins(model: ListModel, said: Speech) -> Iterator[str]:
 
 
 def _deciders(quorums: Sequence[Quorum], groups: Groups, said: Speech, now: datetime | None = None) -> Iterator[str]:
-    """``now``: name those who are not away then, and deputies."""
+    """Yield how many people of each group decide, with their names. ``now``: name only people who are not away then, and
+    deputies."""
     for quorum in quorums:
         for group in quorum.groups:
             found = groups.of(group) if now is None else groups.there(group, now)
@@ -414,7 +412,7 @@ def _deciders(quorums: Sequence[Quorum], groups: Groups, said: Speech, now: date
 
 
 def _away(quorums: Sequence[Quorum], groups: Groups, said: Speech, now: datetime, soon: timedelta) -> Iterator[str]:
-    """Approvers who are away now or within ``soon``, and their deputies."""
+    """Yield the approvers who are away now or within ``soon``, with their deputies."""
     asked = dict.fromkeys(group for quorum in quorums for group in quorum.groups)
     for absence in sorted(groups.absences, key=lambda a: (a.since, a.person)):
         at = now if absence.covers(now, groups.zone) else datetime.combine(absence.since, time(12), groups.zone)

@@ -1,7 +1,7 @@
-"""Who makes a request, and what they may see; and the one object with the services and settings that pages use.
+"""The person who makes a request, what they may see, and the services and settings that pages use.
 
-Each page checks the access. The person is in ``request.state.person``, None if nobody is signed in. What a person may not
-see is answered 404, so that ids cannot be probed.
+Each page checks the access. The person is in ``request.state.person``, None if nobody is signed in. What a person may not see is
+answered 404, so that ids cannot be probed.
 """
 
 from __future__ import annotations
@@ -47,16 +47,17 @@ if TYPE_CHECKING:  # slow to import
     from smtpguard.store.store import Store
 
 OPERATING = frozenset({Role.OPERATOR, Role.ADMIN})
+"""The roles that may report on anything, and on people."""
 ACTING = OPERATING | {Role.APPROVER}
+"""The roles that may freeze and thaw."""
 SEEING = OPERATING | {Role.VIEWER}
+"""The roles that may see every held message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """The person who makes the request. ``address``: canonical; votes are under it. ``language``: "" if never chosen.
-
-    ``roles``: a writer may have none, and sees their own messages.
-    """
+    """The person who makes a request. ``address``: canonical; their votes are recorded under it. ``roles``: a writer may have none,
+    and sees their own messages. ``language``: "" if they never chose one."""
 
     address: str
     name: str = ""
@@ -70,27 +71,29 @@ class Person:
 
     @property
     def sees_all(self) -> bool:
-        """Whether the person may see every held message."""
+        """Return whether the person may see every held message."""
         return not self.roles.isdisjoint(SEEING)
 
     @property
     def acts(self) -> bool:
-        """Whether the person may freeze and thaw, and report on what they may see."""
+        """Return whether the person may freeze and thaw, and report on what they may see."""
         return not self.roles.isdisjoint(ACTING)
 
     @property
     def operates(self) -> bool:
-        """Whether the person may report on anything, and on people."""
+        """Return whether the person may report on anything, and on people."""
         return not self.roles.isdisjoint(OPERATING)
 
     @property
     def by(self) -> str:
-        """How the journal names what this person does on a page."""
+        """Return what the journal says of whoever does something on a page."""
         return f"console: {self.address}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsoleServices:
+    """The services and settings that pages and the API use."""
+
     store: Store
     policies: PolicyInForce
     reader: Reader
@@ -100,37 +103,38 @@ class ConsoleServices:
     mailings: Mailings
     returns: Returns
     explain: Callable[[Message, Address | None, Sequence[Address]], Awaitable[Explained]]
-    """What would happen to a message with this reverse-path to these recipients, under the policy in force."""
+    """Returns what would happen to a message with this reverse-path to these recipients, under the policy in force."""
     matching: Callable[..., Matching]
-    """Match the members of a list, or the addresses in a CSV file, against the recipients of a mailing."""
+    """Matches the members of a list, or the addresses in a CSV file, with the recipients of a mailing."""
     corrections: Corrections
     clock: Clock
     settings: Settings
     policy: Callable[[], Policy]
-    """The policy in force, as it is written. Raises StoreError."""
+    """Returns the policy in force, as it is written. Raises StoreError."""
     policy_file: Callable[[], Awaitable[PolicyFile | None]]
-    """The policy file of this host if it differs from the policy in force. Raises StoreError."""
+    """Returns the policy file of this host if it differs from the policy in force. Raises StoreError."""
     alarms: Callable[[], Awaitable[Sequence[RaisedAlarm]]]
-    """The alarms that a person was told of and that are not over."""
+    """Returns the alarms that a person was told of and that are not over."""
     take_alarm: Callable[[str, str], Awaitable[bool]]
-    """Take an alarm, by its key and in a person's name. False: no such alarm stands. Raises StoreError."""
+    """Takes an alarm, by its key and in a person's name. Returns False if there is no such alarm. Raises StoreError."""
     on_list: Asked | None = None
-    """Whether a person is on a list (incidents.report)."""
+    """Says whether a person is on a list (incidents.report)."""
     reporting: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a report is made: one at a time, since it may take a while."""
 
     @property
     def in_force(self) -> InForce:
-        """The policy in force. Raises StoreError."""
+        """Return the policy in force. Raises StoreError."""
         return self.policies.current()
 
     def addresses_of(self, person: str) -> frozenset[str]:
-        """All addresses of a person, by the policy in force. Raises StoreError."""
+        """Return all addresses of a person, by the policy in force. Raises StoreError."""
         return self.in_force.addresses_of(person)
 
     @property
     def lists(self) -> Mapping[str, ListInfo]:
-        """The lists of the policy in force; none if it cannot be read, so that pages that only name lists still work."""
+        """Return the lists of the policy in force. There are none if it cannot be read, so that pages that only name lists still
+        work."""
         try:
             return self.in_force.registry.lists
         except StoreError:
@@ -138,12 +142,12 @@ class ConsoleServices:
 
     @property
     def titles(self) -> dict[str, str]:
-        """The lists by what people call them: name -> title."""
+        """Return the titles of lists by name."""
         return {name: info.called for name, info in self.lists.items()}
 
     @property
     def choices(self) -> list[tuple[str, str]]:
-        """The lists to choose from: (title, name)."""
+        """Return the lists to choose from, as (title, name), by title."""
         return sorted((title, name) for name, title in self.titles.items())
 
 
@@ -156,7 +160,7 @@ class NotSignedIn(Exception):
 
 
 def person(request: Request) -> Person:
-    """The signed-in person. Raises NotSignedIn."""
+    """Return the signed-in person. Raises NotSignedIn."""
     found: Person | None = getattr(request.state, "person", None)
     if found is None:
         raise NotSignedIn
@@ -164,44 +168,45 @@ def person(request: Request) -> Person:
 
 
 def for_roles(*roles: Role) -> Callable[[Endpoint], Endpoint]:
-    """Only for people with one of these roles; for others the page answers 404. Without roles: for everyone signed in."""
+    """Return a decorator for pages that only people with one of these roles may see; others get 404. If there are no roles,
+    everyone who is signed in may see the page."""
 
-    def guarded(endpoint: Endpoint) -> Endpoint:
+    def decorate(endpoint: Endpoint) -> Endpoint:
         @wraps(endpoint)
-        async def asked(request: Request) -> Response:
+        async def checked(request: Request) -> Response:
             who = person(request)
             if roles and not who.roles.intersection(roles):
                 raise HTTPException(404)
             return await endpoint(request)
 
-        return asked
+        return checked
 
-    return guarded
+    return decorate
 
 
 class Routes(list[BaseRoute]):
-    """The pages of one file; each says its path, and who may see it as for_roles does."""
+    """The routes of one file. Each page gives its path, and the roles that may see it (for_roles)."""
 
     def get(self, path: str, *roles: Role) -> Callable[[E], E]:
-        return self._of("GET", path, roles)
+        return self._add("GET", path, roles)
 
     def post(self, path: str, *roles: Role) -> Callable[[E], E]:
-        return self._of("POST", path, roles)
+        return self._add("POST", path, roles)
 
-    def _of(self, method: str, path: str, roles: Collection[Role]) -> Callable[[E], E]:
-        def added(endpoint: E) -> E:
+    def _add(self, method: str, path: str, roles: Collection[Role]) -> Callable[[E], E]:
+        def decorate(endpoint: E) -> E:
             self.append(Route(path, for_roles(*roles)(endpoint), methods=[method]))
             return endpoint
 
-        return added
-
-
-# How much of a held message a person sees: the policy says it for each list and each group of approvers.
+        return decorate
 
 
 class Visibility(enum.IntEnum):
-    """NOTHING: the answer is that for a message that does not exist. REASONS: why it is held and whom it would reach.
-    TEXT: the visible text as well. FULL: the HTML, the header and the attachments too."""
+    """How much of a held message a person sees. The policy says it for each list and each group of approvers.
+
+    NOTHING: the answer is that for a message that does not exist. REASONS: why it is held and whom it would reach. TEXT: the
+    visible text as well. FULL: the HTML, the header and the attachments too.
+    """
 
     NOTHING = 0
     REASONS = 1
@@ -210,14 +215,15 @@ class Visibility(enum.IntEnum):
 
 
 def visibility(hold: Hold, who: Person, here: ConsoleServices) -> Visibility:
-    """Approvers see what the strictest list and the most generous of their groups allow; others see the reasons."""
+    """Return how much of a hold the person sees. Approvers see what the strictest list and the most generous of their groups allow;
+    others see the reasons, or nothing."""
     if not is_asked(hold, who, here):
         return Visibility.REASONS if who.sees_all else Visibility.NOTHING
     return Visibility[here.in_force.preview(hold.lists, who.address, here.clock.now()).upper()]
 
 
 def is_asked(hold: Hold, who: Person, here: ConsoleServices) -> bool:
-    """Whether the person may decide on it, at whatever hour."""
+    """Return whether the person may decide on the hold, at whatever hour."""
     if Role.APPROVER not in who.roles or who.address in hold.senders:
         return False
     groups, at = here.in_force.groups, here.clock.now()
@@ -226,7 +232,8 @@ def is_asked(hold: Hold, who: Person, here: ConsoleServices) -> bool:
 
 
 async def find(here: ConsoleServices, who: Person, hold_id: str) -> tuple[Hold, Visibility] | None:
-    """The hold, and how much of it this person sees, who may have written it; None for others, as if it did not exist."""
+    """Return the hold, and how much of it the person sees. Return None if they may not see it and did not write it, as if it did
+    not exist."""
     hold = await here.store.holds.find(hold_id[:100])
     if hold is None:
         return None
@@ -234,15 +241,15 @@ async def find(here: ConsoleServices, who: Person, hold_id: str) -> tuple[Hold, 
     return None if seen is Visibility.NOTHING and who.address not in hold.senders else (hold, seen)
 
 
-def viewed(hold: Hold, saw: str, by: str, at: datetime, *actors: str) -> Event:
-    """The entry of a view, which is journalled before it is shown. ``saw``: reasons, text, full, html, or an
+def view_event(hold: Hold, saw: str, by: str, at: datetime, *actors: str) -> Event:
+    """Return the entry of a view. It is journalled before the message is shown. ``saw``: reasons, text, full, html, or an
     attachment's number; ``by``: console or api."""
     data = {"content": hold.content_sha256, "saw": saw, "by": by}
     return Event(kind=Kind.VIEWED, id=hold.hold_id, at=at, data=data, private={"actor": actors})
 
 
-def answers_for(who: Person, lists: Collection[str], here: ConsoleServices) -> bool:
-    """Whether the person decides on each of these lists, at whatever hour. False without lists."""
+def decides_on_all(who: Person, lists: Collection[str], here: ConsoleServices) -> bool:
+    """Return whether the person decides on each of these lists, at whatever hour. If there are no lists, they do not."""
     in_force, at = here.in_force, here.clock.now()
     return (
         Role.APPROVER in who.roles

@@ -52,7 +52,7 @@ def test_every_key_has_its_text() -> None:
     assert set(labels.MAILING_STATES) == {s.value for s in MailingState} | {"stopped"}
     assert set(rulewords.FACTS) == set(FACTS)
     assert set(rulewords.ACTIONS) == set(Action)
-    assert facts_in_reasons() - set(FACTS) == set(rulewords.OURS)
+    assert facts_in_reasons() - set(FACTS) == set(rulewords.BUILT_IN_FACTS)
     assert set(journalwords.KIND_WORDS) == {kind.value for kind in Kind}
     of_no_message = {
         "alarm",
@@ -67,7 +67,7 @@ def test_every_key_has_its_text() -> None:
     }
     assert set(journalwords.NOTICES) | of_no_message == set(NOTICES)
     assert set(journalwords.MAILING_CHANGES) >= {move.value for move in Move}
-    assert set(rulewords.AT) == {at.value for at in At}
+    assert set(rulewords._PROGRESS) == {at.value for at in At}
 
 
 @every(

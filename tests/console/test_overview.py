@@ -158,13 +158,13 @@ async def test_the_journal_page_lists_rejected_messages(here: Stage) -> None:
 
 def test_bars_are_stacked() -> None:
     days = [(date(2026, 3, day), (day, 0, 1)) for day in (1, 2, 3)]
-    made = chart.stacked(days)
+    made = chart.stacked_bars(days)
     assert made is not None
     assert [series for series, *_ in made.pieces] == [0, 2] * 3
     (_, x, y, *_), (_, x_above, y_above, _, height) = made.pieces[-2:]
     assert (x, y) == (x_above, y_above + height)
     assert [n for _, n in made.across] == [0, 2, 4]
-    assert chart.stacked([(date(2026, 3, 1), (0, 0))]) is None
+    assert chart.stacked_bars([(date(2026, 3, 1), (0, 0))]) is None
 
 
 async def test_the_writer_rates_a_hold_with_one_click(here: Stage) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from smtpguard.accounts.model import Role
 from smtpguard.console import filters
-from smtpguard.console.filters import cursor, cut
+from smtpguard.console.filters import cursor, parse_cursor
 from smtpguard.console.pages import holds, mailings
 from smtpguard.lists.index import index_path
 from tests.console.api.program import program
@@ -45,12 +45,12 @@ async def pages(browser: Browser, path: str) -> list[list[str]]:
 @given(st.datetimes(min_value=datetime(1970, 1, 2), max_value=datetime(2999, 1, 1)), st.text("ABC-123", min_size=1))
 def test_a_cursor_reads_back(naive: datetime, id: str) -> None:
     at = naive.replace(tzinfo=UTC)
-    assert cut(cursor(at, id)) == (at, id)
+    assert parse_cursor(cursor(at, id)) == (at, id)
 
 
 @every("given", ["", "-", "1-", "-A", "x-A", "1" * 18 + "-A", "\u0661-A"])
 def test_an_invalid_cursor_is_none(given: str) -> None:
-    assert cut(given) is None
+    assert parse_cursor(given) is None
 
 
 @pytest.mark.usefixtures("short")
@@ -84,7 +84,7 @@ async def test_visible_mailings_are_found_behind_invisible_ones(here: Stage) -> 
 
 @pytest.mark.usefixtures("short")
 async def test_a_page_cut_short_links_to_the_next(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(filters, "_LOOKS", 1)
+    monkeypatch.setattr(filters, "_READS", 1)
     await several(here, 1, RAMADAN)
     await several(here, 7, NEWS, first=1)
     dpo = await here.signed_in(DPO, Role.APPROVER)

@@ -100,44 +100,49 @@ def test_conditions_and_their_values_are_translated(name: str, silent: Speech) -
     for all_ in (False, True):
         for raw in asked(fact):
             condition = grammar.condition(fact, raw, every=all_, known=known)
-            assert letters(rulewords.condition(condition, silent), *names) == "", condition.limit
+            assert letters(rulewords.condition_in_words(condition, silent), *names) == "", condition.limit
     for value in values(fact):
         text = shown(fact, value)
-        assert letters(rulewords.observed(name, text, silent), *names) == "", text
+        assert letters(rulewords.value_in_words(name, text, silent), *names) == "", text
 
 
 def test_facts_in_words() -> None:
     english, swedish = Speech("en"), Speech("sv")
-    assert rulewords.observed("message.looks", "internal", swedish) == "e-post mellan kollegor"
-    assert rulewords.limit("message.looks", "internal or unclear", swedish) == "e-post mellan kollegor eller oklart"
-    assert rulewords.observed("message.unsuitable_topics", "alcohol, own, pork", swedish) == "alkohol, own, fläsk"
-    assert rulewords.limit("recipients.audience", "only press", swedish) == "bara press"
-    assert rulewords.limit("recipients.lists", "internal or news", swedish) == "internal eller news", "a list's name"
-    assert rulewords.limit("recipients.share", ">= 0.25", english) == "at least 25 %"
-    assert rulewords.observed("recipients.share", "between 25 and 100 %", english) == "between 25 % and 100 %"
-    assert rulewords.limit("recipients.share", "between 0.1 and 50 %", english) == "between 10 % and 50 %"
-    assert rulewords.observed("recipients.reach", "3 to inf", english) == "at least 3"
+    assert rulewords.value_in_words("message.looks", "internal", swedish) == "e-post mellan kollegor"
+    assert (
+        rulewords.limit_in_words("message.looks", "internal or unclear", swedish)
+        == "e-post mellan kollegor eller oklart"
+    )
+    assert rulewords.value_in_words("message.unsuitable_topics", "alcohol, own, pork", swedish) == "alkohol, own, fläsk"
+    assert rulewords.limit_in_words("recipients.audience", "only press", swedish) == "bara press"
+    assert rulewords.limit_in_words("recipients.lists", "internal or news", swedish) == "internal eller news", (
+        "a list's name"
+    )
+    assert rulewords.limit_in_words("recipients.share", ">= 0.25", english) == "at least 25 %"
+    assert rulewords.value_in_words("recipients.share", "between 25 and 100 %", english) == "between 25 % and 100 %"
+    assert rulewords.limit_in_words("recipients.share", "between 0.1 and 50 %", english) == "between 10 % and 50 %"
+    assert rulewords.value_in_words("recipients.reach", "3 to inf", english) == "at least 3"
     narrowed = ">= 12 in 2h 30m and more than x3 the usual on one list of internal or special-category"
-    assert rulewords.limit("sender.list_contacts", narrowed, swedish) == (
+    assert rulewords.limit_in_words("sender.list_contacts", narrowed, swedish) == (
         "minst 12 på 150 minuter på en av listorna internal eller känsliga personuppgifter och mer än 3 gånger det vanliga"
     )
     word = grammar.condition(FACTS["login"], ["none"], every=False, known=ConditionNames())
-    assert rulewords.condition(word, english) == "who logged in: none", "the name of a user, not nobody"
-    assert rulewords.limit("list.customers", ">= 300 in 1h", swedish) == "minst 300 på 1 timme"
-    assert rulewords.observed(FREEZE, "list news", swedish) == "listan news"
-    assert rulewords.observed("of another version", "seen", swedish) == "seen"
+    assert rulewords.condition_in_words(word, english) == "who logged in: none", "the name of a user, not nobody"
+    assert rulewords.limit_in_words("list.customers", ">= 300 in 1h", swedish) == "minst 300 på 1 timme"
+    assert rulewords.value_in_words(FREEZE, "list news", swedish) == "listan news"
+    assert rulewords.value_in_words("of another version", "seen", swedish) == "seen"
 
 
 def test_built_in_rules_are_translated(silent: Speech) -> None:
-    for name in rulewords.OURS:
-        assert letters(rulewords.fact(name, silent)) == ""
+    for name in rulewords.BUILT_IN_FACTS:
+        assert letters(rulewords.fact_in_words(name, silent)) == ""
         if name == FREEZE:
             continue
         for text in ("true", "false", "3", "5 in 3600 s", "at rest", *(f"{at.value} after stage 1 of 3" for at in At)):
-            assert letters(rulewords.observed(name, text, silent)) == "", text
+            assert letters(rulewords.value_in_words(name, text, silent)) == "", text
     for selector in Selector:
-        assert letters(rulewords.observed(FREEZE, f"{selector.value} XX", silent), "XX") == ""
-        assert letters(rulewords.observed(FREEZE, selector.value, silent)) == ""
+        assert letters(rulewords.value_in_words(FREEZE, f"{selector.value} XX", silent), "XX") == ""
+        assert letters(rulewords.value_in_words(FREEZE, selector.value, silent)) == ""
 
 
 def test_every_problem_of_a_proof_is_translated(silent: Speech) -> None:

@@ -1,7 +1,7 @@
 """API operations on held messages: list, show, read, ask and decide. Visibility, quorum and conflicts are those of the pages.
 
-A decision names what its person was shown, and is refused (409) where the hold differs by now. A repeated decision
-counts once and gets the same answer.
+A decision names what its person was shown, and is refused (409) if the hold differs by now. A repeated decision counts once and
+gets the same answer.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from smtpguard.accounts.model import Scope
 from smtpguard.console.api import heldmessage as rows
 from smtpguard.console.api.operation import Call, Operation, Page, Refusal, error_at
 from smtpguard.console.decisionpreview import LARGE, preview_now
-from smtpguard.console.filters import Filters, cut, holds_of
+from smtpguard.console.filters import Filters, page_of_holds, parse_cursor
 from smtpguard.console.journalwords import QUESTIONS_AND_ANSWERS, entry_in_words
 from smtpguard.console.messageview import cached_view
-from smtpguard.console.services import Visibility, find, viewed, visibility
+from smtpguard.console.services import Visibility, find, view_event, visibility
 from smtpguard.database.errors import ContentMissing
 from smtpguard.holds import coverage, effects
 from smtpguard.holds.coverage import BEGINNING
@@ -29,16 +29,16 @@ from smtpguard.policy.freezing import Selector
 from smtpguard.policy.verdict import Mode
 
 
-async def listed(call: Call) -> Page[rows.Held]:
+async def list_held(call: Call) -> Page[rows.Held]:
     query: rows.HeldQuery = call.query
-    if query.cursor and cut(query.cursor) is None:
+    if query.cursor and parse_cursor(query.cursor) is None:
         raise error_at("query.cursor", "not a cursor of this list")
     who = call.who
     states = [State(query.state)] if query.state else list(State)
     wanted = Filters(list=query.list).wanted(call.console, who, states)
     if wanted is None:
         return Page[rows.Held](items=[])
-    found, further = await holds_of(call.console, wanted, limit=query.limit, after=query.cursor)
+    found, further = await page_of_holds(call.console, wanted, limit=query.limit, after=query.cursor)
     first: list[Hold] = []
     if query.state in (None, State.WAITING.value, State.IN_DOUBT.value) and not query.cursor:
         asked = await call.console.store.holds.asked_about()
@@ -49,14 +49,14 @@ async def listed(call: Call) -> Page[rows.Held]:
     return Page[rows.Held](items=items, next=further or None)
 
 
-async def shown(call: Call) -> rows.HeldDetail:
+async def show_held(call: Call) -> rows.HeldDetail:
     hold = await hold_in_path(call)
     await _record_view(call, hold, "reasons")
     return await _detail(call, hold)
 
 
 async def _record_view(call: Call, hold: Hold, saw: str) -> None:
-    view = viewed(hold, saw, "api", call.console.clock.now(), call.who.address, call.holder.by)
+    view = view_event(hold, saw, "api", call.console.clock.now(), call.who.address, call.holder.by)
     await call.console.store.journal.record([view])
 
 
@@ -82,11 +82,11 @@ async def approve(call: Call) -> rows.HeldDetail:
                 "body.all_at_once",
                 f"must be {whole.people}: it cannot be sent in stages, and goes to all of them at once",
             )
-    return await _voted(call, hold, Choice.APPROVE, body.seen, body.comment, people, body.all_at_once)
+    return await _vote(call, hold, Choice.APPROVE, body.seen, body.comment, people, body.all_at_once)
 
 
 async def confirm(call: Call) -> rows.HeldDetail:
-    """For the message's writer, as the token's account."""
+    """Confirm a message, as its writer."""
     body: rows.Confirm = call.body
     hold = await hold_in_path(call)
     seen = effects.Seen(content_sha256=body.seen.content_sha256, envelope_sha256=body.seen.envelope_sha256)
@@ -94,15 +94,16 @@ async def confirm(call: Call) -> rows.HeldDetail:
         hold.hold_id, writer=call.who.address, by=call.holder.by, people=body.reach, way="token", seen=seen
     )
     try:
-        return await _done(
+        return await _detail_after(
             call, act, lambda now: bool(now.confirm and now.confirm.at and now.confirm.writer == call.who.address)
         )
     except Unconfirmed as refused:
         raise error_at("body.reach", str(refused)) from None
 
 
-async def _done(call: Call, act: Awaitable[Decided], already: Callable[[Hold], bool]) -> rows.HeldDetail:
-    """The message after it. ``already``: whether an earlier request has done the same, so that a repeated one counts once."""
+async def _detail_after(call: Call, act: Awaitable[Decided], already: Callable[[Hold], bool]) -> rows.HeldDetail:
+    """Do ``act``, and return the hold after it. ``already``: says whether an earlier request has done the same, so that a repeated
+    request counts once."""
     try:
         hold = (await act).hold
     except KeyError:
@@ -119,17 +120,17 @@ async def reject(call: Call) -> rows.HeldDetail:
     hold = await hold_in_path(call)
     if hold.state is not State.WAITING and not body.comment.strip():
         raise error_at("body.comment", "give a reason: its writer and the approvers are told")
-    return await _voted(call, hold, Choice.REJECT, body.seen, body.comment)
+    return await _vote(call, hold, Choice.REJECT, body.seen, body.comment)
 
 
 async def unvote(call: Call) -> rows.HeldDetail:
-    """For the approver whose vote it is, as the token's account. Until the approval takes effect also for all who
-    decide on it, and for the writer."""
+    """Undo a vote, as the approver who cast it. Until the approval takes effect, all who decide on the hold may undo it, and the
+    writer."""
     body: rows.Withdraw = call.body
     hold = await hold_in_path(call)
     who = call.who.address
     act = call.console.approvals.unvote(hold.hold_id, approver=who, by=call.holder.by, comment=body.comment)
-    return await _done(
+    return await _detail_after(
         call,
         act,
         lambda now: (
@@ -139,7 +140,7 @@ async def unvote(call: Call) -> rows.HeldDetail:
 
 
 async def withdraw(call: Call) -> rows.HeldDetail:
-    """For the message's writer, as the token's account."""
+    """Withdraw a message, as its writer."""
     body: rows.Withdraw = call.body
     hold = await hold_in_path(call)
     if call.who.address not in hold.senders:
@@ -147,11 +148,11 @@ async def withdraw(call: Call) -> rows.HeldDetail:
     act = call.console.approvals.withdraw(
         hold.hold_id, sender=call.who.address, by=call.holder.by, comment=body.comment
     )
-    return await _done(call, act, lambda now: now.state is State.WITHDRAWN)
+    return await _detail_after(call, act, lambda now: now.state is State.WITHDRAWN)
 
 
 async def settle(call: Call) -> rows.HeldDetail:
-    """For a release to a list address in doubt: it was sent, or is to be sent again."""
+    """Settle a release to a list address that is in doubt: it was sent, or is to be sent again."""
     body: rows.Settle = call.body
     hold = await hold_in_path(call)
     try:
@@ -164,14 +165,14 @@ async def settle(call: Call) -> rows.HeldDetail:
 
 
 async def hold_in_path(call: Call) -> Hold:
-    """A hold that the caller may not see is answered 404."""
+    """Return the hold in the path. Raises 404 if the caller may not see it, as if it did not exist."""
     found = await find(call.console, call.who, call.path["hold_id"])
     if found is None:
         raise Refusal(404)
     return found[0]
 
 
-async def _voted(
+async def _vote(
     call: Call,
     hold: Hold,
     choice: Choice,
@@ -190,11 +191,11 @@ async def _voted(
         hold.hold_id, choice, approver=call.who.address, by=call.holder.by, seen=looked_at, comment=comment,
         people=people, all_at_once=all_at_once,
     )  # fmt: skip
-    return await _done(call, act, lambda now: _has_voted(now, call.who.address, choice, seen))
+    return await _detail_after(call, act, lambda now: _has_voted(now, call.who.address, choice, seen))
 
 
 def _has_voted(hold: Hold, who: str, choice: Choice, seen: rows.Seen) -> bool:
-    """Whether exactly this vote exists already."""
+    """Return whether exactly this vote exists already."""
     return any(
         (v.approver, v.choice, v.content_sha256, v.envelope_sha256)
         == (who, choice, seen.content_sha256, seen.envelope_sha256)
@@ -227,7 +228,7 @@ def _row(call: Call, hold: Hold, lists: Sequence[str] | None = None) -> dict[str
 
 
 async def _detail(call: Call, hold: Hold) -> rows.HeldDetail:
-    """A writer who otherwise sees nothing gets no more than the notice has."""
+    """Return the hold as the caller may see it. A writer who otherwise sees nothing gets no more than the notice has."""
     in_force = call.console.in_force
     ahead = preview_now(call.console, hold, call.who)
     outgoing = await call.console.store.holds.outgoing(hold.hold_id)
@@ -295,8 +296,8 @@ def _covers(covers: coverage.Coverage, *, blind: bool) -> dict[str, Any]:
     return row
 
 
-async def text(call: Call) -> rows.Text:
-    """404 for callers to whom the policy does not show it. Journalled before it is shown."""
+async def show_text(call: Call) -> rows.Text:
+    """Return the text. Raises 404 for callers to whom the policy does not show it. The view is journalled first."""
     hold = await hold_in_path(call)
     if visibility(hold, call.who, call.console) < Visibility.TEXT:
         raise Refusal(404)
@@ -308,60 +309,60 @@ async def text(call: Call) -> rows.Text:
     return rows.Text.model_validate(letter, from_attributes=True)
 
 
-async def history(call: Call) -> rows.History:
+async def show_history(call: Call) -> rows.History:
     hold = await hold_in_path(call)
-    told = [entry_in_words(e, clear, Speech()) for e, clear in await call.console.store.journal.history(hold.hold_id)]
-    return rows.History.model_validate({"items": told}, from_attributes=True)
+    items = [entry_in_words(e, clear, Speech()) for e, clear in await call.console.store.journal.history(hold.hold_id)]
+    return rows.History.model_validate({"items": items}, from_attributes=True)
 
 
 async def ask(call: Call) -> rows.History:
-    return await _said(call, call.console.questions.ask, call.body.question, approver=call.who.address)
+    return await _write(call, call.console.questions.ask, call.body.question, approver=call.who.address)
 
 
 async def answer(call: Call) -> rows.History:
-    """For the message's writer, as the token's account."""
-    return await _said(call, call.console.questions.answer, call.body.words, sender=call.who.address)
+    """Write to the approvers, as the message's writer."""
+    return await _write(call, call.console.questions.answer, call.body.words, sender=call.who.address)
 
 
 async def plead(call: Call) -> rows.History:
-    """The same; it asks for the message's release."""
-    return await _said(call, call.console.questions.plead, call.body.words, sender=call.who.address)
+    """Ask the approvers for the message's release, as its writer."""
+    return await _write(call, call.console.questions.plead, call.body.words, sender=call.who.address)
 
 
-async def _said(call: Call, say: Callable[..., Awaitable[None]], words: str, **who: str) -> rows.History:
-    """The conversation, with these words."""
+async def _write(call: Call, say: Callable[..., Awaitable[None]], words: str, **who: str) -> rows.History:
+    """Write ``words``, and return the conversation with them."""
     hold = await hold_in_path(call)
     await say(hold.hold_id, words, **who, by=call.holder.by)
-    found = await history(call)
+    found = await show_history(call)
     return rows.History(items=[one for one in found.items if one.kind in QUESTIONS_AND_ANSWERS])
 
 
-_ONE = "/held/{hold_id}"
+_PATH = "/held/{hold_id}"
 OPERATIONS = (
     Operation(method="GET", path="/held", name="listHeld", summary="List held messages, newest first",
-              scope=Scope.HELD_READ, query=rows.HeldQuery, answers=Page[rows.Held], do=listed),
-    Operation(method="GET", path=_ONE, name="showHeld", summary="Show one held message: why, who decides, what a decision would do. Journalled as viewed",
-              scope=Scope.HELD_READ, answers=rows.HeldDetail, do=shown, refuses=(404,)),
-    Operation(method="POST", path=f"{_ONE}/approve", name="approveHeld", summary="Approve it, as the token's account",
+              scope=Scope.HELD_READ, query=rows.HeldQuery, answers=Page[rows.Held], do=list_held),
+    Operation(method="GET", path=_PATH, name="showHeld", summary="Show one held message: why, who decides, what a decision would do. Journalled as viewed",
+              scope=Scope.HELD_READ, answers=rows.HeldDetail, do=show_held, refuses=(404,)),
+    Operation(method="POST", path=f"{_PATH}/approve", name="approveHeld", summary="Approve it, as the token's account",
               scope=Scope.HELD_DECIDE, body=rows.Approve, answers=rows.HeldDetail, do=approve, refuses=(404, 409)),
-    Operation(method="POST", path=f"{_ONE}/unvote", name="unvoteHeld", summary="Take back one's own approval of a waiting message, or undo an approval before the release",
+    Operation(method="POST", path=f"{_PATH}/unvote", name="unvoteHeld", summary="Take back one's own approval of a waiting message, or undo an approval before the release",
               scope=Scope.HELD_DECIDE, body=rows.Withdraw, answers=rows.HeldDetail, do=unvote, refuses=(404, 409)),
-    Operation(method="POST", path=f"{_ONE}/reject", name="rejectHeld", summary="Reject it, as the token's account",
+    Operation(method="POST", path=f"{_PATH}/reject", name="rejectHeld", summary="Reject it, as the token's account",
               scope=Scope.HELD_DECIDE, body=rows.Reject, answers=rows.HeldDetail, do=reject, refuses=(404, 409)),
-    Operation(method="POST", path=f"{_ONE}/settle", name="settleHeld", summary="Settle a post to a list that is in doubt: it was sent, or is to be sent again",
+    Operation(method="POST", path=f"{_PATH}/settle", name="settleHeld", summary="Settle a post to a list that is in doubt: it was sent, or is to be sent again",
               scope=Scope.HELD_DECIDE, body=rows.Settle, answers=rows.HeldDetail, do=settle, refuses=(404, 409)),
-    Operation(method="POST", path=f"{_ONE}/confirm", name="confirmHeld", summary="Confirm a message of one's own about which the writer is asked; then it is released",
+    Operation(method="POST", path=f"{_PATH}/confirm", name="confirmHeld", summary="Confirm a message of one's own about which the writer is asked; then it is released",
               scope=Scope.HELD_CONFIRM, body=rows.Confirm, answers=rows.HeldDetail, do=confirm, refuses=(404, 409)),
-    Operation(method="POST", path=f"{_ONE}/withdraw", name="withdrawHeld", summary="Withdraw a message that the token's account wrote",
+    Operation(method="POST", path=f"{_PATH}/withdraw", name="withdrawHeld", summary="Withdraw a message that the token's account wrote",
               scope=Scope.HELD_WITHDRAW, body=rows.Withdraw, answers=rows.HeldDetail, do=withdraw, refuses=(404, 409)),
-    Operation(method="GET", path=f"{_ONE}/text", name="readHeld", summary="Show its text, if the policy allows it to this account; journalled",
-              scope=Scope.HELD_TEXT, answers=rows.Text, do=text, refuses=(404,)),
-    Operation(method="GET", path=f"{_ONE}/history", name="historyOfHeld", summary="Show all that happened to it, from the journal, oldest first",
-              scope=Scope.HELD_READ, answers=rows.History, do=history, refuses=(404,)),
-    Operation(method="POST", path=f"{_ONE}/ask", name="askAboutHeld", summary="Ask its writer a question, as the token's account",
+    Operation(method="GET", path=f"{_PATH}/text", name="readHeld", summary="Show its text, if the policy allows it to this account; journalled",
+              scope=Scope.HELD_TEXT, answers=rows.Text, do=show_text, refuses=(404,)),
+    Operation(method="GET", path=f"{_PATH}/history", name="historyOfHeld", summary="Show all that happened to it, from the journal, oldest first",
+              scope=Scope.HELD_READ, answers=rows.History, do=show_history, refuses=(404,)),
+    Operation(method="POST", path=f"{_PATH}/ask", name="askAboutHeld", summary="Ask its writer a question, as the token's account",
               scope=Scope.HELD_DECIDE, body=rows.Question, answers=rows.History, do=ask, refuses=(404, 409)),
-    Operation(method="POST", path=f"{_ONE}/answer", name="answerAboutHeld", summary="Answer a question about one's own message, or write to the approvers",
+    Operation(method="POST", path=f"{_PATH}/answer", name="answerAboutHeld", summary="Answer a question about one's own message, or write to the approvers",
               scope=Scope.HELD_WITHDRAW, body=rows.Answer, answers=rows.History, do=answer, refuses=(404, 409)),
-    Operation(method="POST", path=f"{_ONE}/plea", name="pleadForHeld", summary="Ask for the release of a message of one's own",
+    Operation(method="POST", path=f"{_PATH}/plea", name="pleadForHeld", summary="Ask for the release of a message of one's own",
               scope=Scope.HELD_WITHDRAW, body=rows.Answer, answers=rows.History, do=plead, refuses=(404, 409)),
 )  # fmt: skip

@@ -1,5 +1,4 @@
-"""JSON models of a held message: its row, its detail with reasons and approvers, decisions, questions and answers, and
-its history.
+"""JSON models of a held message: its row, its detail, decisions, questions and answers, and its history.
 
 A decision names what its person has ``Seen``.
 """
@@ -43,7 +42,7 @@ class VoteRow(BaseModel):
 
 
 class SettledRow(BaseModel):
-    """Recipients by their outcome; that of ``doubted`` ones is unknown."""
+    """How many recipients have each outcome. The outcome of ``doubted`` ones is unknown."""
 
     sent: int
     failed: int
@@ -79,8 +78,8 @@ class Held(BaseModel):
 
 
 class ConfirmRow(BaseModel):
-    """The question to its ``writer``, whether it is meant. ``proof``: what proved that they wrote it. While ``asked``,
-    nobody else can approve it. After ``until`` it is an ordinary hold, or expires, as ``after`` says."""
+    """The question to the ``writer`` whether the message is meant. ``proof``: what proved that they wrote it. While ``asked``, nobody
+    else can approve it. After ``until`` it is an ordinary hold, or expires, as ``after`` says."""
 
     writer: str
     proof: Literal["login", "listener", "origin"]
@@ -116,7 +115,7 @@ class Seen(Sent):
 
 
 class QuorumRow(BaseModel):
-    """``each`` of every group."""
+    """The votes that are needed: ``each`` of every group."""
 
     groups: list[str]
     each: int
@@ -124,9 +123,8 @@ class QuorumRow(BaseModel):
 
 
 class AtOnceRow(BaseModel):
-    """It goes to the address of a list whose mailings are sent in stages, and so to all ``people`` at once. ``may``:
-    whether it can be approved, by sending that number back as ``all_at_once``; if not, it must be sent as single
-    copies."""
+    """Why the message goes to all ``people`` at once: its recipient is the address of a list whose mailings are sent in stages.
+    ``may``: whether it can be approved, by sending that number back as ``all_at_once``; if not, it must be sent as single copies."""
 
     lists: list[str]
     people: int
@@ -135,8 +133,8 @@ class AtOnceRow(BaseModel):
 
 
 class DiffersRow(BaseModel):
-    """``kind``: name, number, code or list, of which ``seen`` are some; or words, of which ``seen`` are all that are
-    covered. ``before``: the words in front of it."""
+    """A place at which copies may differ. ``kind``: name, number, code or list, of which ``seen`` are some; or words, of which
+    ``seen`` are all that are covered. ``before``: the words in front of it."""
 
     before: str
     kind: str
@@ -144,8 +142,8 @@ class DiffersRow(BaseModel):
 
 
 class LetterRow(BaseModel):
-    """Another letter of its sender that waits with it. ``begins``: the beginning of its text, "" if the caller may not
-    see it."""
+    """Another message of the same sender that waits with it. ``begins``: the beginning of its text, "" if the caller may not see
+    it."""
 
     id: str
     recipients: int
@@ -154,11 +152,10 @@ class LetterRow(BaseModel):
 
 
 class CoversRow(BaseModel):
-    """What an approval covers. ``only``: this message and nothing else. ``letters``: so many other letters of its
-    sender that wait with it, oldest first, as they are. Otherwise copies of it that differ only in ``differs``, in
-    parts of ``links`` to these hosts, and in texts that are ``one_of`` several. That was learned from ``copies``, the
-    number of waiting copies; without any, at most ``words_at_most`` words may differ. ``text``: the same in English. A
-    caller who may not see the message does not get its words."""
+    """What an approval covers. ``only``: this message and nothing else. ``letters``: how many other messages of its sender it covers
+    as they are, oldest first. Otherwise it covers copies that differ only in ``differs``, in parts of ``links`` to these hosts, and
+    in texts that are ``one_of`` several. That was learned from ``copies``, the number of waiting copies; if there are none, at most
+    ``words_at_most`` words may differ. ``text``: the same in English. A caller who may not see the message does not get its words."""
 
     only: bool
     letters: int
@@ -171,7 +168,7 @@ class CoversRow(BaseModel):
 
 
 class HeldDetail(Held):
-    """With the reasons, the approvers, and the effect of the caller's own decision."""
+    """A held message with the reasons, the approvers, and the effect of the caller's own decision."""
 
     reasons: list[ReasonRow]
     votes: list[VoteRow]
@@ -202,17 +199,16 @@ class HeldQuery(PageQuery):
 
 
 class Confirm(Sent):
-    """``reach``: the number of people it goes to, as stated by its writer."""
+    """A writer's confirmation. ``reach``: the number of people it goes to, as its writer says."""
 
     seen: Seen
     reach: int
 
 
 class Approve(Sent):
-    """``reach``: the number of people it goes to, as stated by the approver; needed if ``reach_must_be_said``.
-    ``people``: how many people its mailing may reach in all, up to ``people_at_most``; by default those whom it goes to
-    now, and more of it is held. ``all_at_once``: the ``people`` of ``at_once``, needed if that is present and this
-    approval is the last one needed."""
+    """An approval. ``reach``: the number of people it goes to, as the approver says; needed if ``reach_must_be_said``. ``people``: how
+    many people its mailing may reach in all, up to ``people_at_most``; by default those whom it goes to now, and more of it is held.
+    ``all_at_once``: the ``people`` of ``at_once``, needed if that is present and this approval is the last one needed."""
 
     seen: Seen
     comment: Comment = ""
@@ -222,7 +218,7 @@ class Approve(Sent):
 
 
 class Reject(Sent):
-    """``comment``: the reason, which its writer reads. Required for a message whose approval is in force."""
+    """A rejection. ``comment``: the reason, which its writer reads. It is required for a message whose approval is in force."""
 
     seen: Seen
     comment: Comment = ""
@@ -233,21 +229,21 @@ class Withdraw(Sent):
 
 
 class Settle(Sent):
-    """The outcome of a release to a list address in doubt: it was ``sent``, or is to be sent ``again``. ``comment``:
-    how this is known; journalled."""
+    """The outcome of a release to a list address in doubt: it was ``sent``, or is to be sent ``again``. ``comment``: how this is
+    known; it is journalled."""
 
     choice: Literal["sent", "again"]
     comment: Comment = ""
 
 
 class Question(Sent):
-    """Its writer reads it."""
+    """A question to the writer."""
 
     question: Annotated[str, Field(min_length=1, max_length=2000)]
 
 
 class Answer(Sent):
-    """The approvers read it."""
+    """The writer's words to the approvers."""
 
     words: Annotated[str, Field(min_length=1, max_length=2000)]
 
@@ -259,8 +255,8 @@ class AttachmentRow(BaseModel):
 
 
 class Text(BaseModel):
-    """``text`` and ``quoted``: what a reader sees; ``plain``: the text in programs without HTML, if it says something
-    else; ``hidden``: text that the HTML hides. ``cut``: there is more of it. ``problem``: why not all of it can be
+    """The text of a message. ``text`` and ``quoted``: what a reader sees; ``plain``: the text in programs without HTML, if it says
+    something else; ``hidden``: text that the HTML hides. ``cut``: whether there is more text. ``problem``: why not all of it can be
     read."""
 
     text: str = Field(validation_alias="new")
@@ -273,7 +269,7 @@ class Text(BaseModel):
 
 
 class Happened(BaseModel):
-    """``kind``: as in the journal; ``text``: in English. ``who`` and ``words`` are empty once erased."""
+    """An entry of the journal. ``kind``: as in the journal; ``text``: in English. ``who`` and ``words`` are empty once erased."""
 
     at: Time
     kind: str

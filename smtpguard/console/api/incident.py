@@ -1,7 +1,7 @@
-"""The API operations for an incident, with their JSON models: list, freeze, lift; and the report.
+"""API operations for an incident, with their JSON models: set, list and lift freezes, and make the report.
 
-The report is a POST, since the people asked about must be in no URL and no log. One is made at a time, as for the page
-and the command, and its body is sent in pieces.
+The report is a POST, since the people asked about must be in no URL and no log. One is made at a time, as for the page and the
+command, and its body is sent in pieces.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Freezes(BaseModel):
 
 
 class SetFreeze(Sent):
-    """``value``: the list's name, the sender's address, the mailing or the thread; nothing for all."""
+    """A freeze to set. ``value``: the list's name, the sender's address, the mailing or the thread; "" for all."""
 
     selector: SelectorName
     value: Annotated[str, Field(max_length=500)] = ""
@@ -68,8 +68,8 @@ class SetFreeze(Sent):
 
 
 class FreezeSet(BaseModel):
-    """``recalled``: messages that were dropped before their final dot; ``past_recall``: the relay has those, or may
-    have."""
+    """A freeze that was set. ``recalled``: how many messages were dropped before their final dot; ``past_recall``: how many the relay
+    has, or may have."""
 
     freeze: FreezeRow
     recalled: int
@@ -80,8 +80,8 @@ class FreezeSet(BaseModel):
 
 
 class FreezeLifted(BaseModel):
-    """``lifted`` false: two people are needed. This one's consent is recorded, and the freeze stays until another
-    agrees."""
+    """The answer to a request to lift a freeze. If ``lifted`` is false, two people are needed: this one's consent is recorded, and
+    the freeze stays until another agrees."""
 
     id: str
     lifted: bool
@@ -89,11 +89,11 @@ class FreezeLifted(BaseModel):
 
 
 class Incident(Sent):
-    """All conditions must match. ``ids``: of held messages, of other messages as in the log, of mailings (a prefix is
-    enough) or freezes, or SHA-256 of contents; one of them must match. ``senders``: in From, reverse-path or login.
-    ``subject``: a part of it. ``since``, ``until``: "2026-11-26 09:30" in UTC or with its own offset, or "2h" for so
-    long ago. ``alone``: without the other messages of the same mailings. ``names``: with writers, subjects and
-    comments, which is journalled. ``proof``: with a walk of the whole journal."""
+    """What a report is about. All conditions must match. ``ids``: of held messages, of other messages as in the log, of mailings (a
+    prefix is enough) or freezes, or SHA-256 of contents; one of them must match. ``senders``: in From, reverse-path or login.
+    ``subject``: a part of it. ``since``, ``until``: "2026-11-26 09:30" in UTC or with its own offset, or "2h" for so long ago.
+    ``alone``: leave out the other messages of the same mailings. ``names``: include writers, subjects and comments, which is
+    journalled. ``proof``: walk the whole journal."""
 
     ids: list[_Name] = Field(default=[], max_length=100)
     lists: list[_Name] = Field(default=[], max_length=100)
@@ -151,7 +151,7 @@ class NameCount(BaseModel):
 
 
 class ListCount(NameCount):
-    """From the policy that decided; null if that is no longer known."""
+    """A list, as the policy that decided declares it; null if that policy is no longer known."""
 
     title: str | None
     audience: str | None
@@ -172,7 +172,7 @@ class TextCount(BaseModel):
 
 
 class HeldContent(BaseModel):
-    """``kept_until``: at least."""
+    """A hold whose content is stored. ``kept_until``: at least until then."""
 
     id: str
     kept_until: Time
@@ -190,7 +190,7 @@ class Writer(BaseModel):
 
 
 class RuleCount(BaseModel):
-    """``purpose``: from the policy that decided."""
+    """A rule that hit. ``purpose``: from the policy that decided."""
 
     rule: str
     mode: str
@@ -199,7 +199,8 @@ class RuleCount(BaseModel):
 
 
 class PolicyCount(BaseModel):
-    """``known``: its documents are kept, and this version can read them. ``enforced``: false if it only observed."""
+    """A policy that decided. ``known``: whether its documents are kept, and this version can read them. ``enforced``: false if it
+    only observed."""
 
     sha256: str
     messages: int
@@ -208,7 +209,7 @@ class PolicyCount(BaseModel):
 
 
 class IncidentMailing(MailingRow):
-    """As it is now, over its whole time. Without names, values that may name a person are null."""
+    """A mailing as it is now, over its whole time. In a report without names, values that may name a person are null."""
 
     reverse_path: str | None
     subject: str | None  # type: ignore[assignment]  # without names
@@ -233,8 +234,8 @@ class StepRow(BaseModel):
 
 
 class StatementRow(BaseModel):
-    """``mark``: fact, estimate or unknown. ``entries``: numbers of the journal entries that it is based on: the first
-    few and the last of ``entries_in_all``."""
+    """A sentence of the report. ``mark``: fact, estimate or unknown. ``entries``: numbers of the journal entries that it is based on:
+    the first few and the last of ``entries_in_all``."""
 
     text: str
     mark: Mark
@@ -243,7 +244,7 @@ class StatementRow(BaseModel):
 
 
 class PartRow(BaseModel):
-    """``key``: the same in every language."""
+    """A section of the report. ``key``: the same in every language."""
 
     key: str
     title: str
@@ -251,13 +252,13 @@ class PartRow(BaseModel):
 
 
 class IncidentReport(BaseModel):
-    """Who sent what, when, to how many, what happened to it and who decided. A message with several outcomes is in
-    several ``ends``, each with its people. ``copies``: made by a list server of these messages, whose people include
-    theirs. ``shown``: the most addresses in To and Cc of one message that went out, which all its recipients can read;
-    null if no more than one is on record. ``again``: retries of held messages. ``undelivered``: recipients of approved
-    messages that the relay refused. ``parts``: messages that colleagues got while the customers' part was held.
-    ``erased``: messages whose names are erased by now. ``unsettled``: ids of messages of which it is unknown whether
-    the relay took them. ``proof``: null if none was asked for."""
+    """An incident report: who sent what, when, to how many, what happened to it and who decided. A message with several outcomes is in
+    several ``ends``, each with its people. ``copies``: made by a list server of these messages, whose people include theirs.
+    ``shown``: the most addresses in To and Cc of one message that went out, which all its recipients can read; null if no more than
+    one is on record. ``again``: how many retries of held messages there were. ``undelivered``: how many recipients of approved
+    messages the relay refused. ``parts``: how many messages colleagues got while the customers' part was held. ``erased``: how many
+    messages have erased names. ``unsettled``: ids of messages of which it is unknown whether the relay took them. ``proof``: null
+    if none was asked for."""
 
     about: list[str]
     made_at: Time
@@ -304,7 +305,7 @@ class IncidentReport(BaseModel):
     sections: list[PartRow] = Field(description="the whole report, in sections")
 
 
-async def report(call: Call) -> Long:
+async def make_report(call: Call) -> Long:
     body: Incident = call.body
     if (body.names or body.senders or body.subject.strip()) and not call.holder.may(Scope.INCIDENT_NAMES):
         raise not_in_scope(Scope.INCIDENT_NAMES)
@@ -337,17 +338,17 @@ async def report(call: Call) -> Long:
     return Long(await asyncio.to_thread(row, made))
 
 
-async def listed(call: Call) -> Freezes:
+async def list_freezes(call: Call) -> Freezes:
     return Freezes.model_validate({"items": await call.console.freezes.active()}, from_attributes=True)
 
 
-async def freeze(call: Call) -> FreezeSet:
-    """A repeated request makes another freeze: a caller in doubt repeats it, and that must not fail."""
+async def set_freeze(call: Call) -> FreezeSet:
+    """Set a freeze. A repeated request sets another one: a caller in doubt repeats it, and that must not fail."""
     body: SetFreeze = call.body
     selector = Selector(body.selector)
     made = await call.console.freezes.freeze(
         selector,
-        await _value(call, selector, body.value.strip()),
+        await _checked_value(call, selector, body.value.strip()),
         reason=body.reason,
         by=call.holder.by,
         for_=timedelta(minutes=body.minutes) if body.minutes else None,
@@ -360,8 +361,9 @@ async def freeze(call: Call) -> FreezeSet:
     )
 
 
-async def lift(call: Call) -> FreezeLifted:
-    """If two people must agree, the first one's consent is recorded. Two programs of one person count as one person."""
+async def lift_freeze(call: Call) -> FreezeLifted:
+    """Lift a freeze. If two people must agree, the first one's consent is recorded. Two programs of one person count as one
+    person."""
     freeze_id = call.path["freeze_id"][:100]
     try:
         hooks = await call.console.freezes.thaw(
@@ -377,7 +379,7 @@ async def lift(call: Call) -> FreezeLifted:
     return FreezeLifted(id=freeze_id, lifted=True, problems=_problems(hooks))
 
 
-async def _value(call: Call, selector: Selector, value: str) -> str:
+async def _checked_value(call: Call, selector: Selector, value: str) -> str:
     registry = call.console.in_force.registry
     if selector is Selector.ALL and value:
         raise error_at("body.value", "must be empty if the selector is all")
@@ -404,11 +406,11 @@ def _problems(hooks: tuple[Hook, ...]) -> list[str]:
 
 OPERATIONS = (
     Operation(method="GET", path="/freezes", name="listFreezes", summary="List the freezes in force",
-              scope=Scope.FREEZES_READ, answers=Freezes, do=listed),
+              scope=Scope.FREEZES_READ, answers=Freezes, do=list_freezes),
     Operation(method="POST", path="/freezes", name="freeze", summary="Freeze everything, a list, a sender, a mailing or a thread",
-              scope=Scope.FREEZES_SET, body=SetFreeze, answers=FreezeSet, do=freeze),
+              scope=Scope.FREEZES_SET, body=SetFreeze, answers=FreezeSet, do=set_freeze),
     Operation(method="DELETE", path="/freezes/{freeze_id}", name="liftFreeze", summary="Lift a freeze",
-              scope=Scope.FREEZES_LIFT, answers=FreezeLifted, do=lift, refuses=(404,)),
+              scope=Scope.FREEZES_LIFT, answers=FreezeLifted, do=lift_freeze, refuses=(404,)),
     Operation(method="POST", path="/incident/report", name="reportIncident", summary="Make an incident report with the proof that the journal is whole; a report with names is journalled",
-              scope=Scope.INCIDENT_READ, more=(Scope.INCIDENT_NAMES,), body=Incident, answers=IncidentReport, do=report, refuses=(404, 409)),
+              scope=Scope.INCIDENT_READ, more=(Scope.INCIDENT_NAMES,), body=Incident, answers=IncidentReport, do=make_report, refuses=(404, 409)),
 )  # fmt: skip

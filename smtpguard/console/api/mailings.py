@@ -1,5 +1,5 @@
-"""API operations on mailings, with their JSON models: progress, bounce and complaint feedback, the release in stages, and
-what came back."""
+"""API operations on mailings, with their JSON models: progress, feedback, the release in stages, who got them, and what came
+back."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from smtpguard.console.api.operation import (
     Time,
     error_at,
 )
-from smtpguard.console.api.reference import raw_of
-from smtpguard.console.filters import cut, listed, sees
+from smtpguard.console.api.reference import octets_of
+from smtpguard.console.filters import page_of_mailings, parse_cursor, sees
 from smtpguard.console.recipientlist import OlderVersions, list_recipients
 from smtpguard.console.reporting import Occupied
 from smtpguard.holds.model import Conflict
@@ -36,16 +36,15 @@ from smtpguard.returns.growth import row as growth_row
 from smtpguard.returns.model import Return, unnamed
 from smtpguard.returns.model import row as return_row
 
-_MOST = 1_000
+_MOST_RETURNS = 1_000  # in one answer
 
 
 MailingState = Literal["passing", "held", "approved", "paused", "rejected"]
 
 
 class GrantRow(BaseModel):
-    """An approval, or its writer's confirmation (``by_writer``): so many people in all, until then. ``covers``: one
-    message and nothing else, or copies of it as well. ``set``: of a correction, the SHA-256 of its people's keyed
-    digests; null otherwise."""
+    """An approval, or the writer's confirmation (``by_writer``). It is for ``people`` in all, ``until`` then. ``covers``: one message
+    and nothing else, or copies of it as well. ``set``: for a correction, the SHA-256 of its people's keyed digests; else null."""
 
     hold: str
     people: int
@@ -63,7 +62,7 @@ class RejectionRow(BaseModel):
 
 
 class StageRow(BaseModel):
-    """A release in stages: ``stage`` of ``of``, for at most ``limit`` people so far."""
+    """The progress of a release in stages: ``stage`` of ``of``, for at most ``limit`` people so far."""
 
     at: str
     stage: int
@@ -74,15 +73,13 @@ class StageRow(BaseModel):
 
 
 class MailingRow(BaseModel):
-    """One mailing. Numbers are of distinct people: ``relayed`` have it, as far as is known, and ``doubted`` may; for
-    ``admitted`` it is on its way; ``held``: it waits for a decision; ``deferred``: their copies are at the client;
-    ``refused`` by the relay; ``stopped``: it was held, and does not go out; ``unbounded``: those of these numbers that
-    may be higher, since a list had no current index. At least ``at_least`` people have it, and
-    at most ``at_most``: they differ if recipients are in doubt, or if people of two lists, or of two versions of one,
-    may be the same. ``at_most`` is null if it is unknown for the same reason. ``first_at``, ``last_at``:
-    when copies of it came; ``went_first_at``, ``went_last_at``: when the relay took the first and the last one, null if
-    it took none. ``release_at``: when the approval of ``hold`` takes effect, if it is approved; until then it can be
-    undone."""
+    """One mailing. Numbers are of distinct people: ``relayed`` have it, as far as is known, and ``doubted`` may; for ``admitted`` it
+    is on its way; ``held``: it waits for a decision; ``deferred``: their copies are at the client; ``refused`` by the relay;
+    ``stopped``: it was held, and does not go out; ``unbounded``: the names of those numbers that may be higher, since a list had no
+    current index. At least ``at_least`` people have it, and at most ``at_most``: they differ if recipients are in doubt, or if people
+    of two lists, or of two versions of one, may be the same. ``at_most`` is null if it is unknown for the same reason. ``first_at``,
+    ``last_at``: when copies of it came; ``went_first_at``, ``went_last_at``: when the relay took the first and the last one, null if
+    it took none. ``release_at``: when the approval of ``hold`` takes effect, if it is approved; until then it can be undone."""
 
     id: str
     subject: str
@@ -116,14 +113,14 @@ class MailingRow(BaseModel):
 
 
 class MailingsQuery(PageQuery):
-    """``least``: mailings with at least so many people, or with a decision made or pending."""
+    """The mailings to list. ``least``: only those with at least so many people, or with a decision made or pending."""
 
     state: MailingState | None = None
     least: int = Field(default=20, ge=0, le=10_000_000_000)
 
 
 class Feedback(Sent):
-    """How many more since the last report."""
+    """How many more bounces and complaints came since the last report."""
 
     bounces: int = Field(default=0, ge=0, le=10_000_000)
     complaints: int = Field(default=0, ge=0, le=10_000_000)
@@ -131,7 +128,7 @@ class Feedback(Sent):
 
 
 class ReturnedMail(Sent):
-    """A mail that came back, as in Explain. ``recipients``: those of its envelope."""
+    """A mail that came back; the message is given as in Explain. ``recipients``: those of its envelope."""
 
     message: str = ""
     message_base64: str = ""
@@ -139,9 +136,9 @@ class ReturnedMail(Sent):
 
 
 class ReturnRow(BaseModel):
-    """``id``: the SHA-256 of the mail; ``n``: which of the people it is about. ``known_by``: how ``message`` and
-    ``mailing`` were found; by likeness they are only likely. ``counts``: whether breakers count it. ``kept``: whether
-    the mail is still stored."""
+    """A return for one person. ``id``: the SHA-256 of the mail; ``n``: which of the people it is about. ``known_by``: how ``message``
+    and ``mailing`` were found; by likeness they are only likely. ``counts``: whether breakers count it. ``kept``: whether the mail
+    is still stored."""
 
     id: str
     n: int
@@ -164,7 +161,7 @@ class ReturnRow(BaseModel):
 
 
 class ReturnsTaken(BaseModel):
-    """``again``: it had been taken before, and nothing was written."""
+    """A mail that was taken. ``again``: whether it had been taken before, and nothing was written."""
 
     id: str
     again: bool
@@ -172,7 +169,8 @@ class ReturnsTaken(BaseModel):
 
 
 class SortRow(BaseModel):
-    """``counted``: people whom breakers count; ``likely``: only by its subject."""
+    """The returns of one sort. ``counted``: how many people breakers count; ``likely``: how many more are likely, by the subject
+    alone."""
 
     sort: str
     returns: int
@@ -204,9 +202,9 @@ class DoneRow(BaseModel):
 
 
 class Returns(BaseModel):
-    """``now`` and ``before``: how much came back in the last ``seconds``, and in as many before. ``stretches``: each of
-    ``stretch_seconds``, those in which nothing came back left out. ``items``: the latest 1,000. ``at_most``: null if it
-    is unknown."""
+    """What came back after a mailing. ``now`` and ``before``: how much came back in the last ``seconds``, and in as many before.
+    ``stretches``: each of ``stretch_seconds``, those in which nothing came back left out. ``items``: the latest 1,000.
+    ``at_most``: null if it is unknown."""
 
     mailing: str
     subject: str
@@ -228,13 +226,13 @@ class Moved(Sent):
 
 
 class RejectMailing(Sent):
-    """``comment``: the reason. Its writers read it, and further messages of the mailing are refused with it."""
+    """A rejection. ``comment``: the reason. The writers read it, and further messages of the mailing are refused with it."""
 
     comment: Annotated[str, Field(min_length=1, max_length=2000)]
 
 
 class Disclosure(BaseModel):
-    """Two people who decide on the mailing agree to list who got it. ``agreed_by``: null until a second agrees;
+    """The agreement of two people, who decide on the mailing, to list who got it. ``agreed_by``: null until a second person agrees;
     ``until``: the second must agree before this, and then both can get the list up to this time."""
 
     asked_by: str
@@ -257,7 +255,7 @@ class PersonRow(BaseModel):
 
 
 class WhoGot(BaseModel):
-    """``set``: the SHA-256 of these people's keyed digests, which the journal has."""
+    """The people who got a mailing. ``set``: the SHA-256 of their keyed digests, which the journal has."""
 
     sent: int
     may_have: int
@@ -265,24 +263,24 @@ class WhoGot(BaseModel):
     people: list[PersonRow]
 
 
-async def rows(call: Call) -> Page[MailingRow]:
+async def list_mailings(call: Call) -> Page[MailingRow]:
     query: MailingsQuery = call.query
     state = State(query.state) if query.state is not None else None
-    if query.cursor and cut(query.cursor) is None:
+    if query.cursor and parse_cursor(query.cursor) is None:
         raise error_at("query.cursor", "not a cursor of this list")
-    found, further = await listed(
+    found, further = await page_of_mailings(
         call.console, call.who, limit=query.limit, after=query.cursor, least=query.least, state=state
     )
     return Page[MailingRow](items=[_row(mailing) for mailing in found], next=further or None)
 
 
-async def shown(call: Call) -> MailingRow:
-    return _row(await looked_up(call))
+async def show_mailing(call: Call) -> MailingRow:
+    return _row(await mailing_in_path(call))
 
 
-async def feedback(call: Call) -> MailingRow:
+async def report_feedback(call: Call) -> MailingRow:
     body: Feedback = call.body
-    mailing = await looked_up(call)
+    mailing = await mailing_in_path(call)
     try:
         made = await call.console.mailings.feedback(
             mailing.mailing_id,
@@ -296,18 +294,18 @@ async def feedback(call: Call) -> MailingRow:
     return _row(made)
 
 
-async def agree(call: Call) -> Disclosure:
+async def agree_to_people(call: Call) -> Disclosure:
     body: Moved = call.body
-    mailing = await looked_up(call)
+    mailing = await mailing_in_path(call)
     made = await call.console.mailings.disclose(
         mailing.mailing_id, approver=call.who.address, by=call.holder.by, comment=body.comment
     )
     return Disclosure.model_validate(made.disclosure, from_attributes=True)
 
 
-async def people(call: Call) -> Long:
+async def list_people(call: Call) -> Long:
     body: People = call.body
-    mailing = await looked_up(call)
+    mailing = await mailing_in_path(call)
     if bool(body.list) == bool(body.csv):
         raise error_at("body", "give either list or csv")
     try:
@@ -327,12 +325,12 @@ async def people(call: Call) -> Long:
     return Long({"sent": got.sent, "may_have": got.may, "set": got.set, "people": got.rows()}, close=got.close)
 
 
-def _moving(name: str) -> Callable[[Call], Awaitable[MailingRow]]:
-    """The operation that is this method of the service."""
+def _decision(name: str) -> Callable[[Call], Awaitable[MailingRow]]:
+    """Return the operation that calls the method ``name`` of the service."""
 
     async def move(call: Call) -> MailingRow:
         body: Moved | RejectMailing = call.body
-        mailing = await looked_up(call)
+        mailing = await mailing_in_path(call)
         act: Callable[..., Awaitable[Mailing | Revoked]] = getattr(call.console.mailings, name)
         made = await act(mailing.mailing_id, approver=call.who.address, by=call.holder.by, comment=body.comment)
         return _row(made.mailing if isinstance(made, Revoked) else made)
@@ -340,8 +338,9 @@ def _moving(name: str) -> Callable[[Call], Awaitable[MailingRow]]:
     return move
 
 
-async def looked_up(call: Call) -> Mailing:
-    """By its whole id only: a prefix would reveal which others exist."""
+async def mailing_in_path(call: Call) -> Mailing:
+    """Return the mailing in the path. Raises 404 if the caller may not see it. A prefix of its id is not enough: it would reveal which
+    others exist."""
     wanted = call.path["mailing_id"][:100]
     try:
         mailing = await call.console.mailings.show(wanted)
@@ -356,17 +355,17 @@ def _row(mailing: Mailing) -> MailingRow:
     return MailingRow.model_validate(row(mailing))
 
 
-async def take(call: Call) -> ReturnsTaken:
+async def take_return(call: Call) -> ReturnsTaken:
     body: ReturnedMail = call.body
     receipt = await call.console.returns.take(
-        Message.of(raw_of(body.message, body.message_base64)), to=tuple(body.recipients)
+        Message.of(octets_of(body.message, body.message_base64)), to=tuple(body.recipients)
     )
     return ReturnsTaken(id=receipt.mail, again=receipt.again, items=[_return_row(one) for one in receipt.returns])
 
 
-async def returned(call: Call) -> Returns:
-    mailing = await looked_up(call)
-    found = await call.console.store.returns.newest(mailing=mailing.mailing_id, limit=_MOST)
+async def list_returns(call: Call) -> Returns:
+    mailing = await mailing_in_path(call)
+    found = await call.console.store.returns.newest(mailing=mailing.mailing_id, limit=_MOST_RETURNS)
     growth = await call.console.returns.growth(mailing)
     return Returns.model_validate(
         {**growth_row(mailing, growth), "items": [_return_row(unnamed(one)) for one in found]}
@@ -377,28 +376,28 @@ def _return_row(one: Return) -> ReturnRow:
     return ReturnRow.model_validate(return_row(one))
 
 
-_ONE = "/mailings/{mailing_id}"
+_PATH = "/mailings/{mailing_id}"
 OPERATIONS = (
     Operation(method="GET", path="/mailings", name="listMailings", summary="List mailings, latest first",
-              scope=Scope.MAILINGS_READ, query=MailingsQuery, answers=Page[MailingRow], do=rows),
-    Operation(method="GET", path=_ONE, name="showMailing", summary="Show one mailing: how many people it is for, and its state",
-              scope=Scope.MAILINGS_READ, answers=MailingRow, do=shown, refuses=(404,)),
-    Operation(method="POST", path=f"{_ONE}/feedback", name="reportOnMailing", summary="Report further bounces or complaints; too many stop a release in stages",
-              scope=Scope.MAILINGS_FEEDBACK, body=Feedback, answers=MailingRow, do=feedback, refuses=(404,)),
-    Operation(method="POST", path=f"{_ONE}/stop", name="stopMailing", summary="Stop a release in stages, as the token's account",
-              scope=Scope.HELD_DECIDE, body=Moved, answers=MailingRow, do=_moving("stop"), refuses=(404, 409)),
-    Operation(method="POST", path=f"{_ONE}/go-on", name="continueMailing", summary="Open the next stage, or go on after a stop, as the token's account",
-              scope=Scope.HELD_DECIDE, body=Moved, answers=MailingRow, do=_moving("go_on"), refuses=(404, 409)),
-    Operation(method="POST", path=f"{_ONE}/reject", name="rejectMailing", summary="Reject what is approved and not yet sent, and all further copies, as the token's account",
-              scope=Scope.HELD_DECIDE, body=RejectMailing, answers=MailingRow, do=_moving("reject"), refuses=(404, 409)),
-    Operation(method="POST", path=f"{_ONE}/reopen", name="reopenMailing", summary="Take back the decision, as the token's account: what is not yet sent is held again, and the policy judges the next copy anew",
-              scope=Scope.HELD_DECIDE, body=Moved, answers=MailingRow, do=_moving("reopen"), refuses=(404, 409)),
-    Operation(method="POST", path=f"{_ONE}/people/agree", name="agreeToPeople", summary="Ask for the addresses of those who received it, or agree to another person's request, as the token's account",
-              scope=Scope.MAILINGS_PEOPLE, body=Moved, answers=Disclosure, do=agree, refuses=(404, 409)),
-    Operation(method="POST", path=f"{_ONE}/people", name="listPeople", summary="Show which people of a list or a file received it, to the two who agreed; journalled",
-              scope=Scope.MAILINGS_PEOPLE, body=People, answers=WhoGot, do=people, refuses=(404, 409), most_body=MOST_MESSAGE),
+              scope=Scope.MAILINGS_READ, query=MailingsQuery, answers=Page[MailingRow], do=list_mailings),
+    Operation(method="GET", path=_PATH, name="showMailing", summary="Show one mailing: how many people it is for, and its state",
+              scope=Scope.MAILINGS_READ, answers=MailingRow, do=show_mailing, refuses=(404,)),
+    Operation(method="POST", path=f"{_PATH}/feedback", name="reportOnMailing", summary="Report further bounces or complaints; too many stop a release in stages",
+              scope=Scope.MAILINGS_FEEDBACK, body=Feedback, answers=MailingRow, do=report_feedback, refuses=(404,)),
+    Operation(method="POST", path=f"{_PATH}/stop", name="stopMailing", summary="Stop a release in stages, as the token's account",
+              scope=Scope.HELD_DECIDE, body=Moved, answers=MailingRow, do=_decision("stop"), refuses=(404, 409)),
+    Operation(method="POST", path=f"{_PATH}/go-on", name="continueMailing", summary="Open the next stage, or go on after a stop, as the token's account",
+              scope=Scope.HELD_DECIDE, body=Moved, answers=MailingRow, do=_decision("go_on"), refuses=(404, 409)),
+    Operation(method="POST", path=f"{_PATH}/reject", name="rejectMailing", summary="Reject what is approved and not yet sent, and all further copies, as the token's account",
+              scope=Scope.HELD_DECIDE, body=RejectMailing, answers=MailingRow, do=_decision("reject"), refuses=(404, 409)),
+    Operation(method="POST", path=f"{_PATH}/reopen", name="reopenMailing", summary="Take back the decision, as the token's account: what is not yet sent is held again, and the policy judges the next copy anew",
+              scope=Scope.HELD_DECIDE, body=Moved, answers=MailingRow, do=_decision("reopen"), refuses=(404, 409)),
+    Operation(method="POST", path=f"{_PATH}/people/agree", name="agreeToPeople", summary="Ask for the addresses of those who received it, or agree to another person's request, as the token's account",
+              scope=Scope.MAILINGS_PEOPLE, body=Moved, answers=Disclosure, do=agree_to_people, refuses=(404, 409)),
+    Operation(method="POST", path=f"{_PATH}/people", name="listPeople", summary="Show which people of a list or a file received it, to the two who agreed; journalled",
+              scope=Scope.MAILINGS_PEOPLE, body=People, answers=WhoGot, do=list_people, refuses=(404, 409), most_body=MOST_MESSAGE),
     Operation(method="POST", path="/returns", name="takeReturn", summary="Store a mail that came back: a DSN, a complaint, a reply. Answers once it is stored",
-              scope=Scope.MAILINGS_FEEDBACK, body=ReturnedMail, answers=ReturnsTaken, do=take, most_body=MOST_MESSAGE),
+              scope=Scope.MAILINGS_FEEDBACK, body=ReturnedMail, answers=ReturnsTaken, do=take_return, most_body=MOST_MESSAGE),
     Operation(method="GET", path="/mailings/{mailing_id}/returns", name="listReturns", summary="What came back after a mailing: how much, how fast, whether it falls, what was done meanwhile; and the latest",
-              scope=Scope.MAILINGS_READ, answers=Returns, do=returned, refuses=(404,)),
+              scope=Scope.MAILINGS_READ, answers=Returns, do=list_returns, refuses=(404,)),
 )  # fmt: skip

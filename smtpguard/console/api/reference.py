@@ -1,5 +1,5 @@
-"""API operations that look things up, with their JSON models: the caller's account, lists, the policy in force and what it
-would decide about a message, and verification of the journal."""
+"""API operations that look something up, with their JSON models: the caller's account, lists, the policy in force, what it would
+decide about a message, and the proof of the journal."""
 
 from __future__ import annotations
 
@@ -30,8 +30,10 @@ from smtpguard.mail.fields import mailboxes
 from smtpguard.mail.message import Message, with_crlf
 from smtpguard.notices import noticedata
 
+MOST_OCTETS = 50 << 20
+"""The most octets of a message."""
 Moment = Annotated[Time, BeforeValidator(instant)]
-"""From microseconds, as the journal has times."""
+"""Take microseconds, as the journal has times."""
 IfAny = Annotated[int | None, OrNone]
 
 
@@ -42,9 +44,9 @@ class ReasonRow(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _in_english(cls, told: dict[str, Any]) -> dict[str, Any]:
-        """As the sentences are, if the rule has it in English."""
-        return told | {"description": told["descriptions"].get("en", told["description"])}
+    def _in_english(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Take the description in English, as the sentences are, if the rule has one."""
+        return values | {"description": values["descriptions"].get("en", values["description"])}
 
 
 class ListRow(BaseModel):
@@ -78,8 +80,8 @@ class PolicyShown(BaseModel):
 
 
 class Explain(Sent):
-    """``message``: a whole message (RFC 5322) as text; ``message_base64`` if it is not UTF-8. ``sender``: the
-    reverse-path, "" for the null one; by default the message's From. Nothing is sent or stored."""
+    """A message to be explained. ``message``: a whole message (RFC 5322) as text; ``message_base64`` if it is not UTF-8. ``sender``:
+    the reverse-path, "" for the null one; by default the message's From. Nothing is sent or stored."""
 
     message: str = ""
     message_base64: str = ""
@@ -115,7 +117,7 @@ class Lost(BaseModel):
 
 
 class Unsigned(BaseModel):
-    """Entries without a checkpoint. Times: of the first and of the last."""
+    """The entries without a checkpoint, from ``first`` to ``last``, with the times of these two."""
 
     first: int
     last: int
@@ -141,7 +143,7 @@ class Beside(BaseModel):
 
 
 class Witnessed(BaseModel):
-    """Up to which entry a witness has checkpoints, and when the last of them was signed."""
+    """The last entry of which a witness has a checkpoint, and when that was signed."""
 
     seq: int
     signed_at: Moment
@@ -184,7 +186,7 @@ class Me(BaseModel):
     expires_at: Time
 
 
-async def me(call: Call) -> Me:
+async def show_me(call: Call) -> Me:
     holder = call.holder
     return Me(
         address=holder.account.address,
@@ -196,7 +198,7 @@ async def me(call: Call) -> Me:
     )
 
 
-async def lists(call: Call) -> Lists:
+async def show_lists(call: Call) -> Lists:
     registry = call.console.in_force.registry
     await asyncio.to_thread(registry.reopen)
     rows = [
@@ -211,7 +213,7 @@ async def lists(call: Call) -> Lists:
     return Lists(items=rows)
 
 
-async def policy(call: Call) -> PolicyShown:
+async def show_policy(call: Call) -> PolicyShown:
     in_force = call.console.in_force
     purposes = in_force.rules.purposes()
     shown = {
@@ -223,8 +225,8 @@ async def policy(call: Call) -> PolicyShown:
     return PolicyShown.model_validate(shown, from_attributes=True)
 
 
-async def verify(call: Call) -> Verified:
-    """Walks the whole journal: one at a time, since it may take a while."""
+async def verify_journal(call: Call) -> Verified:
+    """Verify the whole journal. One caller does it at a time, since it may take a while."""
     running = call.services.verifying
     if running.locked():
         raise Refusal(409, "The journal is being verified already: ask again later.")
@@ -233,12 +235,9 @@ async def verify(call: Call) -> Verified:
     return Verified.model_validate(proof, from_attributes=True)
 
 
-MOST_OCTETS = 50 << 20
-
-
 async def explain(call: Call) -> Explained:
     body: Explain = call.body
-    message = Message.of(raw_of(body.message, body.message_base64))
+    message = Message.of(octets_of(body.message, body.message_base64))
     wrong: list[Wrong] = []
     sender = _address(body.sender, "body.sender", wrong) if body.sender else None
     if body.sender is None:
@@ -248,7 +247,7 @@ async def explain(call: Call) -> Explained:
         raise Refusal(422, errors=wrong)
     found = await call.console.explain(message, sender, [a for a in recipients if a is not None])
     in_force = call.console.in_force
-    told = {
+    values = {
         "action": found.verdict.action.word,
         "looks": found.reading.looks.value,
         "reasons": noticedata.enforced_reasons(found.verdict, in_force),
@@ -258,11 +257,11 @@ async def explain(call: Call) -> Explained:
         "lists": sorted(found.recipients.lists),
         "policy_sha256": in_force.sha256,
     }
-    return Explained.model_validate(told)
+    return Explained.model_validate(values)
 
 
-def raw_of(text: str, encoded: str) -> bytes:
-    """The message in either encoding. Raises Refusal."""
+def octets_of(text: str, encoded: str) -> bytes:
+    """Return the message, given in either encoding, with CRLF. Raises Refusal."""
     if bool(text) == bool(encoded):
         raise error_at("body.message", "give either message or message_base64")
     if text:
@@ -287,13 +286,13 @@ def _address(text: str, at: str, wrong: list[Wrong]) -> Address | None:
 
 OPERATIONS = (
     Operation(method="GET", path="/me", name="showMe", summary="Show the token's account and scopes",
-              scope=None, answers=Me, do=me),
+              scope=None, answers=Me, do=show_me),
     Operation(method="GET", path="/lists", name="showLists", summary="List the customer lists with the number of people and the age of each index",
-              scope=Scope.LISTS_READ, answers=Lists, do=lists),
+              scope=Scope.LISTS_READ, answers=Lists, do=show_lists),
     Operation(method="GET", path="/policy", name="showPolicy", summary="Show the rules in force",
-              scope=Scope.POLICY_READ, answers=PolicyShown, do=policy),
+              scope=Scope.POLICY_READ, answers=PolicyShown, do=show_policy),
     Operation(method="GET", path="/audit/verify", name="verifyJournal", summary="Verify that no journal entry was edited, removed or inserted",
-              scope=Scope.AUDIT_READ, answers=Verified, do=verify, refuses=(409,)),
+              scope=Scope.AUDIT_READ, answers=Verified, do=verify_journal, refuses=(409,)),
     Operation(method="POST", path="/policy/explain", name="explain", summary="Say what the policy would decide about a message, and why; nothing is sent",
               scope=Scope.POLICY_READ, body=Explain, answers=Explained, do=explain, most_body=MOST_MESSAGE),
 )  # fmt: skip

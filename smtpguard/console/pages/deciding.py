@@ -1,5 +1,5 @@
-"""Decisions on one message: approve, undo a vote, reject, ask its writer; and for the writer: withdraw it, or ask for
-its release.
+"""The decisions on one message: approve, reject, undo a vote, ask the writer; and for the writer: confirm, withdraw, answer, ask for
+the release.
 
 Every decision is bound to what its page showed: content, recipients and policy. If one of them differs by now, or
 another person was faster, nothing is done and the page says so (409).
@@ -42,7 +42,7 @@ from smtpguard.locale.speech import Speech
 from smtpguard.notices.noticedata import addressees
 
 _CARRIED = ("content", "envelope", "policy", "lists", "copies", "people", "at_once")
-"""Form fields with what the page showed for an approval."""
+"""The form fields with what the page showed for an approval."""
 UNCONFIRMED = N_(
     "It was not sent: it cannot be sent in stages, and you did not confirm that it goes to everyone at once."
 )
@@ -59,7 +59,7 @@ async def vote(request: Request) -> Response:
     comment = text_of(sent, "comment")
     ahead = preview_now(here, hold, who)
     if choice is Choice.APPROVE and text_of(sent, "lists") != " ".join(hold.lists):  # a copy to another list came since
-        return await _not_done(request, 409, said(CHANGED))
+        return await _show_not_done(request, 409, said(CHANGED))
     wrong: dict[str, str] = {}
     unsaid = choice is Choice.REJECT and not comment and ahead.may_revoke  # people were told that it goes
     if unsaid and (await here.store.holds.outgoing(hold.hold_id)).stoppable:
@@ -69,14 +69,14 @@ async def vote(request: Request) -> Response:
         large = ahead.people >= LARGE
         typed = accepted_number(number(sent, "number" if large else "people"), hold.reach, ahead.people)
         if typed is None and not large:  # more copies came than the button said
-            return await _not_done(request, 409, said(CHANGED))
+            return await _show_not_done(request, 409, said(CHANGED))
         if typed is None:
-            wrong["number"] = _not_that(said, hold.reach, ahead.people)
+            wrong["number"] = _wrong_number(said, hold.reach, ahead.people)
         people = typed or 0
     if wrong:
         return await approver_page(request, hold, seen, 422, wrong=wrong)
     if choice is Choice.APPROVE and ahead.may and not text_of(sent, "number") and text_of(sent, "sure") != "yes":
-        return await _asked_back(request, hold, seen, sent)
+        return await _confirmation(request, hold, seen, sent)
 
     act = here.approvals.vote(
         hold.hold_id,
@@ -93,10 +93,10 @@ async def vote(request: Request) -> Response:
         people=people,
         all_at_once=number(sent, "at_once"),
     )
-    return await _done(request, act, choice.value)
+    return await _do(request, act, choice.value)
 
 
-async def _asked_back(request: Request, hold: Hold, seen: Visibility, sent: FormData) -> Response:
+async def _confirmation(request: Request, hold: Hold, seen: Visibility, sent: FormData) -> Response:
     """Show the approval again with its cover and number of people, to be confirmed. Nothing is decided yet."""
     here, who, said = services_of(request), person(request), speech(request)
     in_force = here.in_force
@@ -116,7 +116,7 @@ async def _asked_back(request: Request, hold: Hold, seen: Visibility, sent: Form
     )
 
 
-def _not_that(said: Speech, reach: int, people: int) -> str:
+def _wrong_number(said: Speech, reach: int, people: int) -> str:
     least, most = said.number(min(reach, people)), said.number(people)
     if least == most:
         return said("It was not sent: the number that was typed is not {number}.", number=most)
@@ -125,7 +125,7 @@ def _not_that(said: Speech, reach: int, people: int) -> str:
 
 @ROUTES.post("/held/{hold_id}/settle", Role.APPROVER)
 async def settle(request: Request) -> Response:
-    """For a release to a list address in doubt: it was sent, or is to be sent again."""
+    """Settle a release to a list address that is in doubt: it was sent, or is to be sent again."""
     here, who, said = services_of(request), person(request), speech(request)
     hold, seen = await hold_in_path(request)
     sent = form(request)
@@ -136,7 +136,7 @@ async def settle(request: Request) -> Response:
     act = here.approvals.answer_doubt(
         hold.hold_id, sent=choice == "sent", approver=who.address, by=who.by, comment=text_of(sent, "comment")
     )
-    return await _done(request, act, choice)
+    return await _do(request, act, choice)
 
 
 @ROUTES.post("/held/{hold_id}/ask", Role.APPROVER)
@@ -148,32 +148,32 @@ async def ask(request: Request) -> Response:
         return await approver_page(request, hold, seen, 422, wrong={"question": said("Write what you want to know.")})
 
     act = here.questions.ask(hold.hold_id, question, approver=who.address, by=who.by)
-    return await _done(request, act, "asked")
+    return await _do(request, act, "asked")
 
 
 @ROUTES.post("/mine/{link}/unvote")
 @ROUTES.post("/held/{hold_id}/unvote")
 async def unvote(request: Request) -> Response:
-    """An approver undoes their vote: until the approval takes effect, all who decide on it may."""
+    """Undo a vote. Until the approval takes effect, all who decide on the hold may undo it, and the writer."""
     here, who = services_of(request), person(request)
     hold, _ = await hold_in_path(request)
     if Role.APPROVER not in who.roles and who.address not in hold.senders:
         raise HTTPException(403)
 
     act = here.approvals.unvote(hold.hold_id, approver=who.address, by=who.by)
-    return await _done(request, act, "undone" if hold.release_at is not None else "unvoted")
+    return await _do(request, act, "undone" if hold.release_at is not None else "unvoted")
 
 
 @ROUTES.post("/mine/{link}/confirm")
 @ROUTES.post("/held/{hold_id}/confirm")
 async def confirm(request: Request) -> Response:
-    """The writer, who is asked, confirms the message by the number of people."""
+    """Confirm a message, as its writer, by the number of people."""
     here, who, said = services_of(request), person(request), speech(request)
-    hold = await _mine(request)
+    hold = await _own_hold(request)
     sent = form(request)
     typed = number(sent, "number")
     if hold.asks_writer and typed != hold.reach:
-        wrong = {"number": _not_that(said, hold.reach, hold.reach)}
+        wrong = {"number": _wrong_number(said, hold.reach, hold.reach)}
         return await writer_page(request, hold, 422, wrong=wrong)
 
     act = here.approvals.confirm(
@@ -184,18 +184,18 @@ async def confirm(request: Request) -> Response:
         way="link" if getattr(request.state, "link", None) is not None else "account",
         seen=Seen(content_sha256=text_of(sent, "content"), envelope_sha256=text_of(sent, "envelope")),
     )
-    return await _done(request, act, "confirmed")
+    return await _do(request, act, "confirmed")
 
 
 @ROUTES.post("/mine/{link}/withdraw")
 @ROUTES.post("/held/{hold_id}/withdraw")
 async def withdraw(request: Request) -> Response:
     here, who = services_of(request), person(request)
-    hold = await _mine(request)
+    hold = await _own_hold(request)
     comment = text_of(form(request), "comment")
 
     act = here.approvals.withdraw(hold.hold_id, sender=who.address, by=who.by, comment=comment)
-    return await _done(request, act, "withdrawn")
+    return await _do(request, act, "withdrawn")
 
 
 @ROUTES.post("/mine/{link}/answer")
@@ -216,51 +216,51 @@ async def plead(request: Request) -> Response:
 @ROUTES.post("/held/{hold_id}/judge")
 async def judge(request: Request) -> Response:
     here, who = services_of(request), person(request)
-    hold = await _mine(request)
+    hold = await _own_hold(request)
     judgement = text_of(form(request), "said")
     if judgement not in JUDGEMENTS:
         return await writer_page(request, hold, 422, speech(request)("Nothing was done: choose one of the two."))
 
     act = here.questions.judge(hold.hold_id, judgement, sender=who.address, by=who.by)
-    return await _done(request, act, "judged")
+    return await _do(request, act, "judged")
 
 
 async def _write(request: Request, send: Callable[..., Awaitable[None]], missing: str, what: str) -> Response:
-    """A message from its writer to the approvers. ``missing``: the error if it is empty."""
+    """Write to the approvers, as the message's writer. ``missing``: the error if the text is empty."""
     who = person(request)
-    hold = await _mine(request)
+    hold = await _own_hold(request)
     words = text_of(form(request), "words")
     if not words:
         return await writer_page(request, hold, 422, wrong={"words": missing})
 
     act = send(hold.hold_id, words, sender=who.address, by=who.by)
-    return await _done(request, act, what)
+    return await _do(request, act, what)
 
 
-async def _mine(request: Request) -> Hold:
-    """The hold, for its writer only."""
+async def _own_hold(request: Request) -> Hold:
+    """Return the hold in the path, for its writer. Raises 404 for others."""
     hold, _ = await hold_in_path(request)
     if person(request).address not in hold.senders:
         raise HTTPException(404)
     return hold
 
 
-async def _done(request: Request, act: Awaitable[object], what: str) -> Response:
-    """Redirect to the message with what was done; or show it as it is now, and why nothing was done."""
+async def _do(request: Request, act: Awaitable[object], what: str) -> Response:
+    """Do ``act``, and redirect to the message with what was done (``what``); or show it as it is now, and why nothing was done."""
     said = speech(request)
     try:
         await act
     except (Conflict, NotEntitled, StoreError) as error:
-        return await _not_done(request, *not_done(error, said))
+        return await _show_not_done(request, *not_done(error, said))
     except Unconfirmed:
-        return await _not_done(request, 422, said(UNCONFIRMED))
+        return await _show_not_done(request, 422, said(UNCONFIRMED))
     except Refused:
-        return await _not_done(request, 409, said("Nothing was done: this message has no writer to ask."))
+        return await _show_not_done(request, 409, said("Nothing was done: this message has no writer to ask."))
     return see_other(page_path(request), done=what)
 
 
-async def _not_done(request: Request, status: int, problem: str) -> Response:
-    """``problem``, and who was faster."""
+async def _show_not_done(request: Request, status: int, problem: str) -> Response:
+    """Show the message as it is now, with ``problem``, and who decided earlier."""
     hold, seen = await hold_in_path(request)
     if status == 409:
         problem = f"{problem} {earlier_decision(hold, person(request).address, speech(request))}".strip()

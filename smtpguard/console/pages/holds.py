@@ -1,6 +1,8 @@
-"""The pages that list holds: Waiting, by priority, a mailing as one row, with decisions on many at once, after a page that
-shows how many; a writer's own messages, for writers who sign in; and History: decisions, freezes, and all entries of one
-message, from the journal."""
+"""The pages that list holds: Waiting, a writer's own messages, and History.
+
+Waiting lists holds by priority, a mailing as one row. People can decide on many at once, after a page that shows how many. History
+has decisions, freezes, and all entries of one message, from the journal.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,18 @@ from starlette.responses import Response
 from smtpguard.accounts.model import Role
 from smtpguard.console import journalwords, labels
 from smtpguard.console.decisionpreview import LARGE, DecisionPreview, accepted_number, preview_now
-from smtpguard.console.filters import ANY, APPROVED, DECIDED, ENDS, PAGE, WAITS, Filters, asked_of, holds_of, sees
+from smtpguard.console.filters import (
+    ANY,
+    APPROVED,
+    DECIDED,
+    ENDS,
+    PAGE,
+    WAITS,
+    Filters,
+    count_to_decide,
+    page_of_holds,
+    sees,
+)
 from smtpguard.console.messageview import cached_view
 from smtpguard.console.pages.message import hold_in_path
 from smtpguard.console.rendering import (
@@ -30,7 +43,7 @@ from smtpguard.console.rendering import (
     text_of,
     what_of,
 )
-from smtpguard.console.rulewords import in_words
+from smtpguard.console.rulewords import rule_in_words
 from smtpguard.console.services import (
     ConsoleServices,
     Person,
@@ -38,7 +51,7 @@ from smtpguard.console.services import (
     Visibility,
     is_asked,
     person,
-    viewed,
+    view_event,
     visibility,
 )
 from smtpguard.database.errors import CommitUnknown, ContentMissing, StoreError
@@ -58,15 +71,18 @@ from smtpguard.policy.freezing import Freeze
 from smtpguard.reading.topics import topic_name
 
 MOST_AT_ONCE = 200
-MOST_BEGUN, MOST_OPENED = 50, 1 << 20
-"""For at most so many holds, up to this size, the page shows the beginning of the text."""
+"""The most holds that are decided on at once."""
+MOST_BEGUN = 50
+"""The most holds of which a page shows the beginning of the text."""
+MOST_OPENED = 1 << 20
+"""The most octets of a hold of which a page shows the beginning of the text."""
 
 ROUTES = Routes()
 
 
 @ROUTES.get("/held")
 async def waiting(request: Request) -> Response:
-    """The whole page; only the rows for a refresh."""
+    """Show the Waiting page, or only its rows for a refresh."""
     here, who, said = services_of(request), person(request), speech(request)
     if not who.roles:
         return see_other("/mine")
@@ -85,17 +101,17 @@ async def waiting(request: Request) -> Response:
         rows=[_row(hold, request) for hold in found],
         frozen_ones=await here.freezes.holding_up(*found),
         fragment=fragment,
-        count=n if asks.filtered or who.sees_all else await asked_of(here, who),
+        count=n if asks.filtered or who.sees_all else await count_to_decide(here, who),
         shown=len(found),
         number=f"({n}) " if n else "",
         late=not in_force.hours.open_at(here.clock.now()),
-        asked=[] if asks.after else await _asked(here, who),
-        standing=[] if asks.after else await standing_for(here, who),
+        asked=[] if asks.after else await _in_doubt(here, who),
+        standing=[] if asks.after else await mailings_to_decide(here, who),
         wanted=asks,
         here=asks.url(asks.after),
         further=asks.url(_cursor(last)) if last is not None else "",
         lists=here.choices,
-        rules=ruled(in_force, said),
+        rules=rule_choices(in_force, said),
         kinds=WAITS,
         total=(await here.store.holds.count_by_state()).get(State.WAITING, 0),
         sees_all=who.sees_all,
@@ -104,9 +120,9 @@ async def waiting(request: Request) -> Response:
     )
 
 
-def ruled(in_force: InForce, said: Speech) -> list[tuple[str, str]]:
-    """Purposes and ids of rules that may hold mail."""
-    return [(in_words(rule, said).aim or rule.rule_id, rule.rule_id) for rule in in_force.rules.rules]
+def rule_choices(in_force: InForce, said: Speech) -> list[tuple[str, str]]:
+    """Return the rules to choose from, as (purpose, id)."""
+    return [(rule_in_words(rule, said).aim or rule.rule_id, rule.rule_id) for rule in in_force.rules.rules]
 
 
 def _cursor(place: Rank) -> str:
@@ -114,7 +130,7 @@ def _cursor(place: Rank) -> str:
 
 
 def _place(after: str) -> Rank | None:
-    """None for an invalid cursor."""
+    """Return the place in a cursor, None for an invalid one."""
     *numbers, hold_id = after.split("-", 3)
     found = [number for number in map(digits, numbers) if number is not None]
     if len(found) != 3 or not hold_id:
@@ -124,9 +140,9 @@ def _place(after: str) -> Rank | None:
 
 
 def _row(hold: Hold, request: Request) -> dict[str, Any]:
-    """``sentence``: what it is, and whom it would reach; ``topics``: found topics that its audience is to be spared.
-    ``approved``, ``needed``: votes; ``mine``: the reader's is among them. ``late``: who may decide out of hours, if it
-    is out of hours now."""
+    """Return one row. ``sentence``: what it is, and whom it would reach; ``topics``: found topics that its audience is to be spared.
+    ``approved``, ``needed``: numbers of votes; ``mine``: whether the reader's is among them. ``late``: who may decide out of hours,
+    if it is out of hours now."""
     here, who, said = services_of(request), person(request), speech(request)
     in_force, now = here.in_force, here.clock.now()
     ahead, named = preview_now(here, hold, who), addressees(hold, in_force)
@@ -160,10 +176,10 @@ async def decide(request: Request) -> Response:
     holds = [hold for hold in chosen if hold.state is State.WAITING]
     if not holds:
         return see_other("/held", done="none")
-    return await _confirming(request, choice.value, holds, here.in_force.sha256)
+    return await _confirmation(request, choice.value, holds, here.in_force.sha256)
 
 
-async def _confirming(
+async def _confirmation(
     request: Request,
     choice: str,
     holds: Sequence[Hold],
@@ -171,7 +187,7 @@ async def _confirming(
     status: int = 200,
     wrong: Mapping[str, str] | None = None,
 ) -> Response:
-    here, aheads = services_of(request), _ahead(request, holds)
+    here, aheads = services_of(request), _previews(request, holds)
     in_force = here.in_force
     people = sum(_sent(ahead) for _, ahead in aheads)
     texts = await _beginnings(services_of(request), person(request), holds)
@@ -184,7 +200,7 @@ async def _confirming(
         status,
         choice=choice,
         holds=[(hold, _sent(ahead), texts.get(hold.hold_id, "")) for hold, ahead in aheads],
-        stopped_by=_all(frozen.values()),
+        stopped_by=_distinct(frozen.values()),
         stopped=len(frozen),
         delay=max((here.approvals.delay(hold, ahead.people) for hold, ahead in sent), default=timedelta()),
         sending=len(sent),
@@ -207,14 +223,14 @@ async def _confirming(
 
 
 async def _beginnings(here: ConsoleServices, who: Person, holds: Sequence[Hold]) -> dict[str, str]:
-    """The beginnings of texts that this person may read, for holds that open fast. Showing them is journalled first."""
+    """Return the beginnings of texts that the person may read, by hold, for holds that open fast. The views are journalled first."""
     readable = [
         hold for hold in holds if hold.size_bytes <= MOST_OPENED and visibility(hold, who, here) >= Visibility.TEXT
     ][:MOST_BEGUN]
     if not readable:
         return {}
     now = here.clock.now()
-    await here.store.journal.record([viewed(hold, "text", "console", now, who.address) for hold in readable])
+    await here.store.journal.record([view_event(hold, "text", "console", now, who.address) for hold in readable])
     found: dict[str, str] = {}
     for hold in readable:
         try:
@@ -227,25 +243,25 @@ async def _beginnings(here: ConsoleServices, who: Person, holds: Sequence[Hold])
 
 
 def _sent(ahead: DecisionPreview) -> int:
-    """How many people this person's approval sends it to."""
+    """Return how many people this person's approval sends it to."""
     return ahead.people if ahead.sends else 0
 
 
-def _ahead(request: Request, holds: Sequence[Hold]) -> list[tuple[Hold, DecisionPreview]]:
+def _previews(request: Request, holds: Sequence[Hold]) -> list[tuple[Hold, DecisionPreview]]:
     here, who = services_of(request), person(request)
     return [(hold, preview_now(here, hold, who)) for hold in holds]
 
 
 @ROUTES.post("/decided", Role.APPROVER)
 async def decided(request: Request) -> Response:
-    """Decide on each as it was when confirmed; failures are listed with their reason."""
+    """Decide on each hold as it was when confirmed. Failures are listed with their reasons."""
     here, who, said = services_of(request), person(request), speech(request)
     sent = form(request)
     choice = choice_of(sent)
     comment = text_of(sent, "comment")
     bound = [str(value).split(":", 4) for value in sent.getlist("seen")][:MOST_AT_ONCE]
     seen = {id: rest for id, *rest in (b for b in bound if len(b) == 5)}
-    aheads = _ahead(request, await _chosen(here, who, list(seen)))
+    aheads = _previews(request, await _chosen(here, who, list(seen)))
     holds = [hold for hold, _ in aheads]
     people = sum(number_of(shown) or 0 for _, _, shown, _ in seen.values())
     wrong = dict[str, str]()
@@ -258,7 +274,7 @@ async def decided(request: Request) -> Response:
     if not holds:
         return see_other("/held", done="none")
     if wrong:
-        return await _confirming(request, choice.value, holds, text_of(sent, "policy"), 422, wrong)
+        return await _confirmation(request, choice.value, holds, text_of(sent, "policy"), 422, wrong)
     done: list[Decided] = []
     left: list[tuple[Hold, str]] = []
     for hold, ahead in aheads:
@@ -301,39 +317,39 @@ async def decided(request: Request) -> Response:
         missing=sum(bool(made.missing) for made in done),
         left=left,
         stopped=len(frozen),
-        stopped_by=_all(frozen),
+        stopped_by=_distinct(frozen),
     )
 
 
-def _all(freezes: Iterable[Sequence[Freeze]]) -> list[Freeze]:
+def _distinct(freezes: Iterable[Sequence[Freeze]]) -> list[Freeze]:
     return list(dict.fromkeys(freeze for some in freezes for freeze in some))
 
 
-async def _asked(here: ConsoleServices, who: Person) -> list[Hold]:
-    """Holds in doubt that this person may see, and for which a person must say whether they were sent."""
+async def _in_doubt(here: ConsoleServices, who: Person) -> list[Hold]:
+    """Return the holds in doubt that the person may see, and of which people must say whether they were sent."""
     asked = await here.store.holds.asked_about()
     return [hold for hold in asked if visibility(hold, who, here) is not Visibility.NOTHING]
 
 
-async def standing_for(here: ConsoleServices, who: Person) -> list[tuple[Mailing, str]]:
-    """Mailings of which something waits that only a person lets go on, if this person is one; and the state of each."""
+async def mailings_to_decide(here: ConsoleServices, who: Person) -> list[tuple[Mailing, str]]:
+    """Return the mailings that the person sees and that only a person can let go on, each with its state in English."""
     found, now = await here.store.mailings.standing(), here.clock.now()
     return [(one, labels.mailing_state(one)) for one in found if sees(who, one, here.in_force, now)]
 
 
 async def _chosen(here: ConsoleServices, who: Person, ids: Sequence[str]) -> list[Hold]:
-    """The holds with these ids that this person may see."""
+    """Return the holds with these ids that the person may see."""
     found = [await here.store.holds.find(id[:100]) for id in dict.fromkeys(ids[:MOST_AT_ONCE])]
     return [hold for hold in found if hold is not None and visibility(hold, who, here) is not Visibility.NOTHING]
 
 
 @ROUTES.get("/mine")
 async def mine(request: Request) -> Response:
-    """Holds of all states, newest first. Void holds are left out: the client still has those messages."""
+    """Show the person's own messages, newest first. Void holds are left out: the client still has those messages."""
     states = tuple(state for state in State if state is not State.VOID)
     wanted = HoldQuery(states=states, marks=((f"from:{person(request).address}",),))
     here, after = services_of(request), request.query_params.get("after", "")[:100]
-    rows, further = await holds_of(here, wanted, limit=PAGE, after=after)
+    rows, further = await page_of_holds(here, wanted, limit=PAGE, after=after)
     frozen, paused = await here.freezes.holding_up(*rows), await copies.paused(here.store, rows)
     return await page(request, "mine.html", rows=rows, further=further, frozen_ones=frozen, paused=paused)
 
@@ -343,7 +359,7 @@ async def history(request: Request) -> Response:
     here, who, said = services_of(request), person(request), speech(request)
     asks, in_force = Filters.of(request), here.in_force
     states = (*DECIDED, State.WAITING) if asks.state == ANY else ENDS.get(asks.state, DECIDED)
-    found, further = await holds_of(here, asks.wanted(here, who, states), limit=PAGE, after=asks.after)
+    found, further = await page_of_holds(here, asks.wanted(here, who, states), limit=PAGE, after=asks.after)
     return await page(
         request,
         "history.html",
@@ -353,7 +369,7 @@ async def history(request: Request) -> Response:
         wanted=asks,
         further=asks.url(further, path="/history") if further else "",
         lists=here.choices,
-        rules=ruled(in_force, said),
+        rules=rule_choices(in_force, said),
         kinds={
             **{end: labels.SHORT_STATES.get(end, end) for end in ENDS},
             APPROVED: N_("approved"),
@@ -363,8 +379,8 @@ async def history(request: Request) -> Response:
 
 
 @ROUTES.get("/history/freezes", *Role)
-async def frozen(request: Request) -> Response:
-    """Freezes and thaws, by whom and why."""
+async def freeze_history(request: Request) -> Response:
+    """Show freezes and thaws, with who set them and why."""
     before = digits(request.query_params.get("after", ""))
     entries = await services_of(request).store.journal.freezes(limit=PAGE + 1, before=before)
     more = len(entries) > PAGE
@@ -374,7 +390,7 @@ async def frozen(request: Request) -> Response:
         request,
         "freezes.html",
         entries=[
-            (journalwords.entry_in_words(e, clear, said), _what(e.data, clear or {}, names, said), e)
+            (journalwords.entry_in_words(e, clear, said), _what_was_frozen(e.data, clear or {}, names, said), e)
             for e, clear in entries
         ],
         further=entries[-1][0].seq if more else "",
@@ -382,8 +398,8 @@ async def frozen(request: Request) -> Response:
 
 
 @ROUTES.get("/history/{hold_id}")
-async def one(request: Request) -> Response:
-    """The journal of one message, as a timeline."""
+async def timeline(request: Request) -> Response:
+    """Show the journal of one message, as a timeline."""
     hold, _ = await hold_in_path(request)
     entries = await services_of(request).store.journal.history(hold.hold_id)
     said = speech(request)
@@ -395,6 +411,6 @@ async def one(request: Request) -> Response:
     )
 
 
-def _what(data: Mapping[str, Any], clear: Clear, names: Mapping[str, str], said: Speech) -> str:
+def _what_was_frozen(data: Mapping[str, Any], clear: Clear, names: Mapping[str, str], said: Speech) -> str:
     value = data.get("value") or next(iter(clear.get("from", ())), said("erased"))
     return what_of(str(data.get("selector")), str(value), said, names)

@@ -1,7 +1,7 @@
-"""The pages for an incident: the report, with a form for its query; and freezes: freeze everything, a list, a sender or a
-mailing, with a reason, list active freezes, and thaw them.
+"""The pages for an incident: the report, with a form for its query; and freezes.
 
-The query of a report may name people. So it is sent by POST and is in no URL and no log.
+The query of a report may name people, so it is sent by POST and is in no URL and no log. On the Freeze page people freeze
+everything, a list, a sender or a mailing, with a reason, and thaw.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from starlette.responses import Response
 
 from smtpguard.accounts.model import Role
 from smtpguard.console import notifying
-from smtpguard.console.filters import PAGE, listed, midnight
+from smtpguard.console.filters import PAGE, midnight, page_of_mailings
 from smtpguard.console.incident import ReportText, report_in_words
-from smtpguard.console.incidentfile import TYPES, MissingExtra, shown, written
+from smtpguard.console.incidentfile import TYPES, MissingExtra, template_values, to_file
 from smtpguard.console.rendering import UNKNOWN, form, not_done, number, page, see_other, services_of, speech, text_of
 from smtpguard.console.reporting import Made, NothingFits, Occupied, make_once, query_of
-from smtpguard.console.services import ACTING, ConsoleServices, Routes, answers_for, person
+from smtpguard.console.services import ACTING, ConsoleServices, Routes, decides_on_all, person
 from smtpguard.database.errors import CommitUnknown, StoreError
 from smtpguard.freezes.hooks import Hook
 from smtpguard.freezes.service import Frozen, SecondPersonNeeded
@@ -39,7 +39,7 @@ _MOST = 500  # characters of a field
 _FIELDS = ("id", "list", "sender", "subject", "since", "until")
 _HOURS = ("1", "4", "12", "24")
 FEWEST = 2
-"""A letter to one person is no mailing."""
+"""The fewest people of a mailing of the day: a letter to one person is no mailing."""
 Asked = dict[str, str]
 
 ROUTES = Routes()
@@ -47,13 +47,13 @@ ROUTES = Routes()
 
 @ROUTES.get("/incident", *ACTING)
 async def ask(request: Request) -> Response:
-    """The day's mailings; for people who may ask for anything also the form, filled in from a link."""
-    return await _shown(request, {"id": request.query_params.get("id", "")[:_MOST]})
+    """Show the day's mailings; for people who may report on anything also the form, filled in from a link."""
+    return await _incident_page(request, {"id": request.query_params.get("id", "")[:_MOST]})
 
 
 @ROUTES.post("/incident", *ACTING)
 async def report(request: Request) -> Response:
-    """The report. People who may only decide get one that touches only their own lists."""
+    """Make a report. People who may only decide get one only if it touches no lists but their own."""
     here, who, said = services_of(request), person(request), speech(request)
     sent = form(request)
     anything = who.operates
@@ -71,11 +71,11 @@ async def report(request: Request) -> Response:
     )
     if wrong:
         no_time = said("Not a time: write 2026-11-26 09:30, in UTC, or 2h for two hours ago.")
-        return await _shown(request, asked, 422, wrong=dict.fromkeys(wrong, no_time))
+        return await _incident_page(request, asked, 422, wrong=dict.fromkeys(wrong, no_time))
     if query.empty:
-        return await _shown(request, asked, 422, wrong={"id": said("Say what the report is about.")})
-    problem = await _taken_down(request, sent) if anything else ""
-    may = None if anything else lambda found: answers_for(who, found.lists, here)
+        return await _incident_page(request, asked, 422, wrong={"id": said("Say what the report is about.")})
+    problem = await _write_down(request, sent) if anything else ""
+    may = None if anything else lambda found: decides_on_all(who, found.lists, here)
     try:
         made = await make_once(
             here,
@@ -87,42 +87,42 @@ async def report(request: Request) -> Response:
             may=may,
         )
     except Occupied:
-        return await _shown(request, asked, 409, said("Another report is being made: ask again in a minute."))
+        return await _incident_page(request, asked, 409, said("Another report is being made: ask again in a minute."))
     except NothingFits as error:
         why = [f"{each[:1].upper()}{each[1:]}." for each in error.why]
         nothing = [] if error.rest else [said("Nothing in the journal matches.")]
-        return await _shown(request, asked, 404, " ".join([*nothing, *why]))
+        return await _incident_page(request, asked, 404, " ".join([*nothing, *why]))
     except TooMany:
-        return await _shown(request, asked, 422, said("Too many messages match: narrow the search."))
+        return await _incident_page(request, asked, 422, said("Too many messages match: narrow the search."))
     except StoreError:
-        return await _shown(request, asked, 503, said("The record cannot be read at the moment."))
+        return await _incident_page(request, asked, 503, said("The record cannot be read at the moment."))
     page = await asyncio.to_thread(report_in_words, made, said, who.address)
     wanted = sent.get("format")
     if wanted not in TYPES:
-        form_of_it = await asyncio.to_thread(notifying.filled_form, made, page, said)
+        breach_form = await asyncio.to_thread(notifying.filled_form, made, page, said)
         drafts = await asyncio.to_thread(_drafts, made)
-        return await _shown(
+        return await _incident_page(
             request,
             asked,
             422 if problem else 200,
             problem,
             page,
-            breach=form_of_it,
+            breach=breach_form,
             drafts=drafts,
             typed=_typed(sent) if problem else {},
         )
     try:
-        content = await asyncio.to_thread(written, wanted, made, page, said)
+        content = await asyncio.to_thread(to_file, wanted, made, page, said)
     except MissingExtra as error:
-        return await _shown(request, asked, 501, said.say(error.why), page)
+        return await _incident_page(request, asked, 501, said.say(error.why), page)
     name = f"incident-{made.at:%Y%m%d-%H%M%S}.{wanted}"
     return Response(
         content, headers={"content-type": TYPES[wanted], "content-disposition": f'attachment; filename="{name}"'}
     )
 
 
-async def _taken_down(request: Request, sent: FormData) -> str:
-    """What was said of the incident with the same press; what is wrong with it, "" where nothing is or nothing was said."""
+async def _write_down(request: Request, sent: FormData) -> str:
+    """Write down what the same form says of the incident. Return what is wrong with it, "" if nothing is or nothing was said."""
     here, who, said = services_of(request), person(request), speech(request)
     act, id, now = sent.get("act"), text_of(sent, "incident", _MOST), here.clock.now()
     if act not in ("aware", "write") or not id:
@@ -149,13 +149,13 @@ async def _taken_down(request: Request, sent: FormData) -> str:
 
 
 def _typed(sent: FormData) -> dict[str, str]:
-    """What was typed into a field that was refused, by the field; the time under "time"."""
+    """Return what was typed into a field that was refused, by the field; the time under "time"."""
     text = sent.get("text", "")
     return {text_of(sent, "field", _MOST): text if isinstance(text, str) else "", "time": text_of(sent, "time", _MOST)}
 
 
 def _drafts(made: Made) -> list[tuple[str, str, str]]:
-    """Each with its title and language; they name nobody, whoever asks."""
+    """Return the drafts, each with its title and language."""
     speeches = [Speech(language) for language in languages()]
     pages = [(said, report_in_words(made, said)) for said in speeches]
     return [
@@ -165,7 +165,7 @@ def _drafts(made: Made) -> list[tuple[str, str, str]]:
     ]
 
 
-async def _shown(
+async def _incident_page(
     request: Request,
     asked: Asked,
     status: int = 200,
@@ -194,15 +194,15 @@ async def _shown(
         lists=here.choices,
         problem=problem,
         wrong=wrong,
-        **(shown(made, speech(request)) if made is not None else {"made": None}),
+        **(template_values(made, speech(request)) if made is not None else {"made": None}),
     )
 
 
 async def _today(request: Request) -> tuple[Sequence[Mailing], str]:
-    """Mailings with a message today, in the organization's time zone, latest first, and the cursor of the next page."""
+    """Return the mailings with a message today, in the organization's time zone, latest first, and the cursor of the next page."""
     here, zone = services_of(request), services_of(request).in_force.hours.zone
     try:
-        found, further = await listed(here, person(request), limit=PAGE, least=FEWEST)
+        found, further = await page_of_mailings(here, person(request), limit=PAGE, least=FEWEST)
     except StoreError:
         return (), ""
     begins = midnight(here.clock.now().astimezone(zone).date(), zone)
@@ -218,7 +218,7 @@ async def freeze(request: Request) -> Response:
     try:
         selector = Selector(text_of(sent, "selector"))
     except ValueError:
-        return await _still(request, 422, wrong={"selector": said("Choose what to stop.")})
+        return await freeze_page(request, 422, wrong={"selector": said("Choose what to stop.")})
     value = text_of(sent, selector.value, 500) if selector is not Selector.ALL else ""
     wrong: dict[str, str] = {}
     if selector is Selector.SENDER:
@@ -231,7 +231,7 @@ async def freeze(request: Request) -> Response:
     if not reason:
         wrong["reason"] = said("Give a reason: everyone who sees the banner reads it.")
     if wrong:
-        return await _still(request, 422, wrong=wrong)
+        return await freeze_page(request, 422, wrong=wrong)
     hours = text_of(sent, "hours")
     length = timedelta(hours=int(hours)) if hours in _HOURS else None
     try:
@@ -239,26 +239,26 @@ async def freeze(request: Request) -> Response:
             value = await here.mailings.named(value)
         frozen = await here.freezes.freeze(selector, value, reason=reason, by=who.address, for_=length)
     except NoSuch:
-        return await _still(request, 422, wrong={"mailing": said("There is no mailing with this reference.")})
+        return await freeze_page(request, 422, wrong={"mailing": said("There is no mailing with this reference.")})
     except CommitUnknown:
         problem = said(
             "It is not known whether it is frozen: the database was lost meanwhile. Stop the mail server itself."
         )
-        return await _still(request, 503, problem)
+        return await freeze_page(request, 503, problem)
     except StoreError:
-        return await _still(
+        return await freeze_page(
             request, 503, said("NOTHING IS FROZEN: the record cannot be written. Stop the mail server itself.")
         )
-    return await _still(request, frozen=frozen)
+    return await freeze_page(request, frozen=frozen)
 
 
 @ROUTES.get("/thaw/{freeze_id}", *ACTING)
-async def _asking(request: Request, status: int = 200, problem: str = "") -> Response:
+async def thaw_page(request: Request, status: int = 200, problem: str = "") -> Response:
     """Show what the thaw would release, before it is done."""
     here, said = services_of(request), speech(request)
-    freeze = await _named(request)
+    freeze = await _freeze_in_path(request)
     if freeze is None:
-        return await _still(request, 409, said("It is already lifted."))
+        return await freeze_page(request, 409, said("It is already lifted."))
     two = here.freezes.thaw_two
     return await page(
         request,
@@ -272,21 +272,21 @@ async def _asking(request: Request, status: int = 200, problem: str = "") -> Res
     )
 
 
-async def _named(request: Request) -> Freeze | None:
+async def _freeze_in_path(request: Request) -> Freeze | None:
     wanted = request.path_params["freeze_id"][:100]
     return next((f for f in await services_of(request).freezes.active() if f.freeze_id == wanted), None)
 
 
 @ROUTES.post("/thaw/{freeze_id}", *ACTING)
 async def thaw(request: Request) -> Response:
-    """Needs a look at what it releases; if that would be more by now, the person looks again."""
+    """Thaw a freeze, after the person has seen what that releases. If it would be more by now, they look again."""
     here, who, said = services_of(request), person(request), speech(request)
-    if (freeze := await _named(request)) is not None:
+    if (freeze := await _freeze_in_path(request)) is not None:
         seen = number(form(request), "messages")
         if seen is None:
-            return await _asking(request, 422)
+            return await thaw_page(request, 422)
         if (await here.freezes.released_by([freeze])).messages > seen:
-            return await _asking(
+            return await thaw_page(
                 request, 409, said("More messages would be sent now than when you looked. Look again.")
             )
     try:
@@ -296,22 +296,22 @@ async def thaw(request: Request) -> Response:
     except SecondPersonNeeded:
         return see_other("/still", done="thaw-asked")
     except KeyError:
-        return await _still(request, 409, said("It is already lifted."))
+        return await freeze_page(request, 409, said("It is already lifted."))
     except CommitUnknown:
-        return await _still(request, 503, said(UNKNOWN))
+        return await freeze_page(request, 503, said(UNKNOWN))
     except StoreError:
-        return await _still(request, 503, said("It is frozen still: the record cannot be written at the moment."))
+        return await freeze_page(request, 503, said("It is frozen still: the record cannot be written at the moment."))
     if any(hook.problem for hook in hooks):
-        return await _still(
+        return await freeze_page(
             request,
             200,
-            said("It is lifted, but a command after the thaw failed: {what}", what="; ".join(_in_words(hooks, said))),
+            said("It is lifted, but a command after the thaw failed: {what}", what="; ".join(_failures(hooks, said))),
         )
     return see_other("/still", done="thawed")
 
 
 @ROUTES.get("/still", *Role)
-async def _still(
+async def freeze_page(
     request: Request,
     status: int = 200,
     problem: str = "",
@@ -328,7 +328,7 @@ async def _still(
         problem=problem,
         wrong=wrong,
         just=frozen,
-        failures=_in_words(frozen.hooks, said) if frozen else [],
+        failures=_failures(frozen.hooks, said) if frozen else [],
         lists=here.choices,
         chosen={name: chosen.get(name, "")[:500] for name in ("selector", "list", "sender", "mailing")},
         two=here.freezes.thaw_two,
@@ -336,8 +336,8 @@ async def _still(
     )
 
 
-def _in_words(hooks: Sequence[Hook], said: Speech) -> list[str]:
-    """The hooks that failed, with their own messages."""
+def _failures(hooks: Sequence[Hook], said: Speech) -> list[str]:
+    """Return the hooks that failed, with their own messages."""
     return [
         f"{hook.program}: {said.say(hook.failed)}" + (f": {hook.said}" if hook.said else "")
         for hook in hooks
@@ -346,5 +346,5 @@ def _in_words(hooks: Sequence[Hook], said: Speech) -> list[str]:
 
 
 async def _asked_for(here: ConsoleServices) -> dict[str, str]:
-    """By freeze, who has already asked to thaw it."""
+    """Return who has already asked to thaw each freeze, by freeze."""
     return {f.freeze_id: await here.freezes.asked_to_thaw(f.freeze_id) for f in await here.freezes.active()}

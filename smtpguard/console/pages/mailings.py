@@ -11,8 +11,8 @@ from starlette.responses import Response
 
 from smtpguard.accounts.model import Role
 from smtpguard.admission.preapproval import NotAll
-from smtpguard.console.chart import drawn
-from smtpguard.console.filters import PAGE, listed, sees
+from smtpguard.console.chart import growth_chart
+from smtpguard.console.filters import PAGE, page_of_mailings, sees
 from smtpguard.console.recipientlist import OlderVersions, list_recipients
 from smtpguard.console.rendering import (
     Streamed,
@@ -43,7 +43,7 @@ ROUTES = Routes()
 @ROUTES.get("/mailings", *Role)
 async def mailings(request: Request) -> Response:
     after = request.query_params.get("after", "")[:100]
-    found, further = await listed(services_of(request), person(request), limit=PAGE, after=after)
+    found, further = await page_of_mailings(services_of(request), person(request), limit=PAGE, after=after)
     return await page(request, "mailings.html", mailings=found, further=further)
 
 
@@ -140,7 +140,7 @@ async def mailing_page(
             [speech(request).say(each) for each in coverage.sentences(one, blind=True)]
             for one in await here.mailings.covers(found)
         ],
-        chart=drawn(await here.store.mailings.growth(found.mailing_id)),
+        chart=growth_chart(await here.store.mailings.growth(found.mailing_id)),
         may=may and who.address not in writers(found, in_force),
         told=here.mailings.may_see_recipients(found, who.address),
         mine=found.disclosure is not None and found.disclosure.asked_by in in_force.addresses_of(who.address),

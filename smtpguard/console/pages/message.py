@@ -24,7 +24,7 @@ from smtpguard.console.htmlframe import html_page
 from smtpguard.console.journalwords import QUESTIONS_AND_ANSWERS
 from smtpguard.console.messageview import MessageView, attachment_of, cached_view
 from smtpguard.console.rendering import page, services_of, speech
-from smtpguard.console.services import ConsoleServices, Routes, Visibility, find, person, viewed
+from smtpguard.console.services import ConsoleServices, Routes, Visibility, find, person, view_event
 from smtpguard.database.errors import ContentMissing
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds import coverage, effects
@@ -92,7 +92,7 @@ async def hold_in_path(request: Request) -> tuple[Hold, Visibility]:
 
 async def _record_view(request: Request, hold: Hold, saw: str) -> None:
     here, who = services_of(request), person(request)
-    await here.store.journal.record([viewed(hold, saw, "console", here.clock.now(), who.address)])
+    await here.store.journal.record([view_event(hold, saw, "console", here.clock.now(), who.address)])
 
 
 @ROUTES.get("/mine/{link}")

@@ -1,7 +1,7 @@
-"""The Overview page: waiting holds, freezes, health, and figures of today and the last 30 days.
+"""The Overview page: waiting holds, freezes, health, and figures of today and the last 30 days; and the pages behind it.
 
-The figures are those of `smtpguard report` (incidents.activity). Each links to what it counts: held
-messages, or the journal page of messages that passed, or were deferred, rejected or only observed.
+The figures are those of `smtpguard report` (incidents.activity). Each links to what it counts: held messages, or the journal page of
+messages that passed, or were deferred, rejected or only observed. For auditors there are the votes of each approver.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from starlette.responses import Response
 
 from smtpguard.accounts.model import Role
 from smtpguard.console import chart
-from smtpguard.console.filters import ANY, PAGE, Filters, asked_of, midnight
-from smtpguard.console.pages.holds import ruled, standing_for
+from smtpguard.console.filters import ANY, PAGE, Filters, count_to_decide, midnight
+from smtpguard.console.pages.holds import mailings_to_decide, rule_choices
 from smtpguard.console.rendering import digits, form, page, see_other, services_of, speech, text_of
-from smtpguard.console.rulewords import AIMS, in_words
+from smtpguard.console.rulewords import AIMS, rule_in_words
 from smtpguard.console.services import ACTING, OPERATING, SEEING, Routes, person
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.model import State
@@ -35,12 +35,23 @@ PERIODS = (1, 7, DAYS)
 UNCOUNTED = 10_000
 """The most entries without sums that a page reads."""
 STORE = ("store-away", "store-put-back", "start-fails")
+"""The alarms in the store's tile."""
 RELAY = ("relay-away", "deferring")
+"""The alarms in the relay's tile."""
+DID = {
+    "relayed": N_("passed"),
+    "asked": N_("writer asked"),
+    "held": N_("held"),
+    "rejected": N_("refused"),
+    "deferred": N_("deferred"),
+    "observed": N_("only observed"),
+}
+"""What was done with a message, as the journal page filters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """``days``: the last so many, today included."""
+    """The figures of the last ``days`` days, today included. ``since``: the first of them."""
 
     days: int
     found: Activity
@@ -67,21 +78,21 @@ async def overview(request: Request) -> Response:
         request,
         "overview.html",
         waits=waits,
-        standing=len(await standing_for(here, who)),
-        mine=await asked_of(here, who) if Role.APPROVER in who.roles else None,
+        standing=len(await mailings_to_decide(here, who)),
+        mine=await count_to_decide(here, who) if Role.APPROVER in who.roles else None,
         figures=[figures[1], month],
         spans=lambda decided: _spans(decided, said),
         chosen=chosen,
         periods=PERIODS,
         aims={name: said(aim) for name, aim in AIMS.items()}
-        | {r.rule_id: in_words(r, said).aim for r in in_force.rules.rules},
-        drawn=_drawn(month),
+        | {r.rule_id: rule_in_words(r, said).aim for r in in_force.rules.rules},
+        drawn=_charts(month),
         uncounted=max(each.found.uncounted for each in figures.values()),
         unwell=_unwell(in_force, said),
         listed=len(in_force.registry.lists),
         store=[alarm for alarm in alarms if alarm.name in STORE],
         relay=[alarm for alarm in alarms if alarm.name in RELAY],
-        alarms=_others(alarms),
+        alarms=_untiled(alarms),
         entries=entries,
         signed=signed,
         link=_link,
@@ -104,25 +115,25 @@ async def _figure(request: Request, days: int) -> Figure:
 
 
 def _spans(decided: Decided, said: Speech) -> tuple[str, str]:
-    """The times within which half, and nine of ten, were decided."""
+    """Return the times within which half, and nine of ten, were decided, "" if they are unknown."""
     some = (decided.median_seconds, decided.p90_seconds)
     median, most = ("" if seconds is None else said.span(timedelta(seconds=seconds)) for seconds in some)
     return median, most
 
 
-def _drawn(
+def _charts(
     month: Figure,
 ) -> tuple[chart.Bars[date] | None, chart.Bars[date] | None, list[tuple[date, tuple[int, ...]]]]:
-    """What passed, what was stopped, and the numbers of both for each day, days without mail included."""
+    """Return a chart of what passed, one of what was stopped, and the numbers for each day, days without mail included."""
     known = {day.day: (day.relayed, day.held, day.rejected, day.deferred) for day in month.found.days}
     days = [month.since + timedelta(days=n) for n in range(month.days)]
     table: list[tuple[date, tuple[int, ...]]] = [(day, known.get(day, (0, 0, 0, 0))) for day in days]
-    passed = chart.stacked([(day, values[:1]) for day, values in table])
-    return passed, chart.stacked([(day, values[1:]) for day, values in table]), table
+    passed = chart.stacked_bars([(day, values[:1]) for day, values in table])
+    return passed, chart.stacked_bars([(day, values[1:]) for day, values in table]), table
 
 
 def _unwell(in_force: InForce, said: Speech) -> list[tuple[str, str]]:
-    """Lists that cannot be relied on, and why."""
+    """Return the lists that cannot be relied on, each with the reason."""
     registry = in_force.registry
     return [
         (info.called, said.say(status.why))
@@ -131,8 +142,8 @@ def _unwell(in_force: InForce, said: Speech) -> list[tuple[str, str]]:
     ]
 
 
-def _others(alarms: Sequence[RaisedAlarm]) -> list[RaisedAlarm]:
-    """Those that no tile shows, and those that nobody has taken."""
+def _untiled(alarms: Sequence[RaisedAlarm]) -> list[RaisedAlarm]:
+    """Return the alarms that no tile shows, and those that nobody has taken."""
     shown = (*STORE, *RELAY, "list-stale", "frozen")
     return [alarm for alarm in alarms if alarm.name not in shown or not alarm.taken_by]
 
@@ -147,22 +158,12 @@ async def take(request: Request) -> Response:
 
 
 def _link(figure: Figure, path: str, state: str = "", rule: str = "", list: str = "") -> str:
-    """The page with what a figure counts."""
+    """Return the URL of the page with what a figure counts."""
     return Filters(state=state, rule=rule, list=list, since=figure.since, mail=path != "/journal").url(path=path)
 
 
-DID = {
-    "relayed": N_("passed"),
-    "asked": N_("writer asked"),
-    "held": N_("held"),
-    "rejected": N_("refused"),
-    "deferred": N_("deferred"),
-    "observed": N_("only observed"),
-}
-
-
 @ROUTES.get("/journal", *SEEING)
-async def done(request: Request) -> Response:
+async def journal(request: Request) -> Response:
     here, said, asks = services_of(request), speech(request), Filters.of(request)
     in_force = here.in_force
     did = asks.state if asks.state in DID else "rejected"
@@ -178,7 +179,7 @@ async def done(request: Request) -> Response:
         wanted=asks,
         kinds=DID,
         lists=here.choices,
-        rules=(rules := [*ruled(in_force, said), *((said(aim), rule) for rule, aim in AIMS.items())]),
+        rules=(rules := [*rule_choices(in_force, said), *((said(aim), rule) for rule, aim in AIMS.items())]),
         aims={rule: aim for aim, rule in rules},
         further=asks.url(str(further), path="/journal") if further else "",
     )
@@ -186,7 +187,7 @@ async def done(request: Request) -> Response:
 
 @ROUTES.get("/approvers", *OPERATING)
 async def approvers(request: Request) -> Response:
-    """The votes of each approver, for auditors, if the settings allow it. The look is journalled first."""
+    """Show the votes of each approver, if the settings allow it. The view is journalled first."""
     here, who = services_of(request), person(request)
     if not here.settings.audit.approvers:
         raise HTTPException(404)

@@ -1,7 +1,7 @@
-"""The Policy page: rules in words, lists with sizes and ages, and a form to try a message.
+"""The Policy page: rules in words, lists with sizes and ages, and a form to try a message; and the guide for people who write mail.
 
-Trying a message sends, keeps, counts and journals nothing. And the guide page: for everyone who is signed in, and without an account
-if the settings allow it.
+Trying a message sends, keeps, counts and journals nothing. The guide is for everyone who is signed in, and without an account if the
+settings allow it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from smtpguard.accounts.model import Role
 from smtpguard.console.evidence import evidence
 from smtpguard.console.pages.message import reasons_in_words
 from smtpguard.console.rendering import WrongField, form, page, services_of, speech, uploaded
-from smtpguard.console.rulewords import ACTIONS, guide_values, in_words
+from smtpguard.console.rulewords import ACTIONS, guide_values, rule_in_words
 from smtpguard.console.services import NotSignedIn, Routes
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.address import Address, BadAddress
@@ -25,7 +25,7 @@ from smtpguard.mail.message import Message, with_crlf
 from smtpguard.notices.noticedata import enforced_reasons
 from smtpguard.reading.topics import topic_name
 
-_MOST_OCTETS = 10 << 20
+_MOST_OCTETS = 10 << 20  # of a message to try
 _MOST_RECIPIENTS = 1000
 
 ROUTES = Routes()
@@ -47,7 +47,7 @@ async def policy(request: Request) -> Response:
     return await page(
         request,
         "policy.html",
-        rules=[in_words(rule, said) for rule in in_force.rules.rules],
+        rules=[rule_in_words(rule, said) for rule in in_force.rules.rules],
         lists=lists,
         groups=sorted((name, sorted(people)) for name, people in in_force.groups.items()),
         enforce=in_force.enforce,
@@ -57,26 +57,26 @@ async def policy(request: Request) -> Response:
 
 
 @ROUTES.post("/policy/try", *Role)
-async def tried(request: Request) -> Response:
+async def try_message(request: Request) -> Response:
     said, sent = speech(request), form(request)
     raw = await uploaded(sent, "file", _MOST_OCTETS + 1) or str(sent.get("text", "")).encode()
     if not raw.strip():
-        return await _shown(request, 422, wrong={"text": said("Paste a message, or choose a file.")})
+        return await try_page(request, 422, wrong={"text": said("Paste a message, or choose a file.")})
     if len(raw) > _MOST_OCTETS:
-        return await _shown(request, 422, wrong={"text": said("It is larger than 10 MB.")})
+        return await try_page(request, 422, wrong={"text": said("It is larger than 10 MB.")})
     message = Message.of(with_crlf(raw))
     try:
         path, recipients = _envelope(message, str(sent.get("from", "")), str(sent.get("to", "")))
     except WrongField as bad:
-        return await _shown(request, 422, wrong={bad.field: said(bad.why)})
+        return await try_page(request, 422, wrong={bad.field: said(bad.why)})
     if not recipients:
-        return await _shown(request, 422, wrong={"to": said("There are no recipients: write them.")})
+        return await try_page(request, 422, wrong={"to": said("There are no recipients: write them.")})
     found = await services_of(request).explain(message, path, recipients)
     reach = found.recipients.reach
     avoid = {
         topic for name in found.recipients.lists for topic in services_of(request).in_force.registry.lists[name].avoid
     }
-    return await _shown(
+    return await try_page(
         request,
         verdict=found.verdict,
         outcome=said(ACTIONS[found.verdict.action]),
@@ -90,7 +90,7 @@ async def tried(request: Request) -> Response:
 
 
 @ROUTES.get("/policy/try", *Role)
-async def _shown(
+async def try_page(
     request: Request, status: int = 200, *, wrong: Mapping[str, str] | None = None, **values: object
 ) -> Response:
     given = {name: str(form(request).get(name, "")) for name in ("from", "to", "text")}
@@ -99,7 +99,7 @@ async def _shown(
 
 
 def _envelope(message: Message, sender: str, to: str) -> tuple[Address | None, list[Address]]:
-    """The given envelope, else that of the header. Raises WrongField."""
+    """Return the reverse-path and the recipients that were given, else those of the header. Raises WrongField."""
     header = message.header
     given = [_address("to", word) for word in to.replace(",", " ").replace(";", " ").split() if word]
     people = (given or mailboxes(header, "To", "Cc"))[:_MOST_RECIPIENTS]

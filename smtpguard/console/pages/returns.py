@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from smtpguard.accounts.model import Role
 from smtpguard.console import journalwords
-from smtpguard.console.chart import stacked
+from smtpguard.console.chart import stacked_bars
 from smtpguard.console.pages.mailings import mailing_in_path
 from smtpguard.console.rendering import page, services_of, speech
 from smtpguard.console.services import Routes
@@ -67,7 +67,7 @@ async def returns(request: Request) -> Response:
         growth=growth,
         trend=trend_in_words(growth, said),
         done=[(one.at, deed_in_words(one, said)) for one in growth.done],
-        drawn=stacked([(one.at, [one.of(sort) for sort in COUNTED]) for one in growth.stretches]),
+        drawn=stacked_bars([(one.at, [one.of(sort) for sort in COUNTED]) for one in growth.stretches]),
         series=[(box, said(SORTS[sort])) for box, sort in zip(_BOXES, COUNTED, strict=True)],
         sorts=SORTS,
         shown=COUNTED,

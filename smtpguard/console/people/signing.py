@@ -33,7 +33,7 @@ PER_CLIENT = 40
 CROWDED_SECONDS = 10.0
 """When to try again if too many passwords are being compared."""
 MOST_KEYS = 20_000
-"""The most clients, accounts or pairs that one limit counts."""
+"""The most keys that one limit counts."""
 _NO_ADDRESS = "?"  # not the beginning of any account's address
 
 
