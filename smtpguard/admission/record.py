@@ -122,7 +122,7 @@ class Record:
             counted=(*self._counts(verdict, live), *stops, *asked),
             intents=intents,
             mailing=live.mailing.mailing_id if live.mailing is not None else "",
-            named=self._named() if live.mailing is not None and not live.mailing.messages else ("", "", ""),
+            named=self._named(live),
             grown=more,
             progress=stands.progress,
             spared=self._spared(verdict) if hold is not None else _NOBODY,
@@ -156,8 +156,10 @@ class Record:
             return tuple(ask for ask in self.asks if ask.fact not in UNDECIDED)
         return self.asks
 
-    def _named(self) -> tuple[str, str, str]:
-        """The name of a mailing, from its first message: subject, reverse-path, From."""
+    def _named(self, live: Seen) -> tuple[str, str, str]:
+        """The name of a mailing if this is its first message: subject, reverse-path, From; else empty."""
+        if live.mailing is None or live.mailing.messages:
+            return "", "", ""
         reverse_path = self.gathered.transaction.envelope.reverse_path
         return _subject(self.gathered), str(reverse_path or ""), self.gathered.sender.claimed or ""
 
@@ -193,12 +195,16 @@ class Record:
             # The hold exists, and now a freeze or another policy stops the rest as well.
             recalled = Deferred(reply=reply.RECALLED)
             return Admission(verdict=verdict, events=tuple(events), disposition=recalled)
-        again = self._again(duplicate, live) if duplicate.state is State.VOID else None
+        again = self._again(duplicate, verdict, live) if duplicate.state is State.VOID else None
+        more: Hold | None = None
         told: tuple[Intent, ...] = ()
         if again is not None:
             transaction = self.gathered.transaction
             if entry is None or entry.hold_id == again.hold_id:
                 told = self.notices.at(self.gathered.in_force, live.now).held(again, self.gathered)
+            else:
+                more = self._grown(entry, verdict, live, part=again.part)
+                told = self.notices.at(self.gathered.in_force, live.now).joined(entry, more, again, self.gathered)
             told = (*self._part(again), *told)
             data: dict[str, Any] = {"by": transaction.id}
             if live.entry is not None and live.entry.hold_id != again.hold_id:
@@ -212,13 +218,20 @@ class Record:
             disposition=Held(hold_id=duplicate.hold_id, taken=taken, released=duplicate.state is State.RELEASED),
             adopt=again,
             intents=told,
-            spared=self._spared(duplicate.verdict),
+            named=self._named(live),
+            grown=more,
+            spared=self._spared((again or duplicate).verdict),
             counted=tuple(ask for ask in self.asks if ask.fact not in LET_THROUGH),
         )
 
-    def _again(self, void: Hold, live: Seen) -> Hold:
-        """A void hold as it waits again, with the time of a new one: meanwhile its client had it."""
+    def _again(self, void: Hold, verdict: Verdict, live: Seen) -> Hold:
+        """A void hold as it waits again, with the time of a new one, and what lists and rules ask now: meanwhile its
+        client had it."""
         again = void.moved(Move.ADOPT, deliver_by=deliver_by(self.gathered.transaction.message.header, live.now))
+        again = with_additions(again, verdict, self.gathered, part=False) or again
+        envelope, colleagues = self._parts(again.verdict)
+        part = bool(colleagues) or (void.part and void.copies > 0)  # of a copy
+        again = replace(again, envelope=envelope, part=part)
         again = self.term.anew(again, self.gathered.in_force, live.now)
         mailing_id = live.mailing.mailing_id if live.mailing is not None else ""
         again = replace(again, mailing_id=mailing_id, behind=self._behind())

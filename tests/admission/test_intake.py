@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from smtpguard.holds.model import State
+from smtpguard.holds.model import Hold, State
 from smtpguard.journal.chain import utc_text
 from smtpguard.mail.message import parse_header
 from smtpguard.mail.reply import INTERNAL_ERROR
@@ -18,6 +18,8 @@ from smtpguard.notices.noticedata import UNSAID
 from smtpguard.policy.verdict import Deferred, Held, Rejected, Relayed
 from tests.app.twoguards import STAFF, documents, sample
 from tests.guard.house import DOCUMENTS, KEY, MEMBERS, RAMADAN, FakePassage, House, house, index
+
+NEWCOMER = "new@example.net"
 
 
 async def test_internal_mail_to_a_list_is_held_and_approvers_are_notified(home: House) -> None:
@@ -232,22 +234,56 @@ async def test_an_adopted_hold_has_the_people_of_its_retry(home: House) -> None:
     assert mailing.people == Tally(admitted=61)
 
 
-async def test_an_adopted_hold_is_of_the_mailing_of_its_retry(home: House) -> None:
-    """Its recipient has become a customer since. Once it is approved, nobody waits for a decision on the mailing."""
-    newcomer = "new@example.net"
-    await home.freeze()
-    first = await home.held(newcomer)
-    assert first.mailing_id == ""
+async def newcomer_retried(home: House, first: Hold) -> None:
+    """Its client got a 451, and its recipient has joined the list before the retry."""
     await home.store.holds.change(first.hold_id, lambda h: _voided(h))
-    index(home.folder, "ramadan", [*MEMBERS, newcomer])
+    index(home.folder, "ramadan", [*MEMBERS, NEWCOMER])
     home.clock.pass_(minutes=1)
     home.in_force.registry.reopen()
-    assert (await home.held(newcomer)).hold_id == first.hold_id
+    assert (await home.held(NEWCOMER, To="all@example.com")).hold_id == first.hold_id
+
+
+async def test_an_adopted_hold_is_of_the_mailing_of_its_retry(home: House) -> None:
+    """Once it is approved, nobody waits for a decision on the mailing."""
+    await home.freeze()
+    first = await home.held(NEWCOMER, To="all@example.com")
+    assert first.mailing_id == ""
+    await newcomer_retried(home, first)
     (mailing,) = await home.store.mailings.newest()
     assert ((await home.hold(first.hold_id)).mailing_id, mailing.entry) == (mailing.mailing_id, first.hold_id)
-    await home.approve(first.hold_id, "eva@example.com")
+    assert mailing.subject == first.subject
+    await home.approve(first.hold_id)
     (mailing,) = await home.store.mailings.newest()
     assert mailing.entry == ""
+
+
+@pytest.mark.parametrize("alone", [True, False])
+async def test_those_whom_the_list_of_its_retry_asks_decide_on_an_adopted_hold(home: House, alone: bool) -> None:
+    """It waits by itself, or under the first hold of its mailing."""
+    index(home.folder, "news", ["di@example.net"])
+    home.in_force.registry.reopen()
+    await home.freeze()
+    first = await home.held(NEWCOMER, To="all@example.com")
+    lead = first if alone else await home.held("di@example.net", To="all@example.com")
+    await newcomer_retried(home, first)
+    assert (await home.hold(first.hold_id)).primary == ("" if alone else lead.hold_id)
+    assert "ramadan" in (await home.hold(lead.hold_id)).lists
+    await home.approve(lead.hold_id, "eva@example.com")
+    assert (await home.hold(first.hold_id)).state is State.WAITING
+    await home.approve(lead.hold_id, "dpo@example.com")
+    assert (await home.hold(first.hold_id)).state is State.APPROVED
+
+
+async def test_an_adopted_hold_is_for_all_whom_its_retry_is_held_for(home: House) -> None:
+    """Its colleagues would have got it at once; then a freeze stops all."""
+    to = ["bo@example.com", *MEMBERS[:25]]
+    first = await home.held(*to, To=", ".join(to))
+    assert first.part
+    await home.store.holds.change(first.hold_id, lambda h: _voided(h))
+    await home.freeze()
+    again = await home.held(*to, To=", ".join(to))
+    assert (again.hold_id, len(again.envelope.recipients)) == (first.hold_id, 26)
+    assert not again.part
 
 
 async def test_an_adopted_hold_has_the_time_of_a_new_one(home: House) -> None:
