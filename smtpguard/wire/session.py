@@ -568,12 +568,12 @@ class SmtpSession:
             self._refuse(Why.TOO_MANY_RECIPIENTS, reply.TOO_MANY_RECIPIENTS)
 
     def _data_command(self, argument: bytes) -> None:
-        if argument.strip():
-            raise grammar.Refused(reply.BAD_PARAMETER)
         if self._held:
             self._say(reply.TOO_EARLY)
             self.over = True  # the input is content, and must not be taken for commands
             return None
+        if argument.strip():
+            raise grammar.Refused(reply.BAD_PARAMETER)
         if self.mail is None:
             raise grammar.Refused(reply.BAD_SEQUENCE)
         if self._broken is not None:
