@@ -35,7 +35,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "init": ("init", "Write the first settings and policy, which observe only."),
     "check": ("check", "Check settings and policy, every error at once."),
     "explain": ("explain", "Say what the policy file would decide about messages, and why."),
-    "test": ("check:test", "Run a policy's own test cases."),
+    "test": ("policytest", "Run a policy's own test cases."),
     "replay": ("replay", "Say what the policy file would decide differently from the policy in force."),
     "lists": ("lists", "Customer lists: sync, show, match, overlap."),
     "held": ("held", "Held mail: list, show, approve, reject, unvote, confirm, withdraw, settle, export."),
@@ -44,10 +44,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "thaw": ("freeze:thaw", "Lift a freeze."),
     "bypass": ("bypass", "Begin, show or end an emergency bypass, for a database that is away."),
     "audit": ("audit", "Verify or export the journal."),
-    "privacy": ("audit:privacy", "Show or erase what is kept about a person."),
+    "privacy": ("privacy", "Show or erase what is kept about a person."),
     "find": ("audit:find", "Find messages by a queue id, a Message-ID, an address or words of the subject."),
     "report": ("report", "Report what passed, what each rule held, and what people decided."),
-    "suggest": ("report:suggest", "Suggest changes to the policy from recent traffic."),
+    "suggest": ("suggest", "Suggest changes to the policy from recent traffic."),
     "incident": ("incident", "Report incidents: who, what, when, to how many, with proof."),
     "returns": ("returns", "Mail that came back after a mailing: take, list, show, mentions, export."),
     "users": ("users", "Accounts of the console: add, passwd, roles, disable, enable, totp, link, delete, list."),
@@ -59,12 +59,13 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "policy": ("policies", "Policies: history, show, diff, restore, and guide, a hand-out for staff."),
     "schema": ("check:schema", "Print the JSON Schema of a configuration file."),
 }
-"""Name -> (module in smtpguard.cli, one line of help). The click command is the module's ``command``, or the name after the colon."""
+"""The module in smtpguard.cli and one line of help, by name. The click command is the module's ``command``, or the name after the
+colon."""
 
 BRIEF = frozenset({"freeze"})
-"""Commands that end before there is garbage to collect."""
+"""The commands that end before there is garbage to collect."""
 _COLLECT = (50_000, 20, 100)
-"""New objects, and collections of younger generations, before a collection. Imports leave nothing to collect, and
+"""The new objects, and collections of younger generations, before a collection. Imports leave nothing to collect, and
 looking for it takes a tenth of their time."""
 
 atexit.register(gc.freeze)
@@ -74,7 +75,7 @@ SEARCHED = (Path("/etc/smtpguard/smtpguard.yaml"), Path("config/smtpguard.yaml")
 
 
 def _escaped(error: UnicodeError) -> tuple[str, int]:
-    """What the terminal's encoding has not, as in JSON, so that a program can read it too: an em dash is ``\\u2014``."""
+    """Escape what the terminal's encoding has not, as JSON does, so that a program can read it too: an em dash is ``\\u2014``."""
     assert isinstance(error, UnicodeEncodeError)
     return json.dumps(error.object[error.start : error.end])[1:-1], error.end
 
@@ -83,8 +84,8 @@ codecs.register_error(_escaped.__name__, _escaped)
 
 
 def _typed(word: str) -> str:
-    """An argument in UTF-8 that Python took for another encoding, as in the locale C. What is in no encoding, and names
-    no file, is taken for Latin-1: a freeze's reason must not stop the freeze, nor any page that shows it."""
+    """Return an argument in UTF-8 that Python took for another encoding, as in the locale C. If it is in no encoding, and names no
+    file, it is taken for Latin-1: a freeze's reason must not stop the freeze, nor any page that shows it."""
     try:
         return word if word.isascii() else os.fsencode(word).decode()
     except UnicodeError:
@@ -93,8 +94,8 @@ def _typed(word: str) -> str:
 
 
 def _three_descriptors() -> None:
-    """Standard input, output and error that are closed become /dev/null, for child processes too. The next file would get
-    their number, such as the store's, and what is written to standard error would go into it."""
+    """Open /dev/null for standard input, output and error that are closed, for child processes too. The next file, such as the
+    store's, would get their number, and what is written to standard error would go into it."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             number = os.open(os.devnull, os.O_RDWR)  # the lowest free one
@@ -178,7 +179,7 @@ class _Commands(click.Group):
             where = e.ctx.command_path if e.ctx else "smtpguard"
             sentence = f"{where}: {' '.join(e.format_message().split())} (try {where} --help)"
             if FAILURES.logged:
-                FAILURES.tell(sentence, e.exit_code)
+                FAILURES.report(sentence, e.exit_code)
             else:
                 click.echo(sentence, err=True)
             status = e.exit_code
@@ -188,9 +189,9 @@ class _Commands(click.Group):
         except Exception as e:
             known, status = sentence_of(e), 2
             if known is not None:
-                FAILURES.tell(known, status)
+                FAILURES.report(known, status)
             else:  # an internal error: show all of it
-                FAILURES.tell(f"an error of smtpguard itself: {type(e).__name__}", status, e)
+                FAILURES.report(f"an error of smtpguard itself: {type(e).__name__}", status, e)
         finally:
             gc.set_threshold(*before)
             gc.enable()
@@ -203,8 +204,8 @@ class _Commands(click.Group):
 
 @contextlib.contextmanager
 def _whole_output() -> Iterator[None]:
-    """A reader that closes our output, as ``head`` does, is no error, and the answer was not all given: it is neither 0
-    nor Click's 1, but what a shell says of other programs then."""
+    """Exit as a shell says of other programs, if a reader closes our output, as ``head`` does. That is no error, and the answer was
+    not all given: so it is neither 0 nor Click's 1."""
     try:
         yield
     except BrokenPipeError as e:

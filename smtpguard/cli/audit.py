@@ -1,11 +1,10 @@
-"""What the journal has: smtpguard audit verifies or exports it; smtpguard find finds messages in it by a queue id, a
-Message-ID, an address or words of a subject; smtpguard privacy shows everything that is kept about a person, or erases
-what nothing needs any more.
+"""smtpguard audit: verify or export the journal; and smtpguard find: find messages in it by a queue id, a Message-ID, an address or
+words of a subject.
 
 ``verify`` walks the whole hash chain, checks clear values against their digests, and compares the chain with the signed
 checkpoints in the database and in the state folder. The fronts of all processes are moved into the chain first.
-``policy`` shows the policy that the journal names by a SHA-256. What ``find`` shows names people, so the search itself is
-journalled; a person's address is not, only its keyed digest.
+``policy`` shows the policy that the journal names by a SHA-256. ``find`` shows names of people, so the search itself is
+journalled.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from __future__ import annotations
 import re
 import socket
 from base64 import b64encode
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from email import message_from_string
 from email.policy import default
@@ -22,24 +20,24 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from smtpguard.cli.context import AtLeast, CannotRun, Command, Context, Group, NotFine, mailbox, may_name, progress
+from smtpguard.cli.context import AtLeast, CannotRun, Command, Context, Group, NotFine, may_name, progress
 from smtpguard.journal.chain import Clear, Entry, utc_text
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.outcome import Message, Outcome
-from smtpguard.locale.phrase import many
 from smtpguard.locale.speech import Speech
-from smtpguard.mail.address import Address
 
 if TYPE_CHECKING:
     from smtpguard.config.settings import Settings
     from smtpguard.journal.timestamp import Stamped, Timestamp
-    from smtpguard.lists.digest import Digester
-    from smtpguard.store.privacy import PersonalData
     from smtpguard.store.store import Store
 
 
 PAGE = 1000
+"""The most entries that are read at once."""
+MOST = 50
+"""The most messages that ``find`` shows by default."""
 _NOTES = 1000
+"""The most checkpoints that are read at once."""
 _GONE = (
     "smtpguard: entries {} to {} are gone: retention or somebody else deleted them meanwhile; audit verify says which"
 )
@@ -226,7 +224,7 @@ async def prove(context: Context, entry: int) -> None:
 
 
 def _unpacked(text: str) -> str:
-    """Of mails (a message, or an mbox) what their texts say, which are encoded there; of anything else itself."""
+    """Return a text and, if it is a message or an mbox, the decoded texts of its messages."""
     if "content-transfer-encoding:" not in text.lower():
         return text
     found = [text]
@@ -238,7 +236,7 @@ def _unpacked(text: str) -> str:
 
 
 def _row(entry: Entry, clear: Clear | None) -> dict[str, Any]:
-    """``body`` is the text that was hashed; ``data`` is for reading."""
+    """Return the JSON object of an entry. ``body`` in it is the text that was hashed; ``data`` is for reading."""
     return {
         "seq": entry.seq,
         "at": entry.time,
@@ -251,9 +249,6 @@ def _row(entry: Entry, clear: Clear | None) -> dict[str, Any]:
         "prev": entry.prev.hex(),
         "hash": entry.hash.hex(),
     }
-
-
-MOST = 50
 
 
 @click.command(cls=Command, json="One JSON object a message.")
@@ -289,14 +284,15 @@ async def find(context: Context, words: tuple[str, ...], most: int) -> None:
 
 
 async def _history(store: Store, id: str) -> Sequence[tuple[Entry, Clear | None]]:
-    """Its entries, and behind them those of the hold that it is a retry of."""
+    """Return the entries of a message, and behind them those of the hold that it is a retry of."""
     own = await store.journal.history(id)
     again = next((str(one.data["hold"]) for one, _ in own if one.data.get("retry") and one.data.get("hold")), "")
     return [*own, *(await store.journal.history(again) if again else ())]
 
 
 def row(id: str, history: Sequence[tuple[Entry, Clear | None]]) -> dict[str, Any] | None:
-    """The JSON object; unknown or erased values are null. None for an entry that is no message: a mailing, a freeze."""
+    """Return the JSON object of a message; unknown or erased values are null. None if the history is that of no message, but of a
+    mailing or a freeze."""
     verdicts = [(one, clear) for one, clear in history if one.kind == Kind.VERDICT.value]
     if not verdicts:
         return None
@@ -334,7 +330,7 @@ def _first(names: Mapping[str, Sequence[str]], role: str) -> str | None:
 
 
 def _answers(history: Sequence[tuple[Entry, Clear | None]]) -> Iterator[str]:
-    """The relay's replies."""
+    """Yield the queue ids in the relay's replies."""
     from smtpguard.journal.searchindex import queue_ids  # imports a database driver, as no help needs
 
     for one, clear in history:
@@ -345,7 +341,7 @@ def _answers(history: Sequence[tuple[Entry, Clear | None]]) -> Iterator[str]:
 
 
 def lines(each: Mapping[str, Any]) -> Iterator[str]:
-    """Time and id, what happened to it, its sender and number of people, and its other ids."""
+    """Yield the lines of a message: time and id, what happened to it, its sender and number of people, and its other ids."""
     yield f"{each['at']:%Y-%m-%d %H:%M:%S} UTC  {each['id']}  {', '.join(each['ends'])}"
     sender = each["from"] or each["reverse_path"] or ("<>" if each["reverse_path"] == "" else "erased")
     total, reach = each["recipients"] or 0, each["reach"] or 0
@@ -357,126 +353,3 @@ def lines(each: Mapping[str, Any]) -> Iterator[str]:
     called += [f"of the mailing {each['mailing']}"] if each["mailing"] else []
     if called:
         yield f"    {'; '.join(called)}"
-
-
-_WORDS = {
-    "entry": ("entry of the journal names them", "entries of the journal name them"),
-    "hold": ("held message", "held messages"),
-    "mailing": ("mailing", "mailings"),
-    "set": ("set of people for a correction", "sets of people for corrections"),
-    "count": ("count", "counts"),
-    "sending": ("release or notice", "releases and notices"),
-    "returned": ("mail that came back", "mails that came back"),
-    "freeze": ("freeze", "freezes"),
-    "account": ("account of the console", "accounts of the console"),
-    "absence": ("absence", "absences"),
-}
-
-an_address = click.argument("address", metavar="ADDRESS")
-
-
-privacy = Group(help="What is kept about a person: show, erase.")
-
-
-@privacy.command()
-@an_address
-async def show(context: Context, address: str) -> None:
-    """Everything that is kept about a person, by any address that reaches the same mailbox: for a request of access.
-
-    Texts of held messages and of mail that came back are not read: who is named there alone is not found. Names, holds, mailings, counts, what is to be sent and what came back, lists; and how often the journal has the keyed digest alone.
-    That it was asked is journalled, without the address.
-    """
-    from smtpguard.store.privacy import Person, collect, digests_only
-
-    parsed = mailbox("ADDRESS", address.strip())
-    async with context.opened(reads=True) as (store, digester):
-        may_name(store)
-        await store.journal.catch_up()
-        person = Person(parsed, digester)
-        with progress("Names") as names, progress("Digests") as digests:
-            found = await store.walk(lambda open: list(collect(open, person, store.now(), names)))
-            verdicts = await store.walk(lambda open: digests_only(open, person, digests))
-        lists = _on_lists(context, parsed, digester)
-        await context.journal_export(store, what="privacy", person=list(person.hexes), found=len(found))
-    rows = [
-        *map(_kept_row, found),
-        {"what": "digest", "verdicts": verdicts},
-        *({"what": "list", "id": n} for n in lists),
-    ]
-    context.answers(rows, _kept_lines(found, verdicts, lists))
-
-
-def _kept_lines(found: Sequence[PersonalData], verdicts: int, lists: Sequence[str]) -> Iterator[str]:
-    for what, n in Counter(one.what for one in found).items():
-        yield f"{n:,} {_WORDS[what][n != 1]}:"
-        yield from (f"  {_kept_line(one)}" for one in found if one.what == what)
-    yield f"{many(verdicts, 'verdict has', 'verdicts have')} their keyed digest, which stays as long as the journal."
-    there = " It is corrected and erased where the list comes from." if lists else ""
-    yield f"Lists: {', '.join(lists) or 'none'}.{there}"
-
-
-@privacy.command()
-@an_address
-@click.option("--yes", is_flag=True, help="Without asking.")
-async def erase(context: Context, address: str, yes: bool) -> None:
-    """Erase what is kept about a person, save what a pending decision or an incident needs, which it names.
-
-    The journal stays provable: its entries keep keyed digests, and say which were erased. Nothing can be put back.
-    """
-    if not yes:
-        click.confirm("Erase it for good?", abort=True, err=True)
-
-    from smtpguard.app.clock import SystemClock, learned_clock
-    from smtpguard.store.privacy import Person
-    from smtpguard.store.privacy import erase as erase_kept
-
-    parsed = mailbox("ADDRESS", address.strip())
-    async with context.opened() as (store, digester):
-        await store.journal.catch_up()
-        person, clock = Person(parsed, digester), await learned_clock(SystemClock(), store)
-        with progress("Erasing") as bar:
-            done = await erase_kept(store, person, by=context.user, now=clock.passed(), progress=bar)
-        lists = _on_lists(context, parsed, digester)
-    row = {
-        "what": "erased",
-        "values": done.values,
-        "entries": done.entries,
-        "holds": done.holds,
-        "mailings": sum(done.mailings.values()),
-        "lists": list(lists),
-    }
-    text = [
-        f"Erased: values in the journal: {done.values:,}, in entries: {done.entries:,}; holds: {done.holds:,}; "
-        f"digests in mailings: {row['mailings']:,}; and what was counted.",
-        *(f"Kept: {one.what} {_kept_line(one)}" for one in done.kept),
-    ]
-    if lists:
-        text.append(f"On the lists {', '.join(lists)}: erase it where they come from.")
-    context.answers([row, *map(_kept_row, done.kept)], text)
-
-
-def _on_lists(context: Context, address: Address, digester: Digester) -> tuple[str, ...]:
-    """Those on whose indexes they are, on this machine."""
-    from smtpguard.app.files import indexes
-    from smtpguard.lists.index import BadIndex, Index
-
-    digests, found = digester.every(address), []
-    for path in sorted(indexes(context.settings()).glob("*.index")):
-        try:
-            index = Index(path, *digester.key_ids)
-        except (BadIndex, OSError) as error:
-            click.echo(f"{path.name}: {error}", err=True)
-            continue
-        if any(digest in index for digest in digests):
-            found.append(path.name.removesuffix(".index"))
-    return tuple(found)
-
-
-def _kept_row(one: PersonalData) -> dict[str, Any]:
-    at = None if one.at is None else f"{one.at:%Y-%m-%dT%H:%M:%SZ}"
-    return {"what": one.what, "id": one.id, "at": at, "parts": list(one.parts), "stays": one.stays or None}
-
-
-def _kept_line(one: PersonalData) -> str:
-    at = "" if one.at is None else f"{one.at:%Y-%m-%d %H:%M} UTC  "
-    return f"{at}{one.id} {', '.join(one.parts)}{f' (stays: {one.stays})' if one.stays else ''}".rstrip()

@@ -1,22 +1,16 @@
-"""Before a policy is in force. smtpguard check: every mistake in settings and policy at once, one a line; without mistakes
-a summary in words. smtpguard test: run a policy's own cases, of facts and of messages (policy.suite has their format).
-And smtpguard schema: the JSON Schema of a configuration file, for an editor.
+"""smtpguard check: show every mistake in settings and policy at once, one a line; without mistakes a summary in words. And smtpguard
+schema: print the JSON Schema of a configuration file, for an editor.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fnmatch
 import json
 import os
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
-from xml.etree import ElementTree
 
 import click
 
@@ -24,32 +18,22 @@ from smtpguard import __version__
 from smtpguard.app.lists import names
 from smtpguard.app.policycheck import CheckedPolicy
 from smtpguard.cli.context import CannotRun, Command, Context
-from smtpguard.cli.explain import envelope_of, mails, why_unread
-from smtpguard.cli.holdrow import plain
 from smtpguard.cli.offline import Checked, check
-from smtpguard.config.documents import policy_documents
 from smtpguard.config.durations import in_short
-from smtpguard.config.problem import Broken, Problem, Undeclared
 from smtpguard.config.schema import settings_schema
-from smtpguard.config.settings import Relay, Settings, read_settings, settings_of
-from smtpguard.config.yaml import Document, load_yaml
+from smtpguard.config.settings import Relay, Settings
 from smtpguard.lists.members import ListMembers, Remote
 from smtpguard.locale.phrase import many
-from smtpguard.mail.address import Address, BadAddress
-from smtpguard.mail.envelope import Session, client_address
-from smtpguard.mail.message import Message
 from smtpguard.policy.condition import Condition, SetMatches, WordMatches
 from smtpguard.policy.models import OriginModel
-from smtpguard.policy.parse import Policy, parse
+from smtpguard.policy.parse import Policy
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.schema import list_schema, policy_schema
-from smtpguard.policy.suite import Case, CaseResult, EnvelopeModel, cases, message_of
 from smtpguard.policy.verdict import Action, Scope
 from smtpguard.reading.looks import THRESHOLD
 from smtpguard.reading.marks import KINDS, Side
 
 if TYPE_CHECKING:
-    from smtpguard.app.explaining import Explainer
     from smtpguard.app.storestatus import Finding
 
 
@@ -87,7 +71,8 @@ def command(context: Context, file: Path | None, live: bool, in_force: bool, fai
 
 
 def _in_force(context: Context) -> None:
-    """Raises Exit if the policy in force cannot be read, and CannotRun if the store cannot."""
+    """Print the policy in force beside the file. Raises Exit if the policy in force cannot be read, and CannotRun if the store
+    cannot."""
     from sqlalchemy.exc import SQLAlchemyError
 
     from smtpguard.app.policies import look_before_upgrade
@@ -108,7 +93,7 @@ def _in_force(context: Context) -> None:
 
 
 def _store_in_a_file(context: Context, settings: Settings, policy: Policy | None) -> bool:
-    """It is always checked. Returns whether the check may go on."""
+    """Check a store that is a file, which is always done. Returns whether the check may go on."""
     state = settings.state
     served = os.access(state / "checkpoints", os.F_OK) or (state.exists() and not os.access(state, os.X_OK))
     if not served:
@@ -121,7 +106,7 @@ def _store_in_a_file(context: Context, settings: Settings, policy: Policy | None
 
 
 def summary(path: Path, checked: Checked) -> Iterator[str]:
-    """The settings and the policy in words."""
+    """Yield the settings and the policy in words."""
     yield f"{path} is fine."
     if checked.settings is not None:
         yield from _settings(checked.settings)
@@ -206,7 +191,7 @@ def _some(addresses: Sequence[str]) -> str:
 
 
 def _origin(origin: OriginModel | None) -> str:
-    """ ", proven by DKIM of shop.example.com and a client in 10.1.2.0/24"."""
+    """Write an origin: ", proven by DKIM of shop.example.com and a client in 10.1.2.0/24"."""
     if origin is None:
         return ""
     told = [f"DKIM of {' or '.join(origin.dkim)}"] if origin.dkim else []
@@ -216,7 +201,7 @@ def _origin(origin: OriginModel | None) -> str:
 
 
 def marks_in_words(policy: Policy) -> Iterator[str]:
-    """The policy's changes of marks: "mark reply-prefix: +1.5 instead of +2"."""
+    """Write the policy's changes of marks: "mark reply-prefix: +1.5 instead of +2"."""
     sign = {Side.INTERNAL: "+", Side.MAILING: "-"}
     for name, weight in sorted(policy.marks.items()):
         kind = KINDS[name]
@@ -233,7 +218,7 @@ def marks_in_words(policy: Policy) -> Iterator[str]:
 
 
 def rule_in_words(rule: Rule) -> str:
-    """ "holds where message.looks is internal or unclear and recipients.list_addresses is any"."""
+    """Write a rule: "holds where message.looks is internal or unclear and recipients.list_addresses is any"."""
     asks, calls = ("ask", "asks"), ("alarm", "alarms")
     plain = rule.then.word, f"{rule.then.word}s"
     would, does = calls if rule.calls else asks if rule.then is Action.CONFIRM else plain
@@ -241,19 +226,15 @@ def rule_in_words(rule: Rule) -> str:
     does += " its writer about" if rule.then is Action.CONFIRM else ""
     part = " the customers' part" if rule.scope is Scope.CUSTOMERS else ""
     part = part or (" it" if rule.then is Action.CONFIRM else "")
-    said = [" and ".join(map(_asked, conditions)) for conditions in (rule.when, rule.unless)]
+    said = [" and ".join(map(condition_in_words, conditions)) for conditions in (rule.when, rule.unless)]
     rests = f"; the conversation then rests for {in_short(rule.stop_seconds)}" if rule.stop_seconds else ""
     return f"{does}{part} where {said[0]}" + (f", unless {said[1]}" if said[1] else "") + rests
 
 
-def _asked(one: Condition) -> str:
-    """ "recipients.list_addresses is any"."""
+def condition_in_words(one: Condition) -> str:
+    """Write a condition: "recipients.list_addresses is any"."""
     is_word = one.limit[:1].isalnum() and not isinstance(one, WordMatches | SetMatches)
     return f"{one.fact.name} {'is ' if is_word else ''}{one.limit}"
-
-
-# ``check --live``: the state of the store, the answers of the real relay and the list sources, and open ways around the
-# guard.
 
 
 _MARKS = {"fine": "ok", "wrong": "WRONG", "open": "OPEN", "accepted": "open", "unknown": "?", "odd": "odd"}
@@ -266,7 +247,7 @@ async def _live(context: Context, settings: Settings, policy: Policy) -> bool:
 
     fine = await _store(context, settings, policy)
     async for finding in check_live(settings, policy):
-        fine = _said(context, finding) and fine
+        fine = _print_finding(context, finding) and fine
     return fine
 
 
@@ -277,12 +258,12 @@ async def _store(context: Context, settings: Settings, policy: Policy | None) ->
     found = [*await store_findings(settings, policy), *await asyncio.to_thread(policy_findings, settings)]
     if unreadable(settings) is None:
         found += await refused_clients(settings, datetime.now(UTC))
-    well = [_said(context, finding) for finding in found]
+    well = [_print_finding(context, finding) for finding in found]
     return all(well)
 
 
-def _said(context: Context, finding: Finding) -> bool:
-    """Returns whether it is well."""
+def _print_finding(context: Context, finding: Finding) -> bool:
+    """Print a finding. Returns whether it is well."""
     state = finding.state.value
     row = {"about": finding.about, "state": state, "text": finding.text}
     context.answer(row, click.style(f"{_MARKS[state]:<6}", fg=_COLOURS[state]) + finding.text)
@@ -295,280 +276,3 @@ def schema(context: Context, which: str) -> None:
     """Print the JSON Schema of policy.yaml, of a list's file in lists.d, or of smtpguard.yaml (settings)."""
     made = {"policy": policy_schema, "list": list_schema, "settings": settings_schema}[which]()
     click.echo(json.dumps(made, ensure_ascii=False, indent=None if context.json else 2))
-
-
-FORMATS = ("text", "json", "github")
-_SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Told:
-    """One case. ``failures``: a sentence for each thing that was not as expected, or for why the case could not be run."""
-
-    file: Path
-    name: str
-    line: int
-    action: str = ""
-    hits: tuple[str, ...] = ()
-    failures: tuple[str, ...] = ()
-
-
-@click.command(cls=Command, json="As --format json.")
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--policy", "policy_file", metavar="FILE", type=click.Path(path_type=Path),
-              help="The policy to test. Default: the one that the settings name.")  # fmt: skip
-@click.option("--run", "pattern", metavar="PATTERN",
-              help="Only cases whose name matches: *, ? and [] as in file names, or a part of it.")  # fmt: skip
-@click.option("--format", "form", type=click.Choice(FORMATS),
-              help="text, json (one object a case), or github (annotations of a workflow).")  # fmt: skip
-@click.option("--junit", metavar="FILE", type=click.Path(path_type=Path),
-              help="Write the results to this file too, as JUnit XML.")  # fmt: skip
-@click.option("--sarif", metavar="FILE", type=click.Path(path_type=Path),
-              help="Write the failures to this file too, as SARIF 2.1.0.")  # fmt: skip
-@click.option("--coverage", is_flag=True, help="Say for each rule how many cases it hits.")
-@click.option("-v", "--verbose", is_flag=True, help="Name the cases that pass as well.")
-async def test(
-    context: Context,
-    files: Sequence[Path],
-    policy_file: Path | None,
-    pattern: str | None,
-    form: str | None,
-    junit: Path | None,
-    sarif: Path | None,
-    coverage: bool,
-    verbose: bool,
-) -> None:
-    """Run a policy's test cases: FILEs, or all *.yaml of a folder. Exit 1 if any fails."""
-    form = form or ("json" if context.json else "text")
-    policy = _case_policy(context, policy_file)
-    told = await _run(context, list(_suites(files)), policy, policy_file, pattern)
-    if not told:
-        raise CannotRun(f'no case matches "{pattern}"' if pattern else "there is no case in these files")
-    for one in told:
-        if form == "json":
-            context.say(_case_row(one))
-        elif form == "github":
-            for failure in one.failures:
-                click.echo(f"::error file={one.file},line={one.line},title={_escaped(one.name)}::{_escaped(failure)}")
-        else:
-            _tell(one, verbose)
-    if form != "json":
-        for line in _summary(told, policy, coverage=coverage):
-            click.echo(line)
-    for path, made in ((junit, _junit), (sarif, _sarif)):
-        if path is not None:
-            try:
-                path.write_bytes(made(told))
-            except OSError as error:
-                raise CannotRun(f"{path}: {error.strerror}") from None
-    if any(one.failures for one in told):
-        raise click.exceptions.Exit(1)
-
-
-async def _run(
-    context: Context, files: Sequence[Path], policy: Policy, policy_file: Path | None, pattern: str | None
-) -> list[_Told]:
-    """Raises Broken, with all mistakes in all files, if one is no suite."""
-    told, problems = list[_Told](), list[Problem]()
-    suites: list[tuple[Path, list[Case]]] = []
-    for file in files:
-        try:
-            document: Document = load_yaml(file)
-            suites.append((file, cases(document, policy.rules, policy.words)))
-        except Broken as e:
-            problems += e.problems
-    if problems:
-        raise Broken(problems)
-    async with AsyncExitStack() as undo:
-        guard: Explainer | None = None
-        for file, case in ((file, case) for file, some in suites for case in some if _fits(case.name, pattern)):
-            if case.model.message is None:
-                told.append(_told(file, case.run(policy.rules)))
-            else:
-                # It imports lists and readers, which cases of facts do not need.
-                from smtpguard.app.explaining import explainer
-
-                settings = _case_settings(context, policy_file)
-                if guard is None:
-                    guard = await undo.enter_async_context(explainer(settings, policy))
-                told.append(await _read(guard, file, case, settings))
-    return told
-
-
-async def _read(guard: Explainer, file: Path, case: Case, settings: Settings) -> _Told:
-    """Run a case of a message, as explain does. Its mistakes fail it alone."""
-    try:
-        message = _message(case, file.parent)
-        session, path, people = _envelope(case.model.envelope or EnvelopeModel.model_validate({}), message, settings)
-        if not people:
-            raise BadAddress("it has no recipient: To, Cc or envelope: {to: ...}")
-        told = await guard.explain(message, path, people, session, case.model.counted)
-    except (BadAddress, CannotRun, Undeclared) as error:
-        return _Told(file=file, name=case.name, line=case.line, failures=(str(error),))
-    except Exception as error:  # an error of one message must not stop the others
-        return _Told(file=file, name=case.name, line=case.line, failures=(why_unread(error),))
-    values = {name: told.facts.get(name) for name in case.found}
-    return _told(file, case.judged(told.verdict, {k: v for k, v in values.items() if v is not None}))
-
-
-def _told(file: Path, one: CaseResult) -> _Told:
-    hits = tuple(hit.rule for hit in one.verdict.hits)
-    return _Told(
-        file=file, name=one.name, line=one.line, action=one.verdict.action.word, hits=hits, failures=one.failures
-    )
-
-
-def _message(case: Case, folder: Path) -> Message:
-    """Raises CannotRun."""
-    written = case.model.message
-    if not isinstance(written, str):
-        assert written is not None
-        return message_of(written)
-    found = list(mails([str(folder / written)]))
-    if len(found) != 1:
-        raise CannotRun(f"{written} contains {len(found)} messages: a case has one")
-    if found[0].unread:
-        raise CannotRun(f"{written}: {found[0].unread}")
-    return found[0].message
-
-
-def _envelope(
-    given: EnvelopeModel, message: Message, settings: Settings
-) -> tuple[Session, Address | None, list[Address]]:
-    """Raises BadAddress, CannotRun and Undeclared."""
-    path, people = envelope_of(message.header)
-    if given.from_ is not None:
-        path = None if given.from_ in ("", "<>") else Address.parse(given.from_)
-    if client_address(given.client) is None:
-        raise CannotRun(f'client: "{given.client}" is no address')
-    from smtpguard.app.explaining import session_at
-
-    session = session_at(settings, given.listener, given.client, login=given.login)
-    if given.senders_verified is not None:
-        proves = given.senders_verified or (session.proves_senders and not session.senders_verified)
-        session = replace(session, senders_verified=given.senders_verified, proves_senders=proves)
-    return session, path, [Address.parse(each) for each in given.to] or people
-
-
-def _fits(name: str, pattern: str | None) -> bool:
-    return (
-        pattern is None or pattern.casefold() in name.casefold() or fnmatch.fnmatch(name.casefold(), pattern.casefold())
-    )
-
-
-def _case_policy(context: Context, file: Path | None) -> Policy:
-    if file is None:
-        return context.policy()
-    return parse(policy_documents(file), where=str(file))
-
-
-def _case_settings(context: Context, policy_file: Path | None) -> Settings:
-    """The settings. With a given policy there need be none. List files are found beside the policy."""
-    if policy_file is None:
-        return context.settings()
-    if context.config.exists():
-        return read_settings(context.config).model_copy(update={"policy": policy_file.absolute()})
-    base = policy_file.absolute().parent
-    return settings_of(load_yaml(b"{}", "settings"), base, {}).model_copy(update={"policy": policy_file.absolute()})
-
-
-def _suites(files: Sequence[Path]) -> Iterator[Path]:
-    for file in files:
-        if not file.exists():
-            raise CannotRun(f"{file}: no such file")
-        if file.is_dir():
-            found = sorted(file.glob("*.yaml"))
-            if not found:
-                raise CannotRun(f"{file}: no *.yaml in this folder")
-            yield from found
-        else:
-            yield file
-
-
-def _tell(one: _Told, verbose: bool) -> None:
-    if one.failures:
-        click.echo(f"{one.file}:{one.line}: {plain(one.name)}")
-        for failure in one.failures:
-            click.echo(f"    {plain(failure)}")
-    elif verbose:
-        click.echo(f"{one.file}:{one.line}: {plain(one.name)}: {one.action}")
-
-
-def _summary(told: Sequence[_Told], policy: Policy, *, coverage: bool) -> Iterator[str]:
-    count, failed = len(told), sum(bool(one.failures) for one in told)
-    hits = Counter(rule for one in told for rule in one.hits)
-    yield f"{count} cases, {failed} failed." if failed else f"{count} cases, all as expected."
-    rules = [rule.rule_id for rule in policy.rules.rules]
-    if coverage:
-        for rule in rules:
-            yield f"  {rule}: {many(hits[rule], 'case')}"
-    if never := [rule for rule in rules if not hits[rule]]:
-        yield f"{len(rules) - len(never)} of {len(rules)} rules are hit by a case; never: {', '.join(never)}."
-
-
-def _case_row(one: _Told) -> dict[str, object]:
-    return {
-        "file": str(one.file),
-        "line": one.line,
-        "name": one.name,
-        "ok": not one.failures,
-        "action": one.action or None,
-        "hits": list(one.hits),
-        "failures": list(one.failures),
-    }
-
-
-def _escaped(text: str) -> str:
-    """Escaped for a workflow command of GitHub."""
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A").replace(":", "%3A").replace(",", "%2C")
-
-
-def _sarif(told: Sequence[_Told]) -> bytes:
-    """SARIF: a result for each thing that was not as expected."""
-    results = [
-        {
-            "ruleId": "policy-case",
-            "level": "error",
-            "message": {"text": f"{one.name}: {failure}"},
-            "locations": [
-                {
-                    "physicalLocation": {
-                        "artifactLocation": {"uri": one.file.as_posix()},
-                        "region": {"startLine": one.line},
-                    }
-                }
-            ],
-        }
-        for one in told
-        for failure in one.failures
-    ]
-    rule = {"id": "policy-case", "shortDescription": {"text": "A test case of the policy fails"}}
-    driver = {"name": "smtpguard test", "version": __version__, "rules": [rule]}
-    runs = [{"tool": {"driver": driver}, "results": results}]
-    return json.dumps({"version": "2.1.0", "$schema": _SARIF, "runs": runs}, ensure_ascii=False, indent=2).encode()
-
-
-def _junit(told: Sequence[_Told]) -> bytes:
-    """JUnit XML: a suite for each file."""
-    root = ElementTree.Element("testsuites", _counts(told))
-    for file in dict.fromkeys(one.file for one in told):
-        some = [one for one in told if one.file == file]
-        suite = ElementTree.SubElement(root, "testsuite", {"name": str(file), **_counts(some)})
-        for one in some:
-            case = ElementTree.SubElement(
-                suite, "testcase", name=_printable(one.name), classname=str(file), line=str(one.line)
-            )
-            if one.failures:
-                failure = ElementTree.SubElement(case, "failure", message=_printable(one.failures[0]))
-                failure.text = _printable("\n".join(one.failures))
-    written: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
-    return written
-
-
-def _counts(told: Sequence[_Told]) -> dict[str, str]:
-    return {"tests": str(len(told)), "failures": str(sum(bool(one.failures) for one in told))}
-
-
-def _printable(text: str) -> str:
-    """XML 1.0 does not allow control characters."""
-    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)

@@ -1,4 +1,4 @@
-"""What every command gets: the path of the settings, the way to answer, and the services, each built on first use.
+"""The context of every command: the path of the settings, the way to answer, and the services, each built on first use.
 
 A command's module has a ``command``:
 
@@ -41,11 +41,11 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class Failures:
-    """How a command reports why it ends: in a line of text; ``serve``, once its log is JSON, as its last entry."""
+    """Reports why a command ends: in a line of text; for ``serve``, once its log is JSON, as the log's last entry."""
 
     logged = False
 
-    def tell(self, sentence: str, status: int, error: BaseException | None = None) -> None:
+    def report(self, sentence: str, status: int, error: BaseException | None = None) -> None:
         if self.logged:
             from smtpguard.observe import log
 
@@ -66,7 +66,7 @@ class CannotRun(click.ClickException):
     exit_code = 2
 
     def show(self, file: Any = None) -> None:
-        FAILURES.tell(self.message, self.exit_code)
+        FAILURES.report(self.message, self.exit_code)
 
 
 class TryAgain(CannotRun):
@@ -76,14 +76,14 @@ class TryAgain(CannotRun):
 
 
 class NotFine(CannotRun):
-    """It ran, and the thing asked about is not fine."""
+    """The command ran, and the thing asked about is not fine."""
 
     exit_code = 1
 
 
 class Command(click.Command):
-    """A command that gets the Context, and is awaited if it is a coroutine. ``-c FILE`` and ``--json`` may follow it as
-    well as precede it. ``json``: the help of that option; None: it has no output for programs."""
+    """A command that gets the Context, and is awaited if it is a coroutine. ``-c FILE`` and ``--json`` may follow it as well as
+    precede it. ``json``: the help of that option; None if the command has no output for programs."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class Command(click.Command):
             click.Option(["-c", "--config", "config"], type=click.Path(path_type=Path), metavar="FILE",
                          expose_value=False, callback=_config, help="The settings file.")
         )  # fmt: skip
-        work = None if callback is None else _called(callback)
+        work = None if callback is None else _as_callback(callback)
         super().__init__(name, params=[*(params or ()), *own], callback=work, **more)
 
 
@@ -112,8 +112,8 @@ def _config(context: click.Context, _: click.Parameter, value: Path | None) -> N
         context.obj.config, context.obj.named = value, True
 
 
-def _called(work: Callable[..., Any]) -> Callable[..., None]:
-    """What the services refuse, and a mailing that does not exist, is exit 1. Ctrl-C ends ``--follow``, and is no error
+def _as_callback(work: Callable[..., Any]) -> Callable[..., None]:
+    """Wrap a command's function for click. It exits 1 if the services refuse, or a mailing does not exist. Ctrl-C ends ``--follow``, and is no error
     there. A group's own work is done only without a command."""
 
     def run(**given: Any) -> None:
@@ -172,7 +172,7 @@ class AtLeast(click.IntRange):
 
 @dataclass(slots=True)
 class Context:
-    """Passed to every command (``Command``)."""
+    """The context that every command gets (``Command``)."""
 
     config: Path
     json: bool = False
@@ -181,7 +181,7 @@ class Context:
     _settings: Settings | None = None
 
     def settings(self) -> Settings:
-        """Read and checked. Raises BadConfiguration."""
+        """Read and check the settings. Raises Broken."""
         from smtpguard.config.settings import read_settings
 
         if self._settings is None:
@@ -190,8 +190,8 @@ class Context:
         return self._settings
 
     def settings_as_far(self, needed: Collection[str]) -> Settings:
-        """The settings as far as they can be read, for a command that must work although the file has mistakes. Those
-        are told on standard error. Raises BadConfiguration if a mistake is in ``needed``, keys of the settings."""
+        """Read the settings as far as they can be read, for a command that must work although the file has mistakes, which go to
+        standard error. Raises Broken if a mistake is in ``needed``, keys of the settings."""
         from smtpguard.config.settings import read_needed
 
         self.must_exist(self.config)
@@ -203,7 +203,7 @@ class Context:
         return settings
 
     def must_exist(self, path: Path) -> None:
-        """Raises CannotRun, with what to do, if there is no such file."""
+        """Check that a file exists. Raises CannotRun, with what to do."""
         if path.exists():
             return
         if path == self.config and not self.named:
@@ -213,19 +213,19 @@ class Context:
         raise CannotRun(f"{path}: no such file")
 
     def policy(self) -> Policy:
-        """The policy in the file now, which may differ from the one in force. Raises config.problem.Broken."""
+        """Read the policy in the file, which may differ from the one in force. Raises Broken."""
         from smtpguard.app.files import read_policy
 
         return read_policy(self.settings())
 
     def services(self) -> AbstractAsyncContextManager[Services]:
-        """The store and its services, without a listener."""
+        """Open the store and its services, without a listener."""
         from smtpguard.app.services import services
 
         return services(self.settings())
 
     def opened(self, *, reads: bool = False) -> AbstractAsyncContextManager[tuple[Store, Digester]]:
-        """The store and the digester alone. ``reads``: a copy of it that can only be read will do."""
+        """Open the store and the digester alone. ``reads``: a read-only store is enough."""
         from smtpguard.app.services import opened
 
         return opened(self.settings(), reads=reads)
@@ -238,7 +238,7 @@ class Context:
     async def journal_export(
         self, store: Store, id: str = "journal", *, viewed: bool = False, words: str = "", **data: object
     ) -> None:
-        """Journal what this user asked for, or only ``viewed``, in which ``words``."""
+        """Journal that this user exported, or only ``viewed``, what is kept of ``id``. ``words``: those of a search."""
         from smtpguard.journal.event import Event, Kind
 
         private = {"actor": (self.user,)} | ({"comment": (words,)} if words else {})
@@ -249,8 +249,8 @@ class Context:
     async def brakes(
         self, needed: Collection[str], first: Callable[[Settings], None] = lambda settings: None
     ) -> AsyncIterator[Brakes]:
-        """The store and what freezes it, without the policy in force: a freeze must not wait for it. Mistakes in
-        settings keys other than ``needed`` do not matter. ``first`` runs before the store is opened."""
+        """Open the store and what freezes, without the policy in force: a freeze must not wait for it. Mistakes in settings keys other
+        than ``needed`` do not matter. ``first`` runs before the store is opened."""
         from smtpguard.app.services import brakes
 
         settings = self.settings_as_far(needed)
@@ -263,7 +263,7 @@ class Context:
         click.echo(as_line(row))
 
     def answer(self, row: Mapping[str, Any], text: str | Iterable[str], *, err: bool = False) -> None:
-        """Print ``row`` for a program, or ``text`` for a person: a line, or several. ``err``: that is a problem."""
+        """Print ``row`` for a program, or ``text`` for a person: a line, or several. ``err``: print the text to standard error."""
         if self.json:
             self.say(row)
             return
@@ -279,8 +279,8 @@ class Context:
 
     @property
     def user(self) -> str:
-        """The operating system's user, who is journalled beside the address that a command claims. Not $USER or
-        $LOGNAME, which anybody can set. Under sudo also the user who called it."""
+        """The operating system's user, who is journalled beside the address that a command claims; under sudo also the user who called
+        it. $USER and $LOGNAME are not read, since anybody can set them."""
         name = _name_of(os.getuid())
         by = os.environ.get("SUDO_UID", "")
         # It is set by sudo, or by root, who can write anything anyway.
@@ -313,7 +313,7 @@ def _plain(value: object) -> object:
 
 
 def write_new(path: Path, octets: bytes) -> None:
-    """Into a new file that only its owner can read. Raises CannotRun."""
+    """Write a new file that only its owner can read. Raises CannotRun."""
     try:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(octets)
@@ -322,19 +322,19 @@ def write_new(path: Path, octets: bytes) -> None:
 
 
 def terminal() -> bool:
-    """Whether a person can be asked."""
+    """Return whether a person can be asked."""
     return sys.stdin.isatty()
 
 
 def sentence_of(error: Exception) -> str | None:
-    """What went wrong, in one line, for expected errors; what to do if a file is another user's. None: an internal error."""
-    said = _said(error)
+    """Return what went wrong, in one line, and what to do if a file is another user's. None for an internal error."""
+    said = _error_text(error)
     if said and said.endswith(os.strerror(errno.EACCES)):
         return f"{said}; run it as root, or as the user of smtpguard serve"
     return said
 
 
-def _said(error: Exception) -> str | None:
+def _error_text(error: Exception) -> str | None:
     from smtpguard.app.files import CannotStart
     from smtpguard.config.problem import Broken
     from smtpguard.database.errors import CommitUnknown, StoreError
@@ -385,7 +385,7 @@ def length(option: str, text: str) -> timedelta:
 
 
 def period(since: str, until: str | None, now: datetime) -> tuple[datetime, datetime]:
-    """The period that ``a_since`` and ``an_until`` give. Raises CannotRun."""
+    """Return the period that ``a_since`` and ``an_until`` give. Raises CannotRun."""
     begin = moment("--since", since, now)
     end = now if until is None else moment("--until", until, now)
     if end <= begin:
@@ -394,14 +394,14 @@ def period(since: str, until: str | None, now: datetime) -> tuple[datetime, date
 
 
 def roughly(seconds: float) -> str:
-    """In its largest unit, as a whole number: "7 d", "12 min"."""
+    """Write a length of time in its largest unit, as a whole number: "7 d", "12 min"."""
     seconds = round(seconds)
     size, unit = next((each for each in ((86_400, "d"), (3_600, "h"), (60, "min")) if seconds >= each[0]), (1, "s"))
     return f"{seconds // size} {unit}"
 
 
 def in_columns(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> Iterator[str]:
-    """Lines whose columns are as wide as their widest cells; the last one is as it is. ``right``: columns of numbers."""
+    """Return lines whose columns are as wide as their widest cells, save the last one. ``right``: the columns of numbers."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for *cells, last in rows:
         padded = (cell.rjust(widths[n]) if n in right else cell.ljust(widths[n]) for n, cell in enumerate(cells))
@@ -409,7 +409,7 @@ def in_columns(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> It
 
 
 def may_name(store: Store) -> None:
-    """Raises CannotRun if it cannot be journalled that names were shown."""
+    """Check that it can be journalled that names were shown. Raises CannotRun."""
     if store.copy is not None:
         raise CannotRun(
             f"showing names must be journalled, and this user can only read {store.copy}: leave the names out, or "
@@ -419,7 +419,7 @@ def may_name(store: Store) -> None:
 
 @contextmanager
 def progress(label: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A progress bar on standard error, for people: verifying a year takes minutes."""
+    """Show a progress bar on standard error, for people: verifying a year takes minutes."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -433,7 +433,7 @@ def progress(label: str) -> Iterator[Callable[[int, int], None] | None]:
 
 
 async def judged(store: Store, since: datetime, until: datetime) -> AsyncIterator[tuple[Entry, Clear | None]]:
-    """The verdicts of that period, in order, with a progress bar."""
+    """Yield the verdicts of a period, in order, with a progress bar."""
     from smtpguard.journal.scan import verdicts
 
     await store.journal.catch_up()

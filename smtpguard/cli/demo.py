@@ -135,7 +135,7 @@ Or try it from another terminal:
 
 @contextlib.contextmanager
 def _ends_tidily() -> Iterator[None]:
-    """On SIGTERM or a closed terminal end as with Ctrl-C: stop the guard and delete what it wrote."""
+    """End as with Ctrl-C on SIGTERM or a closed terminal: stop the guard and delete what it wrote."""
 
     def leave(*_: object) -> None:
         for number in before:
@@ -151,7 +151,7 @@ def _ends_tidily() -> Iterator[None]:
 
 
 def _itself() -> str:
-    """How to call this command from another terminal: by its name alone only if the shell finds it."""
+    """Return how to call this command from another terminal: by its name alone only if the shell finds it."""
     program = Path(sys.argv[0])
     if program.name != "smtpguard":
         return f"{sys.executable} -m smtpguard"

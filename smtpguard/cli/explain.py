@@ -1,4 +1,4 @@
-"""smtpguard explain: what would happen to messages, and why, as text or JSON. Opens no store and changes nothing.
+"""smtpguard explain: say what would happen to messages, and why, as text or JSON. It opens no store and changes nothing.
 
 FILEs are messages, folders of messages, mboxes (RFC 4155), or ``-`` for standard input; other commands read them with
 ``mails`` too.
@@ -90,7 +90,7 @@ async def command(context: Context, files: Sequence[str], sender: str | None, re
 
 
 def _path(option: str, text: str) -> Address | None:
-    """``<>`` is the null reverse-path."""
+    """Parse the reverse-path in an option; ``<>`` is the null one."""
     return None if text in ("<>", "") else mailbox(option, text.strip("<>"))
 
 
@@ -140,7 +140,7 @@ def row(name: str, told: Explained) -> dict[str, Any]:
 
 
 def _number(span: Count | object) -> int | None:
-    """A count that is certain, else None."""
+    """Return a count that is certain, else None."""
     low, high = getattr(span, "low", None), getattr(span, "high", None)
     return int(low) if low is not None and low == high else None
 
@@ -191,7 +191,7 @@ _LOOKS = {
 
 
 def _reading_lines(told: Explained) -> Iterator[str]:
-    """What it looks like, why, and the words in it of topics to be spared."""
+    """Yield what the message looks like, why, and the words in it of topics to be spared."""
     reading, looks = told.reading, told.facts.get("message.looks")
     if reading.readable.value != "yes":
         yield f"  It cannot be read completely: {_inert(reading.why_unreadable)}. Found in the rest:"
@@ -225,7 +225,7 @@ def _reach(told: Explained) -> str:
 
 
 def _inert(text: str) -> str:
-    """Text quoted from a message, without terminal control sequences."""
+    """Return text quoted from a message without terminal control sequences, cut to a line."""
     clean = "".join(c if c.isprintable() else " " for c in text)
     return clean if len(clean) <= _MOST_CONTEXT + 60 else clean[: _MOST_CONTEXT + 60] + "…"
 
@@ -236,7 +236,7 @@ _MBOX_QUOTED = re.compile(rb"^>(>*From )", re.M)
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """``name``: its file, and its position if the file has several. ``unread``: why there is no message."""
+    """A message in a file. ``name``: its file, and its position if the file has several. ``unread``: why there is no message."""
 
     name: str
     message: Message
@@ -247,7 +247,8 @@ _NOTHING = Message.of(b"")
 
 
 def envelope_of(header: Header) -> tuple[Address | None, list[Address]]:
-    """The envelope from the header: Return-Path and X-Envelope-*, then From, To and Cc."""
+    """Return reverse-path and recipients, as far as the header has them: from Return-Path and X-Envelope-*, else from From, To, Cc and
+    Bcc."""
     path: Address | None = None
     for name in ("Return-Path", "X-Envelope-From", "From"):
         if name in header:
@@ -262,8 +263,8 @@ def envelope_of(header: Header) -> tuple[Address | None, list[Address]]:
 
 
 def mails(files: Sequence[str]) -> Iterator[Mail]:
-    """The messages of each FILE in order. An unreadable one has ``unread``, and the rest follow. Raises CannotRun if
-    there is no such file."""
+    """Yield the messages of each FILE in order. An unreadable one has ``unread``, and the rest follow. Raises CannotRun if there is no
+    such file."""
     for name in files:
         if name == "-":
             yield from _messages("-", sys.stdin.buffer.read())
@@ -290,12 +291,12 @@ def _in_file(name: str, path: Path) -> Iterator[Mail]:
 
 
 def why_unread(error: Exception) -> str:
-    """Why one message could not be read, in a phrase."""
+    """Return why one message could not be read, in a phrase."""
     return f"it cannot be looked at ({type(error).__name__}: {str(error)[:200] or 'no more is known'})"
 
 
 def _messages(name: str, raw: bytes) -> Iterator[Mail]:
-    """One message, or those of an mbox, with CRLF line ends."""
+    """Yield one message, or those of an mbox, with CRLF line ends."""
     if not raw.startswith(b"From "):
         if raw.strip():
             yield Mail(name, Message.of(with_crlf(raw)))

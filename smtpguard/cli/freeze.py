@@ -15,7 +15,7 @@ import click
 
 from smtpguard.app.files import CannotStart
 from smtpguard.cli.context import CannotRun, Command, Context, NotFine, length, mailbox, sentence_of
-from smtpguard.cli.holdrow import freeze_row, what
+from smtpguard.cli.holdrow import freeze_row, freeze_target
 from smtpguard.config.problem import unknown
 from smtpguard.config.settings import STORE
 from smtpguard.database.errors import CommitUnknown, StoreError
@@ -37,14 +37,14 @@ _OTHER_VERSION = (
 )
 
 
-def _said(_: click.Context, __: click.Parameter, reason: str) -> str:
+def _reason(_: click.Context, __: click.Parameter, reason: str) -> str:
     if not reason.strip():
         raise click.BadParameter("give a reason: the senders of held mail see it")
     return reason
 
 
 def selectors(command: F) -> F:
-    """Five options for what to freeze; exactly one must be given."""
+    """Add the options for what to freeze; exactly one must be given."""
     for option in (
         click.option(
             "--thread",
@@ -62,7 +62,7 @@ def selectors(command: F) -> F:
 
 @click.command(cls=Command, json="One JSON object.")
 @selectors
-@click.option("--reason", required=True, callback=_said, metavar="TEXT",
+@click.option("--reason", required=True, callback=_reason, metavar="TEXT",
               help="The reason; it is journalled, and shown to people.")  # fmt: skip
 @click.option("--for", "for_", metavar="TIME",
               help='Lift the freeze after this time, like "2h". Default: it lasts until thawed.')  # fmt: skip
@@ -72,13 +72,13 @@ async def command(context: Context, /, reason: str, for_: str | None, **given: A
     lasts = None if for_ is None else length("--for", for_)
 
     def end_bypass(settings: Settings) -> None:
-        """Whether or not the store answers: what people want to stop must not go on without it."""
+        """End a bypass, whether or not the store answers: what people want to stop must not go on without it."""
         if (ended := Bypasses(settings.state).end(datetime.now(UTC), context.user)) is not None:
             click.echo(f"Ended: the emergency bypass {ended.id} of this host.", err=True)
 
     try:
         async with context.brakes(STORE, end_bypass) as brakes:
-            selector, value = await _known(brakes, chosen)
+            selector, value = await _resolve(brakes, chosen)
             frozen = await brakes.freezes.freeze(selector, value, reason=reason, by=context.user, for_=lasts)
     except (StoreError, CannotStart, OSError) as error:
         is_it = "It is not known whether it is frozen" if isinstance(error, CommitUnknown) else "NOTHING IS FROZEN"
@@ -95,7 +95,7 @@ async def command(context: Context, /, reason: str, for_: str | None, **given: A
     }
     until = f" until {frozen.freeze.until:%Y-%m-%d %H:%M} UTC" if frozen.freeze.until else ", until it is thawed"
     text = [
-        f"Frozen: {what(frozen.freeze)}{until}. Nothing that it selects is relayed from now on.",
+        f"Frozen: {freeze_target(frozen.freeze)}{until}. Nothing that it selects is relayed from now on.",
         f"Recalled before their final dot: {len(frozen.recalled)}.",
         f"Past recall, since the relay has them or may have them: {len(frozen.past_recall)}. Messages sent before the freeze are not counted.",
         *(f"  {id}" for id in frozen.past_recall[:20]),
@@ -119,31 +119,33 @@ async def thaw(context: Context, /, yes: bool, **given: Any) -> None:
     async with context.brakes(STORE | {"freeze"}) as services:  # otherwise one person could lift what takes two
         lifted: list[Freeze] = []
         hooks: list[Hook] = []
-        meant = await services.freezes.active(*await _known(services, chosen, must_exist=False))
+        meant = await services.freezes.active(*await _resolve(services, chosen, must_exist=False))
         if meant:
             for line in released(await services.freezes.released_by(meant)):
                 click.echo(line, err=True)
             if not yes and sys.stdin.isatty() and sys.stderr.isatty():
-                click.confirm(f"Thaw {', '.join(map(what, meant))}?", abort=True, err=True)
+                click.confirm(f"Thaw {', '.join(map(freeze_target, meant))}?", abort=True, err=True)
         for freeze in meant:
             try:
                 hooks += await services.freezes.thaw(freeze.freeze_id, by=context.user)
             except SecondPersonNeeded:
-                raise NotFine(f"{what(freeze)} is still frozen: another person must agree to the thaw") from None
+                raise NotFine(
+                    f"{freeze_target(freeze)} is still frozen: another person must agree to the thaw"
+                ) from None
             lifted.append(freeze)
         active = await services.freezes.active()
     for freeze in lifted:
-        text = f"Lifted: {what(freeze)}, frozen by {freeze.by} at {freeze.at:%Y-%m-%d %H:%M} UTC."
+        text = f"Lifted: {freeze_target(freeze)}, frozen by {freeze.by} at {freeze.at:%Y-%m-%d %H:%M} UTC."
         context.answer(freeze_row(freeze), text)
     for freeze in active:
-        click.echo(f"Still frozen: {what(freeze)} ({freeze.reason})", err=True)
+        click.echo(f"Still frozen: {freeze_target(freeze)} ({freeze.reason})", err=True)
     if not lifted:
         raise NotFine("nothing is frozen with exactly this selection" if active else "nothing is frozen")
     _complain(hooks)
 
 
 def released(goes: Released) -> Iterator[str]:
-    """What goes out with a thaw, in words."""
+    """Return what goes out with a thaw, in words."""
     from smtpguard.locale.phrase import many
 
     if goes.messages:
@@ -175,7 +177,7 @@ def _chosen(
     return given[0]
 
 
-async def _known(brakes: Brakes, chosen: Chosen, *, must_exist: bool = True) -> Chosen:
+async def _resolve(brakes: Brakes, chosen: Chosen, *, must_exist: bool = True) -> Chosen:
     """Resolve the value: an existing list, an address in canonical spelling, the whole id of a mailing."""
     selector, value = chosen
     if selector is Selector.LIST and must_exist:
@@ -190,7 +192,7 @@ async def _known(brakes: Brakes, chosen: Chosen, *, must_exist: bool = True) -> 
 
 
 async def _listed(brakes: Brakes, name: str) -> None:
-    """Raises CannotRun if the policy in force has no such list. It is parsed and not built, which would take long."""
+    """Check that the policy in force has this list. The policy is parsed and not built, which would take long. Raises CannotRun."""
     from smtpguard.config.yaml import load_yaml
 
     documents = await brakes.store.policies.documents((await brakes.store.gate.read()).policy_sha256)
@@ -202,7 +204,7 @@ async def _listed(brakes: Brakes, name: str) -> None:
 
 
 async def _mailing(brakes: Brakes, value: str, *, must_exist: bool) -> str:
-    """The whole id. A mailing that was forgotten meanwhile can still be frozen."""
+    """Return the whole id of a mailing. One that was forgotten meanwhile can still be frozen."""
     try:
         return whole_id(value, await brakes.store.mailings.named(value.strip()) if value.strip() else ())
     except NoSuch as wrong:
@@ -214,7 +216,8 @@ async def _mailing(brakes: Brakes, value: str, *, must_exist: bool) -> str:
 
 
 async def _thread(brakes: Brakes, value: str) -> str:
-    """The Message-ID in its brackets. For a held message: that of its conversation, or its own if it begins one."""
+    """Return a Message-ID in its brackets. For the id of a held message it is that of its conversation, or its own if it begins
+    one."""
     text = value.strip()
     if "@" in text or (text.startswith("<") and text.endswith(">") and len(text) > 2):
         return text if text.startswith("<") else f"<{text}>"
@@ -226,7 +229,7 @@ async def _thread(brakes: Brakes, value: str) -> str:
 
 
 def _complain(hooks: Iterable[Hook]) -> None:
-    """A queue that was not held goes on sending, so the person who froze must be told."""
+    """Report hooks that failed: a queue that was not held goes on sending, so the person who froze must know."""
     failed = [h for h in hooks if h.problem is not None]
     for hook in failed:
         click.echo(f"smtpguard: hook {hook.program}: {hook.problem}", err=True)

@@ -1,4 +1,4 @@
-"""smtpguard held: what waits and why, and people's decisions on it.
+"""smtpguard held: show what waits and why, and take people's decisions on it.
 
 A vote given here is on the hold as it is at that moment. The journal has the system user beside the address that the
 vote is given for. Several messages are selected by filters and read first, and each decision is bound to what was read:
@@ -31,19 +31,19 @@ from smtpguard.cli.context import (
 )
 from smtpguard.cli.holdrow import (
     all_at_once,
+    detail_fields,
+    freezes_in_words,
     goes_out,
-    in_force,
-    in_numbers,
     leaves,
-    more,
-    needs,
     of_mailing,
     plain,
+    print_hold,
     quorum_row,
     reach,
+    recipients_in_numbers,
     row,
     taken_back,
-    tell,
+    vote_in_words,
 )
 from smtpguard.cli.mailings import state as mailing_state
 from smtpguard.config.problem import unknown
@@ -64,10 +64,12 @@ if TYPE_CHECKING:
     from smtpguard.journal.chain import Clear, Entry
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+_Given = Mapping[str, str | None]
+"""The values of ``filters``, by option; None for no condition."""
 
 
 def filters(command: _F) -> _F:
-    """Options that select messages: all that are given must match."""
+    """Add options that select messages: all that are given must match."""
     for option in (
         click.option("--since", metavar="TIME", help='Held since then: "2h", or 2026-03-02T09:00 (UTC).'),
         click.option("--rule", metavar="RULE", help="Held by this rule."),
@@ -77,10 +79,6 @@ def filters(command: _F) -> _F:
     ):
         command = option(command)
     return command
-
-
-_Given = Mapping[str, str | None]
-"""What ``filters`` gave, by option; None: no condition."""
 
 
 ASKED = "it is in doubt whether it was sent, and it is not retried automatically. Say which:"
@@ -103,7 +101,7 @@ command = Group(help="Held mail: list, show, approve, reject, unvote, confirm, w
 async def list_(context: Context, /, states: Sequence[str], limit: int, **given: str | None) -> None:
     """List held messages, newest first; before them those in doubt, for which somebody must say whether they were sent."""
     async with context.services() as services:
-        fits = fitting(services, **given)
+        fits = matcher(services, **given)
         asked = not states or State.IN_DOUBT.value in states
         holds = [hold for hold in await services.store.holds.asked_about() if fits(hold)][:limit] if asked else []
         async for hold in services.store.holds.every([State(s) for s in states]):
@@ -166,19 +164,19 @@ async def show(context: Context, hold_id: str, content: bool) -> None:
             click.echo(raw, nl=False)
             return
         if context.json:
-            context.say(await _known(services, hold) | {"letters": await _letters(context, services, hold)})
+            context.say(await _full_row(services, hold) | {"letters": await _letters(context, services, hold)})
         else:
             purposes, history = services.policies.current().rules.purposes(), await _history(services, hold)
             outgoing, frozen = await services.store.holds.outgoing(hold_id), await _frozen(services, hold)
             covers = coverage.sentences(await _covered(services, hold)) if hold.state is State.WAITING else ()
             letters = await _letters(context, services, hold)
-            tell(
+            print_hold(
                 hold,
-                _left(services, hold),
+                _missing(services, hold),
                 history,
                 purposes,
                 frozen,
-                _whole(services, hold),
+                _at_once(services, hold),
                 outgoing,
                 covers,
                 letters,
@@ -240,7 +238,7 @@ async def unvote(context: Context, hold_id: str, address: str, comment: str) -> 
     or wrote the message."""
     async with _services(context, hold_id) as services:
         done = await services.approvals.unvote(hold_id, approver=address, by=context.user, comment=comment)
-        _said(context, done, vote="taken back")
+        _print_decision(context, done, vote="taken back")
 
 
 @command.command()
@@ -252,7 +250,7 @@ async def confirm(context: Context, hold_id: str, people: int, address: str) -> 
     """Confirm your own message, if its writer is asked. It is then sent, with all copies of it."""
     async with _services(context, hold_id) as services:
         done = await services.approvals.confirm(hold_id, writer=address, by=context.user, people=people)
-        _said(context, done)
+        _print_decision(context, done)
 
 
 @command.command()
@@ -263,7 +261,7 @@ async def withdraw(context: Context, hold_id: str, address: str, comment: str) -
     """Withdraw your own message, even if it is approved, as far as it has not been sent."""
     async with _services(context, hold_id) as services:
         done = await services.approvals.withdraw(hold_id, sender=address, by=context.user, comment=comment)
-        _said(context, done)
+        _print_decision(context, done)
 
 
 @command.command()
@@ -304,7 +302,7 @@ async def export(context: Context, hold_id: str, output: Path | None) -> None:
         if len(set(files)) < len(files):
             raise CannotRun(f"{output}: the message itself is not JSON; name it FILE.eml")
         content = await _content(context, services, hold, viewed=False)
-        known = await _known(services, hold)
+        known = await _full_row(services, hold)
         if output is not None:
             for file, octets in zip(files, (content, f"{as_line(known)}\n".encode()), strict=True):
                 write_new(file, octets)
@@ -318,29 +316,31 @@ async def export(context: Context, hold_id: str, output: Path | None) -> None:
 async def _decide(
     context: Context, hold_ids: Sequence[str], given: _Given, count: int | None, choice: Choice, **vote: Any
 ) -> None:
-    """Decide on one message, or on several whose number the person has confirmed. ``vote``: more of it, as the service
-    takes it. Exit 1 if any of them was not decided on."""
+    """Decide on one message, or on several whose number the person has confirmed. ``vote``: more arguments of the service's ``vote``.
+    Exits 1 if any of them was not decided on."""
     if bool(hold_ids) == any(value is not None for value in given.values()):
         raise click.UsageError("give ids, or one of --list, --sender, --mailing, --rule and --since")
     if len(hold_ids) == 1 and count in (None, 1):
         async with _services(context, hold_ids[0]) as services:
             only = await services.store.holds.find(hold_ids[0])
             covers = await _covered(services, only) if only is not None and choice is Choice.APPROVE else None
-            _said(context, await services.approvals.vote(hold_ids[0], choice, by=context.user, **vote), covers)
+            _print_decision(
+                context, await services.approvals.vote(hold_ids[0], choice, by=context.user, **vote), covers
+            )
         return
     if vote.get("all_at_once") is not None:
         raise click.UsageError("--all-at-once is for one message")
     async with context.services() as services:
-        found, lacking = await meant(services, hold_ids, given)
+        found, lacking = await select_holds(services, hold_ids, given)
         if not found and not lacking:
             raise NotFine("no waiting message matches")
         if found:
-            agreed(found, choice, count)
+            confirm_number(found, choice, count)
         failed = [{"id": id, "problem": f"there is no hold {id}"} for id in lacking]
         for hold in found:
             try:
                 done = await services.approvals.vote(hold.hold_id, choice, by=context.user, seen=Seen.of(hold), **vote)
-                _said(context, done)
+                _print_decision(context, done)
             except (Refused, KeyError) as refused:
                 why = str(refused) if isinstance(refused, Refused) else "it is not kept any more"
                 failed.append({"id": hold.hold_id, "problem": why})
@@ -357,7 +357,7 @@ def _in_short(hold: Hold) -> str:
 
 @asynccontextmanager
 async def _services(context: Context, hold_id: str) -> AsyncIterator[Services]:
-    """The services for one hold; exit 1 if there is none."""
+    """Open the services for one hold; exit 1 if there is none."""
     try:
         async with context.services() as services:
             yield services
@@ -366,10 +366,10 @@ async def _services(context: Context, hold_id: str) -> AsyncIterator[Services]:
 
 
 async def _stands_still(services: Services) -> list[str]:
-    """Lines on active freezes, and on a store that seems rolled back and is not frozen for it yet."""
+    """Return lines on active freezes, and on a store that seems rolled back and is not frozen for it yet."""
     found = services.store.put_back
     told = [] if found is None else [f"Nothing is sent until this is thawed: {found}."]
-    return told + [f"Frozen: {in_force([freeze])}." for freeze in await services.freezes.active()]
+    return told + [f"Frozen: {freezes_in_words([freeze])}." for freeze in await services.freezes.active()]
 
 
 async def _hold(services: Services, hold_id: str) -> Hold:
@@ -379,17 +379,17 @@ async def _hold(services: Services, hold_id: str) -> Hold:
     return hold
 
 
-def _left(services: Services, hold: Hold) -> tuple[Quorum, ...]:
+def _missing(services: Services, hold: Hold) -> tuple[Quorum, ...]:
     in_force = services.policies.current()
     return missing(hold, in_force.groups, in_force.hours.open_at) if hold.state is State.WAITING else ()
 
 
-def _whole(services: Services, hold: Hold) -> AtOnce | None:
+def _at_once(services: Services, hold: Hold) -> AtOnce | None:
     return at_once(hold, services.policies.current()) if hold.state is State.WAITING else None
 
 
 async def _history(services: Services, hold: Hold) -> list[tuple[dict[str, Any], str]]:
-    """Each with who got a notice, or did it, for a person."""
+    """Return the events of a hold, each with who did it, or who got the notice, in words."""
     return [
         ({"at": entry.time, "what": entry.kind, "data": dict(entry.data)}, _who(entry, clear))
         for entry, clear in await services.store.journal.history(hold.hold_id)
@@ -402,9 +402,11 @@ def _who(entry: Entry, clear: Clear | None) -> str:
     return f"by {by[0]}" if (by := (clear or {}).get("actor")) else ""
 
 
-async def _known(services: Services, hold: Hold) -> dict[str, Any]:
-    """All of it, for programs and for the journal."""
-    known = row(hold, await _frozen(services, hold)) | more(hold, _left(services, hold), _whole(services, hold))
+async def _full_row(services: Services, hold: Hold) -> dict[str, Any]:
+    """Return all that is known of a hold, as a JSON object."""
+    known = row(hold, await _frozen(services, hold)) | detail_fields(
+        hold, _missing(services, hold), _at_once(services, hold)
+    )
     known["covers"] = (await _covered(services, hold)).row if hold.state is State.WAITING else None
     own = (await services.store.holds.outgoing(hold.hold_id)).own
     known["sending"] = own.row if own is not None else None
@@ -417,8 +419,8 @@ async def _covered(services: Services, hold: Hold) -> Coverage:
 
 
 async def _letters(context: Context, services: Services, hold: Hold) -> list[dict[str, Any]]:
-    """The letters of its sender that wait and are decided on with it, each with the beginning of its text. Showing them
-    is journalled."""
+    """Return the letters of its sender that wait and are decided on with it, each with the beginning of its text. Showing them is
+    journalled."""
     if not hold.queue or hold.state is not State.WAITING:
         return []
     found = await services.store.holds.queued(hold.hold_id, MOST_LETTERS)
@@ -443,7 +445,7 @@ async def _frozen(services: Services, hold: Hold) -> tuple[Freeze, ...]:
 
 
 async def _content(context: Context, services: Services, hold: Hold, *, viewed: bool) -> bytes:
-    """The content, after the view was journalled."""
+    """Return the content, after the view was journalled."""
     from smtpguard.database.errors import ContentMissing
 
     try:
@@ -454,14 +456,14 @@ async def _content(context: Context, services: Services, hold: Hold, *, viewed: 
     return bytes(message.raw[:])
 
 
-def _said(context: Context, done: Decided, covers: Coverage | None = None, *, vote: str = "counted") -> None:
+def _print_decision(context: Context, done: Decided, covers: Coverage | None = None, *, vote: str = "counted") -> None:
     hold = done.hold
     if context.json:
         context.say(
             row(hold, done.frozen) | {"missing": [quorum_row(q) for q in done.missing]} | of_mailing(done.outgoing)
         )
     elif done.missing:
-        click.echo(f"{hold.hold_id}: {needs(done, vote)}")
+        click.echo(f"{hold.hold_id}: {vote_in_words(done, vote)}")
     else:
         click.echo(f"{hold.hold_id}: {leaves(hold, done.frozen) or hold.state.value}{_how(done)}")
         for sentence in coverage.sentences(covers) if covers is not None else ():
@@ -469,16 +471,16 @@ def _said(context: Context, done: Decided, covers: Coverage | None = None, *, vo
 
 
 def _how(done: Decided) -> str:
-    """What to say beside the state: that it does not go yet, or how much of it had gone."""
+    """Return what to say beside the state: that it does not go yet, or how much of it had gone."""
     if done.frozen:
         return f"; {goes_out(done.hold, done.frozen)}"
     if done.hold.stopped and done.hold.settled is not None:
         several = done.outgoing.back + done.outgoing.gone + done.outgoing.doubt > 1
-        return f", stopped: {in_numbers(done.hold.settled)}{taken_back(done.outgoing) if several else ''}"
+        return f", stopped: {recipients_in_numbers(done.hold.settled)}{taken_back(done.outgoing) if several else ''}"
     return taken_back(done.outgoing)
 
 
-def fitting(
+def matcher(
     services: Services,
     *,
     list_name: str | None = None,
@@ -487,7 +489,7 @@ def fitting(
     rule: str | None = None,
     since: str | None = None,
 ) -> Callable[[Hold], bool]:
-    """Raises CannotRun for values that can match nothing."""
+    """Return what says whether a hold matches all filters. Raises CannotRun for values that can match nothing."""
     if list_name is not None:
         lists = services.policies.current().registry.lists
         if list_name not in lists:
@@ -508,11 +510,11 @@ def fitting(
     return fits
 
 
-async def meant(services: Services, ids: Sequence[str], given: _Given) -> tuple[list[Hold], list[str]]:
-    """The holds with these ids, or without ids all waiting ones that match, each once; and the ids without one. A copy
+async def select_holds(services: Services, ids: Sequence[str], given: _Given) -> tuple[list[Hold], list[str]]:
+    """Return the holds with these ids, or without ids all waiting ones that match, each once; and the ids without a hold. A copy
     counts as its primary hold."""
     if not ids:
-        fits = fitting(services, **given)
+        fits = matcher(services, **given)
         waiting = services.store.holds.every([State.WAITING])
         return [hold async for hold in waiting if not hold.primary and fits(hold)], []
     found: dict[str, Hold] = {}
@@ -528,8 +530,8 @@ async def meant(services: Services, ids: Sequence[str], given: _Given) -> tuple[
     return list(found.values()), missing
 
 
-def agreed(holds: Sequence[Hold], choice: Choice, count: int | None) -> None:
-    """Returns if the person has confirmed their number. Raises CannotRun otherwise: nothing is decided then."""
+def confirm_number(holds: Sequence[Hold], choice: Choice, count: int | None) -> None:
+    """Have the person confirm the number of messages. Raises CannotRun if not: then nothing is decided."""
     n = len(holds)
     does = {Choice.APPROVE: "approves", Choice.REJECT: "rejects"}[choice]
     at_least = "at least " if any(hold.reach_at_least for hold in holds) else ""

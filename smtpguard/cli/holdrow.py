@@ -1,4 +1,4 @@
-"""One hold as a row for programs, and as text for a terminal."""
+"""Write one hold as a row for programs, and as text for a terminal."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ all_at_once = click.option("--all-at-once", type=AtLeast(1), default=None, metav
 
 
 def reach(hold: Hold) -> str:
-    """Number of people: "at least" so many if a list could not say who is on it."""
+    """Write the number of people: "at least" so many if a list could not say who is on it."""
     bound = "at least " if hold.reach_at_least else "at most " if hold.reach_at_most else ""
     return f"{bound}{hold.reach:,}"
 
 
-def what(freeze: Freeze) -> str:
+def freeze_target(freeze: Freeze) -> str:
     return "everything" if freeze.selector is Selector.ALL else f"the {freeze.selector.value} {freeze.value}"
 
 
@@ -47,10 +47,10 @@ def freeze_row(freeze: Freeze) -> dict[str, Any]:
     }
 
 
-def in_force(freezes: Sequence[Freeze]) -> str:
-    """ "everything (by root since 2026-03-02 09:05 UTC: Wrong mail)": all freezes that must be lifted before it goes."""
+def freezes_in_words(freezes: Sequence[Freeze]) -> str:
+    """Write all freezes that must be lifted before a message goes: "everything (by root since 2026-03-02 09:05 UTC: Wrong mail)"."""
     return "; ".join(
-        f"{what(f)} (by {f.by} since {f.at:%Y-%m-%d %H:%M} UTC"
+        f"{freeze_target(f)} (by {f.by} since {f.at:%Y-%m-%d %H:%M} UTC"
         + (f", until {f.until:%Y-%m-%d %H:%M} UTC" if f.until is not None else "")
         + f": {f.reason})"
         for f in freezes
@@ -58,14 +58,14 @@ def in_force(freezes: Sequence[Freeze]) -> str:
 
 
 def goes_out(hold: Hold, freezes: Sequence[Freeze]) -> str:
-    """When it goes if these freezes stop it."""
+    """Say when a message goes if these freezes stop it."""
     once = "it goes out" if hold.state in SENDING or hold.release_at is not None else "once approved, it is sent"
-    return f"{once} when this is thawed: {in_force(freezes)}"
+    return f"{once} when this is thawed: {freezes_in_words(freezes)}"
 
 
 def leaves(hold: Hold, freezes: Sequence[Freeze]) -> str:
-    """When an approved message goes, unless these freezes stop it, and how to undo the approval until then; nothing
-    without a release delay."""
+    """Say when an approved message goes, unless these freezes stop it, and how to undo the approval until then; nothing without a
+    release delay."""
     if hold.release_at is None:
         return ""
     at = f"{hold.release_at:%Y-%m-%d %H:%M:%S} UTC"
@@ -74,7 +74,7 @@ def leaves(hold: Hold, freezes: Sequence[Freeze]) -> str:
 
 
 def row(hold: Hold, freezes: Sequence[Freeze] = ()) -> dict[str, Any]:
-    """``freezes``: those that stop it."""
+    """Return the JSON object of a hold in a table. ``freezes``: those that stop it."""
     return {
         "id": hold.hold_id,
         "state": hold.state.value,
@@ -103,7 +103,7 @@ def row(hold: Hold, freezes: Sequence[Freeze] = ()) -> dict[str, Any]:
     }
 
 
-def more(hold: Hold, left: Sequence[Quorum], whole: AtOnce | None = None) -> dict[str, Any]:
+def detail_fields(hold: Hold, left: Sequence[Quorum], whole: AtOnce | None = None) -> dict[str, Any]:
     return {
         "at_once": whole.row if whole is not None else None,
         "sender": hold.sender,
@@ -123,7 +123,7 @@ def more(hold: Hold, left: Sequence[Quorum], whole: AtOnce | None = None) -> dic
 
 
 def of_mailing(outgoing: Outgoing) -> dict[str, Any]:
-    """Messages under it when an approval was revoked: those stopped, and those that had gone or were being sent."""
+    """Return the numbers of messages when an approval was revoked: those stopped, and those that had gone or were being sent."""
     return {
         "taken_back": outgoing.back,
         "gone": outgoing.gone,
@@ -133,7 +133,7 @@ def of_mailing(outgoing: Outgoing) -> dict[str, Any]:
 
 
 def taken_back(outgoing: Outgoing) -> str:
-    """The same in words, to follow a state; nothing if nothing was revoked."""
+    """Write the same numbers in words, to follow a state; nothing if nothing was revoked."""
     if not outgoing.back and not outgoing.doubt:
         return ""
     said = ", taken back before anything was sent" if outgoing.back else ""
@@ -145,8 +145,8 @@ def taken_back(outgoing: Outgoing) -> str:
     return said
 
 
-def in_numbers(settled: Settled) -> str:
-    """Recipients of a release that was stopped."""
+def recipients_in_numbers(settled: Settled) -> str:
+    """Write the numbers of recipients of a release that was stopped."""
     doubt = f", {settled.doubted:,} {'is' if settled.doubted == 1 else 'are'} in doubt" if settled.doubted else ""
     have, get = "has" if settled.sent == 1 else "have", "does" if settled.failed == 1 else "do"
     return f"{settled.sent:,} {have} it{doubt}, {settled.failed:,} {get} not get it"
@@ -157,12 +157,12 @@ def quorum_row(quorum: Quorum) -> dict[str, Any]:
     return {"from": list(quorum.groups), "each": quorum.each, "out_of_hours": late}
 
 
-def needs(done: Decided, vote: str = "counted") -> str:
+def vote_in_words(done: Decided, vote: str = "counted") -> str:
     voters = ", ".join(v.approver for v in standing_votes(done.hold) if v.choice is Choice.APPROVE) or "none"
-    return f"the vote is {vote}. It needs {'; '.join(map(in_words, done.missing))}, and has {voters}."
+    return f"the vote is {vote}. It needs {'; '.join(map(quorum_in_words, done.missing))}, and has {voters}."
 
 
-def _of_mailing(hold: Hold) -> list[tuple[str, str]]:
+def _mailing_lines(hold: Hold) -> list[tuple[str, str]]:
     if hold.primary:
         whole = "of its sender's letters" if hold.by_sender else "of its mailing"
         return [("Part of", f"{hold.primary}, whose decision is for all {whole}")]
@@ -181,8 +181,8 @@ def _of_mailing(hold: Hold) -> list[tuple[str, str]]:
     return [("Mailing", hold.mailing_id)] if hold.mailing_id else []
 
 
-def _delivered(hold: Hold) -> list[tuple[str, str]]:
-    """The statuses of its recipients, if they differ."""
+def _recipient_lines(hold: Hold) -> list[tuple[str, str]]:
+    """Return a line on the statuses of its recipients, if they differ."""
     done = hold.settled
     if done is None or done.sent == done.sent + done.failed + done.doubted:
         return []
@@ -193,7 +193,7 @@ def _delivered(hold: Hold) -> list[tuple[str, str]]:
     return [("Sent", ", ".join(parts))]
 
 
-def _doubtful(hold: Hold, own: Sending | None) -> list[tuple[str, str]]:
+def _doubt_lines(hold: Hold, own: Sending | None) -> list[tuple[str, str]]:
     if own is None or not own.doubt:
         return []
     n = own.may_have(hold.reach)
@@ -203,7 +203,7 @@ def _doubtful(hold: Hold, own: Sending | None) -> list[tuple[str, str]]:
     return [*doubt, *([("Asked", asked)] if hold.asked_at is not None else [])]
 
 
-def tell(
+def print_hold(
     hold: Hold,
     left: Sequence[Quorum],
     history: Sequence[tuple[dict[str, Any], str]],
@@ -214,9 +214,10 @@ def tell(
     covers: Sequence[str] = (),
     letters: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """``purposes``: rule -> its purpose in the command's language, as far as the policy in force has it. ``freezes``:
-    those that stop it. ``whole``: why it cannot be sent in its list's stages. ``outgoing``: how far its release, and that of
-    its copies, has come. ``covers``: what its approval would cover. ``letters``: of its sender, which are decided on with it."""
+    """Print all about a hold. ``purposes``: the purpose of each rule in the command's language, as far as the policy in force has it.
+    ``freezes``: those that stop it. ``whole``: why it cannot be sent in its list's stages. ``outgoing``: how far its release, and
+    that of its copies, has come. ``covers``: what its approval would cover. ``letters``: those of its sender, which are decided on
+    with it."""
     stopped = " (stopped before all had received it)" if hold.stopped else ""
     unheard = "" if hold.acknowledged else " (its client has not had an answer yet)"
     shown = [str(a) for a in hold.envelope.addresses[:10]]
@@ -227,8 +228,8 @@ def tell(
         ("State", hold.state.value + stopped + unheard),
         *([("Decided", leaves(hold, freezes))] if hold.release_at is not None else []),
         *([("Frozen", goes_out(hold, freezes))] if freezes else []),
-        *_doubtful(hold, outgoing.own),
-        *_delivered(hold),
+        *_doubt_lines(hold, outgoing.own),
+        *_recipient_lines(hold),
         *([("Not gone", f"{many(stays, 'message')} approved with it")] if stays else []),
         ("From", f"{hold.sender or 'no known sender'} (reverse-path {hold.envelope.reverse_path or '<>'})"),
         ("To", ", ".join(shown) + (f" and {others:,} more" if others else "") if hold.correction is None else ""),
@@ -238,7 +239,7 @@ def tell(
             + (f"; lists: {', '.join(hold.lists)}" if hold.lists else ""),
         ),
         ("Subject", hold.subject),
-        *_of_mailing(hold),
+        *_mailing_lines(hold),
         *(
             [("At once", f"{whole.sentence}{'' if whole.refused else f': --all-at-once {whole.people}'}")]
             if whole
@@ -273,26 +274,30 @@ def tell(
         click.echo(
             f"          {f'the same text as {same}' if same else plain(letter['begins'] or 'its text is not known')}"
         )
-    waits = ["its writer to confirm it"] if hold.asks_writer else map(in_words, left if not hold.primary else ())
+    waits = ["its writer to confirm it"] if hold.asks_writer else map(quorum_in_words, left if not hold.primary else ())
     for one in waits:
         click.echo(f"Waits for {one}")
     for event, who in history:
-        told = (str(event["data"][key]) for key in _TOLD if event["data"].get(key) is not None)
+        told = (str(event["data"][key]) for key in _DESCRIBING if event["data"].get(key) is not None)
         at = event["data"].get("release_at")
         goes = f"(can be undone until {datetime.fromisoformat(at):%Y-%m-%d %H:%M:%S} UTC)" if at else ""
         words = filter(None, (*dict.fromkeys((event["what"], *told)), goes, who))
         click.echo(f"{event['at']:%Y-%m-%d %H:%M:%S} UTC  {plain(' '.join(words))}")
 
 
-_TOLD = ("action", "notice", "choice", "proof", "why", "state", "outcome", "code")
-"""Keys of a journal entry's data that describe it."""
+_DESCRIBING = ("action", "notice", "choice", "proof", "why", "state", "outcome", "code")
+"""The keys of a journal entry's data that describe it."""
 
 
-def in_words(quorum: Quorum) -> str:
-    """ "1 of communications and 1 of compliance, or out of hours 1 of duty"."""
-    return str(quorum) if quorum.out_of_hours is None else f"{quorum}, or out of hours {in_words(quorum.out_of_hours)}"
+def quorum_in_words(quorum: Quorum) -> str:
+    """Write a quorum: "1 of communications and 1 of compliance, or out of hours 1 of duty"."""
+    return (
+        str(quorum)
+        if quorum.out_of_hours is None
+        else f"{quorum}, or out of hours {quorum_in_words(quorum.out_of_hours)}"
+    )
 
 
 def plain(text: str) -> str:
-    """Without control characters: text from a message must not control the terminal."""
+    """Replace control characters: text from a message must not control the terminal."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -119,14 +119,14 @@ async def hold(context: Context, id: str, reason: str) -> None:
         found = await store.preserve(id, by=context.user, reason=reason)
     if found is None:
         raise NotFine(f"the journal has nothing of {id}")
-    _tell(context, [found])
+    _print_preserved(context, [found])
 
 
 @command.command()
 async def holds(context: Context) -> None:
     """List what is kept beyond its retention, until when, who asked for it, and why."""
     async with context.store(reads=True) as store:
-        _tell(context, await store.preserved())
+        _print_preserved(context, await store.preserved())
 
 
 @command.command(json="One JSON object.")
@@ -150,10 +150,10 @@ async def renew(context: Context, id: str, person: str) -> None:
             found = await store.preserve_longer(id, by, also=policy.aliases.get(by, ()))
         except KeyError:
             raise NotFine(f"{id} is not kept beyond its retention: smtpguard incident hold {id}") from None
-    _tell(context, [found])
+    _print_preserved(context, [found])
 
 
-def _tell(context: Context, some: Sequence[Preserved]) -> None:
+def _print_preserved(context: Context, some: Sequence[Preserved]) -> None:
     for one in some:
         row = {
             "id": one.id,
@@ -199,8 +199,9 @@ _LANGUAGE = click.option("--language", type=click.Choice(languages()), default="
                          help="Of the text.")  # fmt: skip
 
 
-async def _written(context: Context, id: str, event: Event) -> str:
-    """Under what the journal calls it; which that is."""
+async def _journal_event(context: Context, id: str, event: Event) -> str:
+    """Journal an event under the id that the journal has for ``id``, and keep what belongs to it. Returns that id. Raises NotFine if
+    there is none, or several."""
     from dataclasses import replace
 
     async with context.store() as store:
@@ -227,7 +228,7 @@ async def aware(context: Context, id: str, time: str) -> None:
         event = breach.aware_event(id, since, by=context.user, at=now)
     except ValueError as error:
         raise CannotRun(f"TIME: {error}") from None
-    called = await _written(context, id, event)
+    called = await _journal_event(context, id, event)
     due = since + HOURS
     text = f"{called}: aware since {since:%Y-%m-%d %H:%M} UTC; the 72 hours end at {due:%Y-%m-%d %H:%M} UTC"
     context.answer({"id": called, "since": since, "due": due}, text)
@@ -248,7 +249,7 @@ async def write(context: Context, id: str, field: str, text: str | None) -> None
         event = breach.text_event(id, Field(field), given, by=context.user, at=now)
     except ValueError as error:
         raise CannotRun(str(error)) from None
-    called = await _written(context, id, event)
+    called = await _journal_event(context, id, event)
     context.answer({"id": called, "field": field, "at": now}, f"{called}: {field} is written")
 
 

@@ -43,17 +43,17 @@ _GROUP = "smtpguard"
 _LIST_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?\Z")
 _PATIENCE = Timeouts(connect=10, greeting=10, command=10)
 _NOT_BY_DEFAULT = ("wrong-language",)
-"""Rules of the sample that have no effect until a list declares more."""
+"""The rules of the sample that have no effect until a list declares more."""
 
 
 class Unfit(ValueError):
-    """An answer that cannot be used. The text has the reason, and what was expected."""
+    """An answer cannot be used. The message has the reason, and what was expected."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirstList:
-    """``file``: absolute. ``people``: number of addresses in it. ``address``: the list address that the list server
-    expands; None if there is none."""
+    """A customer list in the first policy. ``file``: an absolute path. ``people``: the number of addresses in it. ``address``: the list
+    address that the list server expands; None if there is none."""
 
     name: str
     file: Path
@@ -107,7 +107,7 @@ def mailbox(text: str) -> str:
 
 
 def place(text: str, port: int = 25) -> tuple[str, int]:
-    """Host and port of "relay.example.com:25", "192.0.2.1" or "[2001:db8::1]:25". Raises Unfit."""
+    """Parse host and port: "relay.example.com:25", "192.0.2.1" or "[2001:db8::1]:25". Raises Unfit."""
     found = re.fullmatch(r"\s*(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::(\d{1,5}))?\s*", text)
     if found is None or not 1 <= int(found[3] or port) <= 65535:
         raise Unfit(f'"{text}" is not a host with a port: expected one like relay.example.com:25')
@@ -135,7 +135,7 @@ def one_list(text: str) -> FirstList:
 
 
 def _read_list(name: str, file: Path, address: str | None) -> FirstList:
-    """Reads the file, so that a wrong one is reported at once. Raises Unfit."""
+    """Read a list's file, so that a wrong one is reported at once. Raises Unfit."""
     whole = file.expanduser().absolute()
     read = members(whole)
     tally = Tally()
@@ -149,12 +149,12 @@ def _read_list(name: str, file: Path, address: str | None) -> FirstList:
 
 
 def members(file: Path) -> CsvMembers | TextMembers:
-    """The address column of a table is found by its name or its cells."""
+    """Return the declaration of a file of members. The address column of a table is found by its name or its cells."""
     return TextMembers(text=str(file)) if file.suffix in (".txt", ".lst", ".list") else CsvMembers(csv=str(file))
 
 
 def _option(parse: Callable[[str], T]) -> Callable[[click.Context, click.Parameter, object], object]:
-    """A click callback that parses an option's text, or each of its texts."""
+    """Return a click callback that parses an option's text, or each of its texts."""
 
     def taken(ctx: click.Context, parameter: click.Parameter, value: object) -> object:
         try:
@@ -220,14 +220,14 @@ def command(
         if lacking:
             raise click.UsageError(f"--yes asks nothing, and needs {', '.join(lacking)}")
     if not domains:
-        domains = _ask("Your domains, with spaces between them", _each(domain))
+        domains = _ask("Your domains, with spaces between them", _parse_each(domain))
     if name is None:
         name = domains[0] if yes else _ask("The name of your organization", str.strip, default=domains[0])
     relay, offered, silent = _relay(relay, yes=yes)
     if not lists and not yes:
         lists = tuple(_lists())
     if not approvers:
-        approvers = _ask("The approvers of held mail: addresses, with spaces between them", _each(mailbox))
+        approvers = _ask("The approvers of held mail: addresses, with spaces between them", _parse_each(mailbox))
     if contact is None:
         usual = f"postmaster@{domains[0]}"
         contact = usual if yes else _ask("The address that receives alarms", mailbox, default=usual)
@@ -239,13 +239,13 @@ def command(
     )  # fmt: skip
     _write(settings, policy, answers)
     if silent:
-        again = f"smtpguard {_own(settings)}check --live"
+        again = f"smtpguard {_config_option(settings)}check --live"
         click.echo(f"smtpguard: the relay did not answer: {silent}. Once it does, run {again}", err=True)
-    _tell(context, settings, policy, answers)
+    _print_next_steps(context, settings, policy, answers)
 
 
-def _own(settings: Path) -> str:
-    """The option that names the settings, for a command line; "" where they are found without it."""
+def _config_option(settings: Path) -> str:
+    """Return the option that names the settings, for a command line; "" where they are found without it."""
     return "" if settings.parent == _SYSTEM else f"-c {settings} "
 
 
@@ -262,7 +262,7 @@ def _ask(question: str, parse: Callable[[str], T], default: str | None = None) -
     return found
 
 
-def _each(parse: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
+def _parse_each(parse: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
     def taken(text: str) -> tuple[T, ...]:
         found = tuple(dict.fromkeys(parse(word) for word in text.replace(",", " ").split()))
         if not found:
@@ -273,7 +273,7 @@ def _each(parse: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
 
 
 def _relay(relay: tuple[str, int] | None, *, yes: bool) -> tuple[tuple[str, int], Offered | None, str]:
-    """Returns the relay, what it offers, and why it did not answer."""
+    """Ask for the relay, if it is not given, and ask the relay itself. Returns it, what it offers, and why it did not answer."""
     while True:
         if relay is None:
             relay = _ask("The relay that takes the mail that passes (HOST:PORT)", place)
@@ -355,7 +355,7 @@ def _write(settings: Path, policy: Path, answers: Answers) -> None:
 
 
 def _whose(file: Path) -> None:
-    """The file contains addresses: only its owner and the service's group can read it."""
+    """Let only its owner and the service's group read a file, since it contains addresses."""
     file.chmod(0o640)
     if os.geteuid() == 0:
         try:
@@ -364,7 +364,7 @@ def _whose(file: Path) -> None:
             pass
 
 
-def _tell(context: Context, settings: Path, policy: Path, answers: Answers) -> None:
+def _print_next_steps(context: Context, settings: Path, policy: Path, answers: Answers) -> None:
     people = sum(each.people for each in answers.lists)
     row = {
         "settings": settings,
@@ -373,7 +373,7 @@ def _tell(context: Context, settings: Path, policy: Path, answers: Answers) -> N
         "addresses": people,
         "relay_answers": answers.offered is not None,
     }
-    system, own = settings.parent == _SYSTEM, _own(settings)
+    system, own = settings.parent == _SYSTEM, _config_option(settings)
     as_service = "runuser -u smtpguard -- " if system and os.geteuid() == 0 else ""
     start = f"smtpguard {own}serve"
     if system and shutil.which("systemctl"):
@@ -392,7 +392,7 @@ def _tell(context: Context, settings: Path, policy: Path, answers: Answers) -> N
 
 
 async def _ask_relay(relay: tuple[str, int], helo: str) -> Offered:
-    """Its EHLO reply, over TLS if it offers that; nothing is sent. Raises RelayUnavailable."""
+    """Return what the relay offers in its EHLO reply, over TLS if it offers that. No mail is sent. Raises RelayUnavailable."""
     target = RelayTarget(host=relay[0], port=relay[1], helo=helo, timeouts=_PATIENCE)
     connection = await open_connection(target)
     said = connection.extensions
@@ -430,7 +430,7 @@ def _filled(template: str, answers: Answers, today: date) -> str:
 
 
 def _sample_rules() -> str:
-    """The sample's rules with their comments, except those that need more than is known yet."""
+    """Return the sample's rules with their comments, except those that need more than is known yet."""
     _, _, text = (shipped() / POLICY).read_text(encoding="utf-8").partition("\nrules:")
     first, *rules = re.split(r"(?m)^(?=  - id: )", "rules:" + text.split("\n# yaml-language-server")[0])
     wanted = [rule for rule in rules if not rule.startswith(tuple(f"  - id: {name}\n" for name in _NOT_BY_DEFAULT))]

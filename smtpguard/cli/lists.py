@@ -41,7 +41,7 @@ def sync(context: Context, names: Sequence[str], force: bool, accept_shrink: boo
     settings, policy, infos = context.settings(), context.policy(), _registry(context).lists
     refresher = open_refresher(settings, policy)
     for name in names:
-        if not _known(name, infos).members:
+        if not _list_info(name, infos).members:
             raise CannotRun(f"the list {name} has no members to sync")
     reports = []
     chosen: list[tuple[ListInfo, Refresher | Expander]]
@@ -56,7 +56,7 @@ def sync(context: Context, names: Sequence[str], force: bool, accept_shrink: boo
         if context.json:
             context.say(_row(report))
         else:
-            _tell(report)
+            _print_report(report)
     _journal(context, reports)
     if not all(report.ok for report in reports):
         raise click.exceptions.Exit(1)
@@ -69,7 +69,7 @@ def show(context: Context, names: Sequence[str]) -> None:
     from smtpguard.app.files import indexes
 
     settings, registry = context.settings(), _registry(context)
-    infos = [_known(name, registry.lists) for name in names] or list(registry.lists.values())
+    infos = [_list_info(name, registry.lists) for name in names] or list(registry.lists.values())
     rows = [
         status_row(
             info, registry.statuses[info.name], stored_report(indexes(settings), info.name), settings.policy.parent
@@ -121,7 +121,7 @@ def overlap(context: Context, names: Sequence[str]) -> None:
     """Count the people who are on two lists: of each pair of the named lists; of one named list and each other; of all pairs."""
     registry = _registry(context)
     for name in names:
-        _known(name, registry.lists)
+        _list_info(name, registry.lists)
     chosen = list(dict.fromkeys(names)) if len(set(names)) > 1 else list(registry.lists)
     indexes: dict[str, Index] = {}
     blind = []
@@ -142,7 +142,7 @@ def overlap(context: Context, names: Sequence[str]) -> None:
 
 
 def _crowd(behind: Expansion) -> str:
-    """ "the list news and 5 people, of whom 1 is a customer"."""
+    """Write whom an address leads to: "the list news and 5 people, of whom 1 is a customer"."""
     people = many(behind.people, "person", "people")
     people += f", of whom {many(behind.customers, 'is a customer', 'are customers')}" if behind.people else ""
     lists = [f"the list {name}" for name in behind.addressed]
@@ -150,7 +150,7 @@ def _crowd(behind: Expansion) -> str:
 
 
 def _overlapping(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """The largest overlap first. Lists without an overlap are only counted."""
+    """Yield the lines of an overlap, the largest first. Lists without an overlap are only counted."""
     apart = 0
     for row in sorted(rows, key=lambda row: (-row["both"], row["lists"])):
         if not row["both"]:
@@ -172,7 +172,7 @@ def _registry(context: Context) -> Registry:
 
 
 def _journal(context: Context, reports: Sequence[Report]) -> None:
-    """Journal each index that was replaced, or could not be. Without a journal, before the first start, do nothing."""
+    """Journal each index that was replaced, or could not be. Before the first start there is no journal, and nothing is done."""
     from smtpguard.app.listrefresh import record_reports
 
     said = [report for report in reports if report.news]
@@ -187,7 +187,7 @@ def _journal(context: Context, reports: Sequence[Report]) -> None:
         click.echo(f"This could not be journalled: {sentence}", err=True)
 
 
-def _known(name: str, infos: Mapping[str, ListInfo]) -> ListInfo:
+def _list_info(name: str, infos: Mapping[str, ListInfo]) -> ListInfo:
     if name in infos:
         return infos[name]
     raise CannotRun(unknown("list", name, infos))
@@ -195,7 +195,7 @@ def _known(name: str, infos: Mapping[str, ListInfo]) -> ListInfo:
 
 @contextmanager
 def _progress(name: str) -> Iterator[Callable[[Tally], None] | None]:
-    """On a terminal show progress while a source is read: the share, if its size is known, and the number of rows."""
+    """Show progress on a terminal while a source is read: the share, if its size is known, and the number of rows."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -237,7 +237,7 @@ def _row(report: Report) -> dict[str, Any]:
     }
 
 
-def _tell(report: Report) -> None:
+def _print_report(report: Report) -> None:
     if not report.ok:
         click.echo(f"{report.list}: {report.problem}", err=True)
     else:
@@ -297,12 +297,12 @@ def source_row(source: SourceReport) -> dict[str, Any]:
 
 
 def bad_row(bad: BadRow) -> dict[str, Any]:
-    """The position of a bad row and what is wrong with it, never its content, which is personal data."""
+    """Return the position of a bad row and what is wrong with it, never its content, which is personal data."""
     return {"unit": bad.unit, "line": bad.line, "why": bad.why}
 
 
 def table(rows: Sequence[dict[str, Any]], now: datetime) -> Iterator[str]:
-    """A line for each list; below a list of several sources a line for each source."""
+    """Yield a line for each list; below a list of several sources a line for each source."""
     lines = [HEAD]
     for each in rows:
         state = each["state"] + (", failing" if each["failure"] else "")
@@ -316,7 +316,7 @@ def table(rows: Sequence[dict[str, Any]], now: datetime) -> Iterator[str]:
 
 
 def complaints(each: dict[str, Any]) -> Iterator[str]:
-    """What is wrong with a list, one sentence a line."""
+    """Yield what is wrong with a list, one sentence a line."""
     if each["problem"] and each["state"] != "unlisted" and not (each["failure"] and each["people"] is None):
         yield f"{each['problem']}."
     if each["failure"]:
@@ -330,7 +330,7 @@ def complaints(each: dict[str, Any]) -> Iterator[str]:
 
 
 def expansions(known: Expansions, now: datetime) -> str:
-    """The expanding addresses besides lists, in one line."""
+    """Return a line on the addresses that expand beside the lists."""
     if known.why:
         return f"The addresses that expand at the relay are not known: {known.why}."
     return f"Beside the lists, {len(known):,} addresses expand at the relay, read {_ago(known.read_at, now)}."

@@ -17,7 +17,16 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from smtpguard.cli.context import AtLeast, CannotRun, Context, Group, NotFine, as_address, in_columns
-from smtpguard.cli.holdrow import all_at_once, freeze_row, goes_out, in_force, needs, of_mailing, plain, taken_back
+from smtpguard.cli.holdrow import (
+    all_at_once,
+    freeze_row,
+    freezes_in_words,
+    goes_out,
+    of_mailing,
+    plain,
+    taken_back,
+    vote_in_words,
+)
 from smtpguard.holds import coverage
 from smtpguard.holds.coverage import Coverage
 from smtpguard.holds.model import Choice, Conflict
@@ -43,7 +52,7 @@ WORDS = {
     "refused": "refused",
     "stopped": "stopped",
 }
-"""For each number of a mailing's people."""
+"""The word for each number of a mailing's people."""
 _EVERY_SECONDS = 1.0
 _MOST_OCTETS = 50 << 20
 
@@ -67,7 +76,7 @@ async def list_(context: Context, state: str | None, least: int, limit: int, fol
         while True:
             wanted = State(state) if state else None
             found = await services.mailings.list(least=least, state=wanted, limit=limit)
-            lines = _listed(context, found, lines if follow else 0)
+            lines = _print_table(context, found, lines if follow else 0)
             if not follow:
                 return
             await asyncio.sleep(_EVERY_SECONDS)
@@ -84,10 +93,10 @@ async def show(context: Context, mailing_id: str, follow: bool) -> None:
             await _rows(context, _looks(services, mailing, follow))
             return
         frozen = await services.freezes.against(mailing) if mailing.grant is not None else ()
-        for line in told(mailing, services.clock.now(), frozen, await services.mailings.covers(mailing)):
+        for line in mailing_lines(mailing, services.clock.now(), frozen, await services.mailings.covers(mailing)):
             click.echo(line)
         if follow:
-            await _followed(_looks(services, mailing, follow))
+            await _print_bars(_looks(services, mailing, follow))
 
 
 @command.command()
@@ -194,7 +203,7 @@ async def correct(
 
 
 async def _statuses(services: Services, mailing: Mailing, file: Path, column: str | None) -> dict[bytes, CopyStatus]:
-    """What became of the copy of each address in the file, by its digest."""
+    """Return the status of the copy of each address in the file, by its digest."""
     from smtpguard.mail.address import Address
 
     digester = services.policies.current().registry.digester
@@ -219,7 +228,7 @@ async def approve(context: Context, mailing_id: str, address: str, comment: str,
         mailing = await services.mailings.show(mailing_id)
         if not mailing.entry:
             raise NotFine(f"nothing of {mailing.mailing_id} waits: it is {mailing.state.value}")
-        await _voted(context, services, mailing, Choice.APPROVE, address, comment, all_at_once)
+        await _vote(context, services, mailing, Choice.APPROVE, address, comment, all_at_once)
 
 
 @command.command()
@@ -244,10 +253,10 @@ async def reject(context: Context, mailing_id: str, address: str, comment: str) 
             raise undecided
         problems = [f"{hold_id}: {refused}" for hold_id, refused in others.items() if refused is not None]
         if mailing.entry:
-            await _voted(context, services, mailing, Choice.REJECT, address, comment)
+            await _vote(context, services, mailing, Choice.REJECT, address, comment)
         else:
             after = back or Revoked(mailing=await services.mailings.show(mailing.mailing_id), outgoing=Outgoing())
-            _told(context, after)
+            _print_decision(context, after)
     if problems:
         raise NotFine("\n".join(problems))
 
@@ -261,16 +270,16 @@ async def reopen(context: Context, mailing_id: str, address: str, comment: str) 
     anew."""
     async with context.services() as services:
         back = await services.mailings.reopen(mailing_id, approver=address, by=context.user, comment=comment)
-        _told(context, back)
+        _print_decision(context, back)
 
 
-def _told(context: Context, back: Revoked) -> None:
+def _print_decision(context: Context, back: Revoked) -> None:
     text = f"{back.mailing.mailing_id}: {state(back.mailing)}{taken_back(back.outgoing)}"
     context.answer({**row(back.mailing), **of_mailing(back.outgoing)}, [text, bar(back.mailing)])
 
 
 def _moving(name: str) -> Callable[..., Any]:
-    """One of the two commands that move a release in stages, by the name of the service's function."""
+    """Return one of the two commands that move a release in stages. ``name``: that of the service's function."""
 
     @an_id
     @as_address
@@ -288,7 +297,7 @@ command.command("go-on", help="Open the next stage, or let what was stopped go o
 command.command("stop", help="Let nothing more of it out until somebody goes on.")(_moving("stop"))
 
 
-async def _voted(
+async def _vote(
     context: Context,
     services: Services,
     mailing: Mailing,
@@ -302,12 +311,12 @@ async def _voted(
     )
     after = await services.mailings.show(mailing.mailing_id)
     later = f"; {goes_out(done.hold, done.frozen)}" if done.frozen else ""
-    text = needs(done) if done.missing else f"{after.state.value}{_leaves(after)}{later}"
+    text = vote_in_words(done) if done.missing else f"{after.state.value}{_leaves(after)}{later}"
     frozen = [freeze_row(freeze) for freeze in done.frozen]
     context.answer({**row(after), "frozen": frozen}, f"{after.mailing_id}: {text}")
 
 
-def _listed(context: Context, found: tuple[Mailing, ...], before: int) -> int:
+def _print_table(context: Context, found: tuple[Mailing, ...], before: int) -> int:
     """Print the table over the earlier one, on a terminal. Returns its number of lines."""
     if context.json:
         context.answers(map(row, found), ())
@@ -319,7 +328,7 @@ def _listed(context: Context, found: tuple[Mailing, ...], before: int) -> int:
 
 
 async def _looks(services: Services, mailing: Mailing, follow: bool) -> AsyncIterator[Mailing]:
-    """It now; with ``follow`` again every second."""
+    """Yield the mailing as it is now; with ``follow`` again every second."""
     yield mailing
     while follow:
         await asyncio.sleep(_EVERY_SECONDS)
@@ -334,7 +343,7 @@ async def _rows(context: Context, looks: AsyncIterator[Mailing]) -> None:
             said = now
 
 
-async def _followed(looks: AsyncIterator[Mailing]) -> None:
+async def _print_bars(looks: AsyncIterator[Mailing]) -> None:
     follower, line, moving = Follower(time.monotonic), "", sys.stdout.isatty()
     click.echo(LEGEND)
     async for mailing in looks:
@@ -370,7 +379,7 @@ _RECENT = 6  # looks that the current rate is taken from
 
 
 def _per_minute(mailing: Mailing) -> float:
-    """People a minute since its first message; if all came at one moment, all of them."""
+    """Return the people a minute since its first message; if all came at one moment, all of them."""
     minutes = (mailing.last_at - mailing.first_at).total_seconds() / 60
     return mailing.people.all / max(minutes, 1.0)
 
@@ -389,11 +398,11 @@ def table(mailings: Iterable[Mailing]) -> Iterator[str]:
     yield from in_columns(rows, _NUMBERS)
 
 
-def told(
+def mailing_lines(
     mailing: Mailing, now: datetime, freezes: Sequence[Freeze] = (), covers: Sequence[Coverage] = ()
 ) -> Iterator[str]:
-    """Everything about one mailing, a line for each thing. ``freezes``: those that stop its approved messages;
-    ``covers``: what each approval covers."""
+    """Yield everything about one mailing, a line for each thing. ``freezes``: those that stop its approved messages; ``covers``:
+    what each approval covers."""
     people = mailing.people
     yield from _named("Id", mailing.mailing_id)
     yield from _named(
@@ -402,7 +411,7 @@ def told(
     if freezes:
         waits = mailing.progress is not None and mailing.progress.at is At.STOPPED
         then = "after a thaw its stages still wait for a person" if waits else "what is approved goes out with a thaw"
-        yield from _named("Frozen", f"{in_force(freezes)}; {then}")
+        yield from _named("Frozen", f"{freezes_in_words(freezes)}; {then}")
     sender = f"{mailing.sender or 'nobody named'} (reverse-path {mailing.reverse_path or '<>'})"
     yield from _named("From", sender if mailing.sender or mailing.reverse_path else "")
     yield from _named("Subject", mailing.subject)
@@ -466,13 +475,13 @@ def _people(people: Tally, field: str) -> str:
 
 
 def _number(people: Tally, field: str) -> str:
-    """ "120"; "120+" for so many or more."""
+    """Write a number of people: "120"; "120+" for so many or more."""
     return f"{getattr(people, field):,}{'+' * (field in people.unbounded)}"
 
 
 def bar(mailing: Mailing) -> str:
-    """``[####>?==--x      ]``: sent, on the way, in doubt, held, deferred, refused or stopped, and what is still to
-    come of the approved number."""
+    """Draw ``[####>?==--x      ]``: people whose copy is sent, on the way, in doubt, held, deferred, refused or stopped, and those who
+    are still to come of the approved number."""
     people = mailing.people
     allowed = mailing.grant.people if mailing.grant is not None else 0
     whole = max(people.all, allowed, 1)
@@ -489,7 +498,8 @@ LEGEND = "# sent   > on the way   ? in doubt   = held   - waits at its client   
 
 
 class Follower:
-    """One line for each look: the bar, and the current rate in people a minute. ``clock`` gives monotonic seconds."""
+    """Makes a line for each look at a mailing: the bar, and the current rate in people a minute. ``clock``: gives monotonic
+    seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock

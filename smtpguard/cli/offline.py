@@ -1,4 +1,4 @@
-"""The checks that need no network and no running guard: settings, policy, and the files that both name."""
+"""Check what needs no network and no running guard: settings, policy, and the files that both name."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from smtpguard.policy.verdict import Mode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """``found``: the policy, and who is on its lists. None if an earlier step failed."""
+    """What was found. ``found``: the policy, and who is on its lists; None if an earlier step failed."""
 
     settings: Settings | None = None
     found: CheckedPolicy | None = None
@@ -67,7 +67,7 @@ def check(path: Path) -> Checked:
 
 
 def _of_its_policy(path: Path, document: Document | None) -> tuple[Problem, ...]:
-    """The policy's mistakes, if the settings have mistakes of their own and still name the policy."""
+    """Find the policy's mistakes, if the settings have mistakes of their own and still name the policy."""
     named = document.value.get("policy") if document is not None and isinstance(document.value, dict) else None
     policy = path.parent / named if isinstance(named, str) and named else None
     return _policy(policy, None).problems if policy is not None and policy.is_file() else ()
@@ -89,7 +89,7 @@ def _policy(path: Path, settings: Settings | None) -> Checked:
 def _let_through(
     document: Document, policy: Policy, settings: Settings | None, people: Mapping[str, int]
 ) -> Iterator[Problem]:
-    """The messages of the story that would pass."""
+    """Report the messages of the story that would pass."""
     from smtpguard.app.story import play
 
     if all(rule.mode is Mode.OBSERVE for rule in policy.rules.rules):  # reported already
@@ -109,7 +109,7 @@ def _let_through(
 
 
 def _files(document: Document, settings: Settings) -> Iterator[Problem]:
-    """Files that must exist before the start. Files that smtpguard makes itself need not."""
+    """Check the files that must exist before the start. Files that smtpguard makes itself need not."""
     yield from _named(document, settings)
     yield from _usable(document, settings)
     yield from _notices(document, settings)
@@ -119,7 +119,8 @@ def _files(document: Document, settings: Settings) -> Iterator[Problem]:
 
 
 def _named(document: Document, settings: Settings) -> Iterator[Problem]:
-    """Every file that the settings name. Others make a socket, and smtpguard its own files; templates are in a folder."""
+    """Yield every file that the settings name, except those that are made later: sockets, and smtpguard's own files. Templates are
+    in a folder."""
     for place, path in _paths(settings):
         if place in (("state",), ("secret_file",)) or place[-1] in ("unix", "templates"):
             continue
@@ -137,7 +138,7 @@ def _named(document: Document, settings: Settings) -> Iterator[Problem]:
 
 
 def _try(place: Place, path: Path) -> None:
-    """What reads it at the start, or when an alarm is sent. Raises Broken and CannotStart."""
+    """Read a file as it is read at the start, or when an alarm is sent. Raises Broken and CannotStart."""
     if place[-1] == "ca_file":
         try_authorities(path)
     elif place[-1] == "secret_file" and place[0] != "alarms":
@@ -147,7 +148,7 @@ def _try(place: Place, path: Path) -> None:
 
 
 def _paths(section: BaseModel, at: Place = ()) -> Iterator[tuple[Place, Path]]:
-    """Every path in a section of the settings, with its place in the file."""
+    """Yield every path in a section of the settings, with its place in the file."""
     for name, info in type(section).model_fields.items():
         value, place = getattr(section, name), (*at, info.alias or name)
         if isinstance(value, Path):
@@ -161,7 +162,7 @@ def _paths(section: BaseModel, at: Place = ()) -> Iterator[tuple[Place, Path]]:
 
 
 def _short(document: Document, settings: Settings) -> Iterator[Problem]:
-    """Times of some minutes, where somebody who wrote m may have meant months."""
+    """Find times of some minutes, where somebody who wrote m may have meant months."""
     kept, expires = settings.retention, settings.hold.expires
     for place, seconds, text in (
         (("retention", "content"), kept.content, "the content of a hold is erased {} after its end"),
@@ -173,7 +174,7 @@ def _short(document: Document, settings: Settings) -> Iterator[Problem]:
 
 
 def _usable(document: Document, settings: Settings) -> Iterator[Problem]:
-    """Existing files whose errors would otherwise show only when they are needed."""
+    """Check existing files whose errors would otherwise show only when they are needed."""
     secret = settings.secret_file
     looked_for = os.access(secret, os.F_OK) and secret.is_file()
     is_none = looked_for and secret.stat().st_size != KEY_OCTETS
@@ -201,7 +202,7 @@ def _usable(document: Document, settings: Settings) -> Iterator[Problem]:
 
 
 def _certificates(document: Document, settings: Settings) -> Iterator[Problem]:
-    """Certificates that a restart could not load, and those that expire. Missing files are reported elsewhere."""
+    """Find certificates that a restart could not load, and those that expire. Missing files are reported elsewhere."""
     pairs: list[tuple[Place, Pair | None]] = [
         (("listen", "smtp", n, "tls"), of_listener(each)) for n, each in enumerate(settings.listen.smtp)
     ]
@@ -223,7 +224,7 @@ def _certificates(document: Document, settings: Settings) -> Iterator[Problem]:
 
 
 def _places(document: Document, settings: Settings) -> Iterator[Problem]:
-    """Listening places: no two listeners at one place, none at the relay's, and none open to everybody."""
+    """Check where we listen: no two listeners at one place, none at the relay's, and none open to everybody."""
     listening = settings.listen
     yield from open_to_all(document, listening, settings.trust)
     yield from loose_networks(document)
@@ -292,7 +293,7 @@ def _relays(settings: Settings) -> Iterator[tuple[Place, Relay]]:
 
 
 def _routes(document: Document, settings: Settings, policy: Policy) -> Iterator[Problem]:
-    """Unknown lists in routes, and routes that get no mail, or less than they name."""
+    """Find unknown lists in routes, and routes that get no mail, or less than they name."""
     for n, route in enumerate(settings.routes):
         for m, name in enumerate(route.lists):
             if name not in policy.lists:
@@ -313,7 +314,7 @@ def _routes(document: Document, settings: Settings, policy: Policy) -> Iterator[
 
 
 def _hides(earlier: Route, later: Route) -> bool:
-    """Whether ``earlier`` takes all mail that ``later`` would."""
+    """Return whether ``earlier`` takes all mail that ``later`` would."""
     return all(
         not first or (second and set(second) <= set(first))
         for first, second in (
@@ -325,7 +326,7 @@ def _hides(earlier: Route, later: Route) -> bool:
 
 
 def _anybody(each: SmtpListener | MilterListener) -> str:
-    """Who besides our own MTA may connect there, in words; "" for nobody."""
+    """Return who besides our own MTA may connect to a listener, in words; "" for nobody."""
     if each.admitted is None:
         return "" if isinstance(each, MilterListener) else "whoever can log in may send"
     wide = [
@@ -337,7 +338,7 @@ def _anybody(each: SmtpListener | MilterListener) -> str:
 
 
 def _own_addresses(document: Document, settings: Settings, policy: Policy) -> Iterator[Problem]:
-    """Addresses of the guard that somebody else has. Mail to these addresses is never passed on."""
+    """Find addresses of the guard that somebody else has. Mail to the guard's addresses is never passed on."""
     lists = {
         Address.parse(a).canonical(policy.delimiters): name
         for name, info in policy.lists.items()
@@ -360,7 +361,7 @@ def _own_addresses(document: Document, settings: Settings, policy: Policy) -> It
 
 
 def _notices(document: Document, settings: Settings) -> Iterator[Problem]:
-    """The sender of notices, and the admin's own templates, each rendered in every language."""
+    """Check the sender of notices, and the admin's own templates, each rendered in every language."""
     notices = settings.notices
     sender = notices.from_
     expected = 'a mailbox, like "Mail guard <guard@example.com>"'
@@ -382,7 +383,7 @@ def _notices(document: Document, settings: Settings) -> Iterator[Problem]:
 
 
 def _alarms(document: Document, settings: Settings) -> Iterator[Problem]:
-    """Whether a person would be told if all mail stopped."""
+    """Check whether a person would be told if all mail stopped."""
     missing, key = second_way(settings)
     if missing:
         place: Place = (key,) if (key,) in document.values else ()
@@ -390,7 +391,8 @@ def _alarms(document: Document, settings: Settings) -> Iterator[Problem]:
 
 
 def second_way(settings: Settings) -> tuple[str, str]:
-    """What is missing to tell a person of an alarm if the guarded relay cannot, "" if nothing; and the settings key."""
+    """Return what is missing to tell a person of an alarm while the guarded relay cannot be used, "" if nothing; and the settings
+    key."""
     alarms = settings.alarms
     guarded = {(relay.host, relay.port) for relay in settings.relays.values()}
     if alarms.webhook is not None:
@@ -406,7 +408,7 @@ def second_way(settings: Settings) -> tuple[str, str]:
 
 
 _HOST = re.compile(r"[^\s:/@\[\]]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[\w.-]+)?")
-"""A name, an IPv4 or an IPv6 address; no place where a connection could go is spelled otherwise."""
+"""A name, an IPv4 or an IPv6 address; no place to connect to is spelled otherwise."""
 _ROUTES = Path("/proc/net/route")
 _IN_CONTAINER = (Path("/.dockerenv"), Path("/run/.containerenv"))
 _BRIDGE = re.compile(r"(docker|podman|cni|lxcbr|lxdbr|flannel)\w*\Z|br-[0-9a-f]{12}\Z")
@@ -420,9 +422,9 @@ _USUAL: Mapping[str, str] = {
 
 
 def too_open(networks: Sequence[Network], routes: str | None = None, *, inside: bool | None = None) -> Iterator[str]:
-    """A sentence for each network that probably admits more than was meant: public ones, and bridges of containers, since
-    an engine may forward a published port through a proxy of its own, so that every client has its address.
-    ``routes``: text of /proc/net/route; ``inside``: whether we run in a container."""
+    """Yield a sentence for each network that probably admits more than was meant: public ones, and bridges of containers, since an
+    engine may forward a published port through a proxy of its own, so that every client has its address. ``routes``: the text of
+    /proc/net/route; ``inside``: whether we run in a container."""
     text = _read() if routes is None else routes
     contained = any(path.exists() for path in _IN_CONTAINER) if inside is None else inside
     bridges = dict(_bridges(text, contained=contained))
@@ -437,8 +439,8 @@ def too_open(networks: Sequence[Network], routes: str | None = None, *, inside: 
 
 
 def _bridge(network: Network, bridges: Mapping[IPv4Network, str]) -> str:
-    """The name of the bridge that the network contains, or "". A single address in a bridge is a container, unless it
-    is the bridge's own."""
+    """Return the name of the bridge that a network contains, or "". A single address in a bridge is a container, unless it is the
+    bridge's own."""
     if not isinstance(network, IPv4Network):
         return ""
     for usual, whose in _USUAL.items():
@@ -457,7 +459,7 @@ def _bridge(network: Network, bridges: Mapping[IPv4Network, str]) -> str:
 
 
 def _bridges(routes: str, *, contained: bool) -> Iterator[tuple[IPv4Network, str]]:
-    """The bridges of this machine; in a container also its gateway, through which all clients come."""
+    """Yield the bridges of this machine with their names; in a container also its gateway, through which all clients come."""
     for line in routes.splitlines()[1:]:
         name, destination, gateway, *rest = line.split()
         mask = _address(rest[4])
@@ -468,7 +470,7 @@ def _bridges(routes: str, *, contained: bool) -> Iterator[tuple[IPv4Network, str
 
 
 def _address(text: str) -> IPv4Address:
-    """Hexadecimal in host byte order, which is little-endian wherever we run."""
+    """Parse an address in hexadecimal in host byte order, which is little-endian wherever we run."""
     return IPv4Address(int.from_bytes(bytes.fromhex(text), "little"))
 
 

@@ -168,7 +168,7 @@ async def restore(context: Context, sha256: str, yes: bool, fail_on_warning: boo
 
 
 def tell_documents(context: Context, sha256: str, documents: Mapping[str, bytes], *, whole: bool) -> None:
-    """The policy's own files; with ``whole`` its vocabularies too."""
+    """Print the policy's own files; with ``whole`` its vocabularies too."""
     texts = {
         name: data.decode("utf-8", "replace")
         for name, data in documents.items()
@@ -184,8 +184,8 @@ def tell_documents(context: Context, sha256: str, documents: Mapping[str, bytes]
 
 
 async def documents_of(context: Context, given: str, *, words: bool = True) -> tuple[str, Mapping[str, bytes]]:
-    """SHA-256 and documents of the kept policy with this SHA-256 prefix, or ``in-force``; with ``words`` also ``file``.
-    Raises NotFine if there is none, or several."""
+    """Return SHA-256 and documents of the kept policy with this beginning of a SHA-256, or of ``in-force``; with ``words`` also of
+    ``file``. Raises NotFine if there is none, or several."""
     from smtpguard.config.documents import digest
 
     if given == FILE and words:
@@ -209,7 +209,7 @@ async def documents_of(context: Context, given: str, *, words: bool = True) -> t
 
 
 def _write(folder: Path, documents: Mapping[str, bytes]) -> list[Path]:
-    """Shipped vocabularies are not written."""
+    """Write the documents of a policy to a folder, save shipped vocabularies. Returns the files. Raises CannotRun if one exists."""
     ours = {f"{VOCABULARIES}/{file.name}": file.read_bytes() for file in (shipped() / VOCABULARIES).glob("*.yaml")}
     wanted = {folder / name: data for name, data in documents.items() if ours.get(name) != data}
     there = [path for path in wanted if path.exists()]
@@ -241,8 +241,8 @@ async def reload(context: Context, yes: bool, fail_on_warning: bool) -> None:
 async def putting(
     context: Context, work: Callable[..., Coroutine[Any, Any, Proposal]], *, yes: bool, again: str
 ) -> Proposal | None:
-    """``work``: a change of the policy, to be told how to ``agree``. ``again``: the reload to type if nobody could be
-    asked. None if everything was reported already. Raises Exit if it is not in force."""
+    """Put a policy in force, and report it. ``work``: changes the policy, and calls ``agree``. ``again``: the command to type if nobody
+    could be asked. Returns None if everything was reported already. Raises Exit if the policy is not in force."""
     from smtpguard.app.policycheck import NotAgreed
     from smtpguard.config.problem import Broken
     from smtpguard.database.errors import PolicyMoved

@@ -45,7 +45,7 @@ _OF_PASSED = {"until": "--until", "limit": "--limit", "every": "--all", "no_name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Case:
-    """One message to judge. ``counted``: counts of its mailing, by fact."""
+    """A message to judge. ``counted``: counts of its mailing, by fact."""
 
     name: str
     subject: str
@@ -57,7 +57,7 @@ class _Case:
 
 
 def _rules(verdict: Verdict) -> list[str]:
-    """Those that take effect, and those that only observe."""
+    """Return the rules that hit, those that only observe with a mark."""
     return sorted(hit.rule + (" (observes)" if hit.mode is Mode.OBSERVE else "") for hit in verdict.hits)
 
 
@@ -67,7 +67,7 @@ def _same(was: Verdict, will: Verdict) -> bool:
 
 @dataclass(slots=True)
 class _Tally:
-    """``moved``: senders of what another action is taken on, by both actions."""
+    """The sums of a replay. ``moved``: the senders of messages with another action, by both actions."""
 
     same: int = 0
     by_other_rules: int = 0
@@ -162,7 +162,7 @@ def _with(settings: Settings, policy: Path | None) -> Settings:
 
 
 def _sound(given: click.Context, files: Sequence[str], passed: bool) -> None:
-    """Raises UsageError for options that do not go together."""
+    """Check that the options go together. Raises UsageError."""
     if files and passed:
         raise click.UsageError("--passed reads the journal, and cannot be used with FILEs")
     if files and given.params["since"] is not None:
@@ -174,7 +174,7 @@ def _sound(given: click.Context, files: Sequence[str], passed: bool) -> None:
 
 @asynccontextmanager
 async def _both(settings: Settings) -> AsyncIterator[tuple[Store, Digester, Policy, Policy]]:
-    """The store, the policy in force, and the policy in the file. Raises Broken, CannotRun."""
+    """Open the store and its digester, the policy in force, and the policy in the file. Raises Broken and CannotRun."""
     from smtpguard.app.files import parse_policy, read_policy
     from smtpguard.app.services import opened
 
@@ -189,14 +189,14 @@ async def _both(settings: Settings) -> AsyncIterator[tuple[Store, Digester, Poli
 
 
 async def _replay_passed(context: Context, settings: Settings, asked: Asked) -> tuple[int, int]:
-    """Returns how many would certainly be decided differently, and how many of them less strictly."""
-    from smtpguard.cli.replaypassed import replaying, tell
+    """Replay the journal. Returns how many messages would certainly be decided differently, and how many of them less strictly."""
+    from smtpguard.cli.replaypassed import replaying, report
 
     async with (
         _both(settings) as (store, digester, in_force, planned),
         replaying(store, settings, digester, in_force, planned) as walk,
     ):
-        tally = await tell(context, store, walk, asked)
+        tally = await report(context, store, walk, asked)
         if planned.sha256 == in_force.sha256 and not context.json:
             click.echo(IN_FORCE)
         return tally.moved, tally.looser
@@ -244,7 +244,7 @@ async def _of_contents(
 async def _of_files(
     settings: Settings, files: Sequence[str], unread: Callable[[str, str], None]
 ) -> AsyncIterator[_Case]:
-    """``unread``: called with the name of an unreadable message, and why."""
+    """Yield the messages in files. ``unread``: called with the name of an unreadable message, and why."""
     from smtpguard.app.explaining import session_at
 
     for mail in mails(files):
@@ -264,7 +264,7 @@ async def _of_files(
 
 
 async def _held(store: Store, after: datetime | None, tally: _Tally) -> AsyncIterator[_Case]:
-    """Newest first, without copies of a mailing, which are decided on with it."""
+    """Yield the held messages, the newest first, without copies of a mailing, which are decided on with it."""
     async for hold in store.holds.every():
         if after is not None and hold.held_at < after:
             return

@@ -40,11 +40,18 @@ from smtpguard.policy.verdict import Action, Mode
 from smtpguard.store.store import Store
 
 _MEMORY = 1 << 20
+"""The octets of examples that are kept in memory."""
+_MOST_NAMED = 8
+_MOST_MAILINGS = 10_000
+_MODES = {Mode.ENFORCE: "", Mode.OBSERVE: " (observes)", Mode.APPROVED: " (approved)"}
+_DOES = {Mode.ENFORCE: "enforced", Mode.OBSERVE: "observes", Mode.APPROVED: "approved"}
+_UNKNOWNS = {"copies": "other copies of its mailing", "people": "those who decide on its mailing"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """``until``: None for now. ``limit``: of examples; None: all. ``names``: whether addresses and subjects are shown."""
+    """What was asked for. ``until``: None for now. ``limit``: the most examples, None for all. ``names``: whether addresses and
+    subjects are shown."""
 
     since: datetime
     until: datetime | None
@@ -52,18 +59,18 @@ class Asked:
     names: bool
 
 
-async def tell(context: Context, store: Store, walk: Replaying, asked: Asked) -> Tally:
+async def report(context: Context, store: Store, walk: Replaying, asked: Asked) -> Tally:
     """Print the report. Raises CannotRun if nothing was decided in that period."""
     return await (_rows if context.json else _lines)(context, store, walk, asked)
 
 
 async def _rows(context: Context, store: Store, walk: Replaying, asked: Asked) -> Tally:
     tally, named = Tally(), False
-    async for one, parted in _parted(walk, asked, tally):
+    async for one, difference in _differences(walk, asked, tally):
         if asked.names and not named:
             await context.journal_export(store, what="replay")  # names from the journal are shown
             named = True
-        context.say(_row(one, parted, names=asked.names))
+        context.say(_row(one, difference, names=asked.names))
     return tally
 
 
@@ -73,8 +80,8 @@ async def _lines(context: Context, store: Store, walk: Replaying, asked: Asked) 
         files = {a: undo.enter_context(SpooledTemporaryFile(_MEMORY, "w+", encoding="utf-8")) for a in _SHOWN_FIRST}
         examples = _Examples(files, asked.limit)
         with progress("Replaying") as moved:
-            async for one, parted in _parted(walk, asked, tally, moved):
-                examples.add(parted.answer, _example(one, parted, names=asked.names))
+            async for one, difference in _differences(walk, asked, tally, moved):
+                examples.add(difference.answer, _example(one, difference, names=asked.names))
         groups = [group for answer in _SHOWN_FIRST for group in tally.groups[answer].values()]
         if asked.names and (examples.any or any(group.messages > 1 for group in groups)):
             await context.journal_export(store, what="replay")  # names from the journal are shown
@@ -85,21 +92,21 @@ async def _lines(context: Context, store: Store, walk: Replaying, asked: Asked) 
     return tally
 
 
-async def _parted(
+async def _differences(
     walk: Replaying, asked: Asked, tally: Tally, moved: Progress | None = None
 ) -> AsyncIterator[tuple[Compared, Difference]]:
     """Yield the messages that the two policies decide differently, and add up all."""
     async for one in walk.passed(asked.since, asked.until or datetime.now(UTC), moved):
-        parted = Difference.of(one)
-        tally.add(one, parted)
-        if parted.answer is not Answer.SAME:
-            yield one, parted
+        difference = Difference.of(one)
+        tally.add(one, difference)
+        if difference.answer is not Answer.SAME:
+            yield one, difference
     if not tally.count(*Answer):
         raise CannotRun("the journal has no verdict from that time")
 
 
 class _Examples:
-    """Single messages to show: of each answer at most ``limit`` (None: all)."""
+    """The single messages to show. ``limit``: the most of each answer, None for all."""
 
     def __init__(self, files: Mapping[Answer, IO[str]], limit: int | None) -> None:
         self._files, self._limit = files, limit
@@ -116,7 +123,7 @@ class _Examples:
         self._files[answer].write("\n".join(lines) + "\n\n")
 
     def lines(self) -> Iterator[str]:
-        """Certain differences first. Input has an empty line after each message, which is left out."""
+        """Yield the lines, those of certain differences first. The empty line after each message in the files is left out."""
         shown = 0
         for file in self._files.values():
             file.seek(0)
@@ -131,19 +138,19 @@ class _Examples:
             yield f"{shown:,} of {self._counts.total():,} are shown: --limit N or --all shows more"
 
 
-def _example(one: Compared, parted: Difference, *, names: bool) -> Iterator[str]:
+def _example(one: Compared, difference: Difference, *, names: bool) -> Iterator[str]:
     message = one.message
     people = f"to {many(message.total, 'recipient')}"
     if names and message.clear is not None:
         subject, sender = (next(iter(message.names(role)), "") for role in ("subject", "from"))
         people = f'"{subject}", from {sender or "no sender"} {people}'
-    yield plain(f"{message.time:%Y-%m-%d %H:%M} {message.id}: {parted.way}  {people}")
-    yield from (f"  {rule}" for rule in parted.rules)
-    if parted.answer is Answer.MAYBE:
+    yield plain(f"{message.time:%Y-%m-%d %H:%M} {message.id}: {difference.way}  {people}")
+    yield from (f"  {rule}" for rule in difference.rules)
+    if difference.answer is Answer.MAYBE:
         yield from (f"    {what}: {why}" for what, why in _unknowns(one).items())
 
 
-def _row(one: Compared, parted: Difference, *, names: bool) -> dict[str, Any]:
+def _row(one: Compared, difference: Difference, *, names: bool) -> dict[str, Any]:
     message = one.message
     subject, sender = (next(iter(message.names(role)), None) if names else None for role in ("subject", "from"))
     facts = {**one.was.depends_on, **one.will.depends_on}
@@ -155,7 +162,7 @@ def _row(one: Compared, parted: Difference, *, names: bool) -> dict[str, Any]:
         "recipients": message.total,
         "lists": sorted(message.lists),
         "mailing": message.mailing or None,
-        "answer": parted.answer.value,
+        "answer": difference.answer.value,
         "in_force": _thought(one.was),
         "file": _thought(one.will),
         "hangs_on": [{"fact": fact, "why": why} for fact, why in facts.items()],
@@ -163,7 +170,7 @@ def _row(one: Compared, parted: Difference, *, names: bool) -> dict[str, Any]:
 
 
 def _thought(thought: Judgement) -> dict[str, Any]:
-    """``action``: null if it is uncertain; then ``actions`` has all possible ones."""
+    """Return the JSON object of a result. ``action`` in it is null if it is uncertain; then ``actions`` has all possible ones."""
     actions = [action.word for action in sorted(thought.actions)]
     return {
         "action": actions[0] if thought.certain else None,
@@ -171,13 +178,6 @@ def _thought(thought: Judgement) -> dict[str, Any]:
         "rules": labels(thought),
         "perhaps": sorted(perhaps.rule.rule_id for perhaps in thought.perhaps),
     }
-
-
-_MOST_NAMED = 8
-_MOST_MAILINGS = 10_000
-_MODES = {Mode.ENFORCE: "", Mode.OBSERVE: " (observes)", Mode.APPROVED: " (approved)"}
-_DOES = {Mode.ENFORCE: "enforced", Mode.OBSERVE: "observes", Mode.APPROVED: "approved"}
-_HANGS = {"copies": "other copies of its mailing", "people": "those who decide on its mailing"}
 
 
 class Answer(enum.Enum):
@@ -192,7 +192,7 @@ _SHOWN_FIRST = (Answer.OTHERWISE, Answer.MAYBE, Answer.OTHER_RULES)
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One message. ``rules``: those that make the difference, or may, each with its sign. ``way``: "from -> to"."""
+    """The difference of one message. ``rules``: those that make the difference, or may, each with its sign. ``way``: "from -> to"."""
 
     answer: Answer
     way: str
@@ -213,7 +213,7 @@ class Difference:
 
 
 def labels(thought: Judgement) -> list[str]:
-    """Labels of the policy's own rules that certainly hit."""
+    """Return the labels of the policy's own rules that certainly hit."""
     return sorted(rule + _MODES[effect.mode] for rule, effect in _own(thought).items())
 
 
@@ -222,12 +222,12 @@ def _own(thought: Judgement) -> dict[str, Effect]:
 
 
 def _unknowns(one: Compared) -> dict[str, str]:
-    """What is unknown, in words -> why."""
-    return {_HANGS.get(name, name): why for name, why in {**one.was.depends_on, **one.will.depends_on}.items()}
+    """Return why each unknown thing that the results depend on is unknown, by its name in words."""
+    return {_UNKNOWNS.get(name, name): why for name, why in {**one.was.depends_on, **one.will.depends_on}.items()}
 
 
 def _signed(was: Judgement, will: Judgement) -> Iterator[str]:
-    """Rules that hit under one policy and certainly not under the other (-, +), or have another action there (~)."""
+    """Yield the rules that hit under one policy and certainly not under the other (-, +), or have another action there (~)."""
     before, after = _own(was), _own(will)
     for sign, mine, others, other in (("-", before, after, will), ("+", after, before, was)):
         doubted = {perhaps.rule.rule_id for perhaps in other.perhaps}
@@ -243,7 +243,7 @@ def _signed(was: Judgement, will: Judgement) -> Iterator[str]:
 
 
 def _doubted(was: Judgement, will: Judgement) -> Iterator[str]:
-    """Rules that may make the difference."""
+    """Yield the rules that may make the difference."""
     known = [{(perhaps.rule.rule_id, perhaps.rule.sense) for perhaps in thought.perhaps} for thought in (was, will)]
     for thought, others in zip((was, will), reversed(known), strict=True):
         least = min(thought.actions)
@@ -265,7 +265,8 @@ def _words(actions: Iterable[Action]) -> str:
 
 @dataclass(slots=True)
 class Alike:
-    """Messages with the same difference: by which rules, on which lists ("" for none), on what it depends, and why."""
+    """Messages with the same difference, counted by rules, lists ("" for none) and senders. ``missing``: what they depend on, and why
+    it is unknown."""
 
     messages: int = 0
     mailings: set[str] = field(default_factory=set)  # at most _MOST_MAILINGS
@@ -274,11 +275,11 @@ class Alike:
     senders: Counter[str] = field(default_factory=Counter)
     missing: Counter[tuple[str, str]] = field(default_factory=Counter)
 
-    def add(self, one: Compared, parted: Difference) -> None:
+    def add(self, one: Compared, difference: Difference) -> None:
         self.messages += 1
         if one.message.mailing and len(self.mailings) < _MOST_MAILINGS:
             self.mailings.add(one.message.mailing)
-        self.rules.update(parted.rules)
+        self.rules.update(difference.rules)
         self.lists.update(sorted(one.message.lists) or [""])
         sender = next(iter(one.message.names("from")), "") or "nobody named"
         if sender in self.senders or len(self.senders) < _MOST_MAILINGS:
@@ -288,8 +289,8 @@ class Alike:
 
 @dataclass(slots=True)
 class Tally:
-    """``groups``: of each answer, by "from -> to". ``looser``: number of messages certainly decided less strictly.
-    ``watching``: observing rules of the file -> for how many messages it is unknown whether they would hit."""
+    """The sums of a replay. ``groups``: for each answer, by "from -> to". ``looser``: the number of messages that are certainly decided
+    less strictly. ``watching``: for how many messages it is unknown whether they would hit, by observing rule of the file."""
 
     groups: dict[Answer, dict[str, Alike]] = field(default_factory=lambda: {answer: {} for answer in Answer})
     watching: Counter[str] = field(default_factory=Counter)
@@ -303,22 +304,22 @@ class Tally:
         """The number of messages that are certainly decided differently."""
         return self.count(Answer.OTHERWISE)
 
-    def add(self, one: Compared, parted: Difference) -> None:
-        other_action = parted.answer in (Answer.OTHERWISE, Answer.MAYBE)
-        way = parted.way if other_action else "as now, by other rules"
-        group = self.groups[parted.answer].setdefault(way, Alike())
-        if parted.answer is Answer.SAME:
+    def add(self, one: Compared, difference: Difference) -> None:
+        other_action = difference.answer in (Answer.OTHERWISE, Answer.MAYBE)
+        way = difference.way if other_action else "as now, by other rules"
+        group = self.groups[difference.answer].setdefault(way, Alike())
+        if difference.answer is Answer.SAME:
             group.messages += 1
         else:
-            group.add(one, parted)
-        self.looser += parted.answer is Answer.OTHERWISE and max(one.will.actions) < min(one.was.actions)
+            group.add(one, difference)
+        self.looser += difference.answer is Answer.OTHERWISE and max(one.will.actions) < min(one.was.actions)
         if one.will.perhaps:
             known = {perhaps.rule.sense for perhaps in one.was.perhaps}
             rules = (perhaps.rule for perhaps in one.will.perhaps if perhaps.rule.observes)
             self.watching.update(r.rule_id for r in rules if r.sense not in known and r.rule_id not in one.was.rules)
 
     def lines(self, since: datetime, until: datetime | None, walk: Replaying, *, names: bool = True) -> Iterator[str]:
-        """The sums, largest first. ``names``: whether senders are shown."""
+        """Yield the sums, the largest first. ``names``: whether senders are shown."""
         begun = f"{since:%Y-%m-%d %H:%M}"
         time = f"from {begun} to {until:%Y-%m-%d %H:%M} UTC" if until else f"since {begun} UTC"
         yield (
@@ -356,7 +357,7 @@ def _most(what: str, counts: Counter[str]) -> str:
 
 
 def _of_mailings(group: Alike) -> str:
-    """The number of mailings, each of which needs one decision."""
+    """Return in words the number of mailings, each of which needs one decision."""
     n = len(group.mailings)
     if n <= 1 and group.messages <= 1:
         return ""
@@ -367,7 +368,7 @@ def _of_mailings(group: Alike) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """One message: the result under the policy in force (recorded if it was in force then), and under the other one."""
+    """A message with its result under the policy in force (recorded if it was in force then), and under the other one."""
 
     message: Recorded
     was: Judgement
@@ -375,8 +376,8 @@ class Compared:
 
 
 class Replaying:
-    """Made by ``replaying``; for one walk. Counts the entries that are not compared. ``again``: retries of held
-    messages; ``undecided``: internal errors."""
+    """One walk through the journal, made by ``replaying``. It counts the entries that are not compared: ``again``, retries of held
+    messages, and ``undecided``, internal errors."""
 
     def __init__(
         self, store: Store, settings: Settings, digester: Digester, before: CompiledPolicy, other: CompiledPolicy
@@ -390,7 +391,7 @@ class Replaying:
     async def passed(
         self, since: datetime, until: datetime, progress: Progress | None = None
     ) -> AsyncIterator[Compared]:
-        """The messages of that period, in order. Raises StoreError."""
+        """Yield the messages of a period, in order. Raises StoreError."""
         await self._store.journal.catch_up()
         copies = self._settings.hold.copies
         replays = [Replay(compiled, copies=copies) for compiled in (self._before, self._other)]
@@ -412,7 +413,7 @@ class Replaying:
                 yield Compared(message=message, was=was, will=will)
 
     async def _then(self, sha256: str) -> CompiledPolicy | None:
-        """The policy that was in force then; None if it is no longer kept, or its version is too old to read."""
+        """Return the policy with this SHA-256; None if it is no longer kept, or its version is too old to read."""
         if sha256 not in self._kept:
             try:
                 policy = parse_policy(self._settings, dict(await self._store.policies.documents(sha256)))
@@ -433,7 +434,7 @@ class Replaying:
 async def replaying(
     store: Store, settings: Settings, digester: Digester, before: Policy, other: Policy
 ) -> AsyncIterator[Replaying]:
-    """``before``: the policy in force. Raises CannotStart."""
+    """Make a walk that compares two policies. ``before``: the policy in force. Raises CannotStart."""
     async with AsyncExitStack() as undo:
         there, its_digester = indexed(settings, other, undo)
         yield Replaying(

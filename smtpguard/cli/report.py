@@ -4,13 +4,9 @@ with its reason."""
 
 from __future__ import annotations
 
-import asyncio
-import difflib
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
-from datetime import UTC, datetime, timedelta, tzinfo
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,25 +15,20 @@ import yaml
 from smtpguard.cli.context import (
     AtLeast,
     CannotRun,
-    Command,
     Context,
     Group,
     a_since,
     an_until,
     judged,
     may_name,
-    moment,
     period,
     progress,
     roughly,
 )
 from smtpguard.cli.holdrow import plain
-from smtpguard.config.documents import POLICY
-from smtpguard.config.yaml import on_a_line
 from smtpguard.database.errors import StoreError
 from smtpguard.incidents.activity import Activity, ApproverShare, Counts, Decided, NamedCounts, approver_shares
 from smtpguard.incidents.observed import EXAMPLES, Example, Observed, ObservedShare, ObservedSums, enforced_actions
-from smtpguard.incidents.suggestions import Bound, Evidence, PolicyContents, Suggestions
 from smtpguard.locale.phrase import many
 from smtpguard.policy.parse import Policy
 
@@ -119,7 +110,7 @@ def _approver_lines(found: Sequence[ApproverShare], begin: datetime, end: dateti
 
 
 async def _zone(settings: Settings, store: Store, digester: Digester) -> tzinfo:
-    """The organization's time zone, in which days begin; UTC if no policy in force can be read."""
+    """Return the organization's time zone, in which days begin; UTC if no policy in force can be read."""
     from smtpguard.app.clock import SystemClock
     from smtpguard.app.policies import Following
 
@@ -132,8 +123,8 @@ async def _zone(settings: Settings, store: Store, digester: Digester) -> tzinfo:
 
 
 def row(found: Activity, now: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON object. Times in seconds; null if nothing was decided. ``now``: the state at the time of the report, whatever
-    its period; of alarms those that a person was told of."""
+    """Return the JSON object of a report. Times are in seconds, null if nothing was decided. ``now``: the state at the time of the
+    report, whatever its period; its alarms are those that a person was told of."""
     return {
         "since": found.since,
         "until": found.until,
@@ -217,7 +208,7 @@ def _decisions(found: Activity) -> Iterator[str]:
 
 
 def _table(what: str, shares: Sequence[NamedCounts]) -> Iterator[str]:
-    """Without columns that have no figure."""
+    """Yield the lines of a table of rules or lists, without columns that have no figure."""
     passed = what == "List"
     columns = ["passed", *_COLUMNS] if passed else _COLUMNS
     rows = []
@@ -239,7 +230,7 @@ def _table(what: str, shares: Sequence[NamedCounts]) -> Iterator[str]:
 
 
 def _figures(what: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> Iterator[str]:
-    """The lines of a table of numbers by name. ``what``: its title."""
+    """Yield the lines of a table of numbers by name. ``what``: its title."""
     width = max(len(what), *(len(name) for name, _ in rows))
     for name, cells in ((what, columns), *rows):
         yield plain(f"{name:<{width}}" + "".join(f"{cell:>10}" for cell in cells))
@@ -278,7 +269,7 @@ async def observe(context: Context, since: str, until: str | None, examples: int
 
 
 def rules_of(policy: Policy) -> Iterator[Mapping[str, Any]]:
-    """Rules as written in its files: ``enforce: false`` does not hide a rule's own mode there."""
+    """Yield the rules as they are written in the policy's files: ``enforce: false`` does not hide a rule's own mode there."""
     for name, document in policy.documents.items():
         if "/" not in name or name.startswith("policy.d/"):
             yield from (yaml.safe_load(document) or {}).get("rules") or ()
@@ -361,223 +352,3 @@ def _observed_table(what: str, shares: Sequence[ObservedShare]) -> Iterator[str]
         )
     if len(shares) > SHOWN:
         yield f"and {len(shares) - SHOWN:,} more: --json has all"
-
-
-HOLDS = 5.0
-_OF_COUNTS = ("mailing.", "recipients.", "sender.", "list.", "thread.")
-
-
-@click.command(cls=Command, json="One JSON object a suggestion.")
-@a_since("14d")
-@click.option("--holds", type=click.FloatRange(0), default=HOLDS, show_default=True, metavar="N",
-              help="How many decisions a rule may cost in a week before another limit is suggested.")  # fmt: skip
-@click.option("--write", type=click.Path(path_type=Path), metavar="FILE",
-              help="Write the policy with all suggestions to a new file beside the policy.")  # fmt: skip
-async def suggest(context: Context, since: str, holds: float, write: Path | None) -> None:
-    """Suggest streams, writers, colleagues and limits from recent traffic, as a diff of the policy file for patch(1).
-
-    Nothing is changed. It names people, which is journalled; a change that would let more pass is marked "looser". To see its effect:
-    smtpguard replay --passed --policy FILE.
-    """
-    now = datetime.now(UTC)
-    begin = moment("--since", since, now)
-    settings = context.settings()
-    if write is not None:
-        _must_be_new(write, settings.policy)
-    policy = context.policy()
-    known = known_of(policy, settings.notices.contact or "")
-    first = last = 0
-    evidence = Evidence(known)
-    async with context.store(reads=True) as store:
-        may_name(store)
-        async for entry, clear in judged(store, begin, now):
-            first, last = first or entry.at, entry.at
-            evidence.add(entry.at, entry.id, entry.data, clear)
-        if not evidence.messages:
-            raise CannotRun("the journal has no verdict from that time")
-        await context.journal_export(store, what="suggest")
-    weeks = (last - first) / 1e6 / timedelta(days=7).total_seconds()
-    found = evidence.suggestions(weeks, holds)
-    if weeks < 1:
-        young = "less than a week of mail was read: each number a week is what was seen so far"
-        found = replace(found, notes=(*found.notes, young))
-    old = settings.policy.read_text(encoding="utf-8")
-    new, elsewhere = _edited(old, found)
-    if context.json:
-        for each in found.suggestions:
-            place = {"path": list(each.path), "key": each.key, "value": each.value}
-            context.say({**place, "reason": each.reason, "looser": each.looser})
-        for note in found.notes:
-            context.say({"note": note})
-    else:
-        click.echo(diff(old, new, settings.policy.name), nl=False)
-        notes = (*found.notes, *elsewhere)
-        if new == old:
-            fits = "the policy file fits the traffic of this time"
-            click.echo("No line of the policy file to change." if notes else f"Nothing to suggest: {fits}.", err=True)
-        for note in notes:
-            click.echo(f"Also: {note}", err=True)
-    if write is not None:
-        await asyncio.to_thread(_write_policy, write, new)
-        if not context.json:
-            click.echo(f"Wrote {write}. Next: smtpguard replay --passed --since {since} --policy {write}", err=True)
-
-
-def _must_be_new(file: Path, policy: Path) -> None:
-    """Raises CannotRun."""
-    if file.exists() or file.is_symlink():
-        raise CannotRun(f"{file} exists, and is not overwritten")
-    if file.absolute().parent != policy.absolute().parent:
-        raise CannotRun(
-            f"--write: {file} must be in the folder of the policy, {policy}, because it refers to its files"
-        )
-
-
-def known_of(policy: Policy, owner: str) -> PolicyContents:
-    """What the policy declares, and the bounds in its file."""
-    rules = (yaml.safe_load(policy.documents[POLICY]) or {}).get("rules") or ()
-    return PolicyContents(
-        domains=frozenset(policy.organization.domains),
-        writers={name: tuple(str(w) for w in model.writers or ()) for name, model in policy.lists.items()},
-        streams=frozenset(str(sender) for stream in policy.streams.values() for sender in stream.from_),
-        stream_names=tuple(policy.streams),
-        customers_here=policy.organization.customers_here,
-        bounds=tuple(_bounds(rules)),
-        holding=frozenset(rule for rule, action in enforced_actions(rules_of(policy)).items() if action == "hold"),
-        owner=owner,
-    )
-
-
-def _bounds(rules: Iterable[Mapping[str, Any]]) -> Iterator[Bound]:
-    """Numbers in ``when`` of rules that would hold: the first of each, since a rule hits only if all conditions do."""
-    for n, rule in enumerate(rules):
-        if not enforced_actions([rule])[str(rule.get("id"))]:
-            continue
-        for fact, asked in (rule.get("when") or {}).items():
-            if not fact.startswith(_OF_COUNTS):
-                continue
-            place = {"rule": str(rule.get("id")), "path": ("rules", n, "when"), "key": fact, "fact": fact}
-            if isinstance(asked, dict) and isinstance(asked.get("at_least"), int):
-                yield Bound(**place, least=asked["at_least"], more=asked)
-                break
-            number, _, rest = str(asked).removeprefix(">= ").partition(" ")
-            if str(asked).startswith(">= ") and number.isdigit():
-                yield Bound(**place, least=float(number), rest=f" {rest}" if rest else "")
-                break
-
-
-def _edited(text: str, found: Suggestions) -> tuple[str, list[str]]:
-    """The file with all additions, and those that could not be written into it, in words."""
-    elsewhere: list[str] = []
-    for each in found.suggestions:
-        where = ".".join(map(str, (*each.path, each.key)))
-        try:
-            text = with_key(text, each.path, each.key, each.value, f"{each.reason}{' (looser)' if each.looser else ''}")
-        except NotEditable as error:
-            elsewhere.append(
-                f"{where}: {json.dumps(each.value, ensure_ascii=False)}: {each.reason}. The file has no place for it: {error}"
-            )
-    return text, elsewhere
-
-
-def _write_policy(file: Path, text: str) -> None:
-    """Raises CannotRun if the result is no policy. Not in a thread with an event loop: the check has its own."""
-    from smtpguard.cli.offline import check
-
-    with file.open("x", encoding="utf-8") as out:
-        out.write(text)
-    wrong = [problem for problem in check(file).problems if problem.fatal]
-    if wrong:
-        file.unlink()
-        raise CannotRun("\n".join(map(str, wrong)))
-    file.chmod(0o640)
-
-
-class NotEditable(ValueError):
-    """The place is not in this file, or is written in an unsupported style. The text says which."""
-
-
-def with_key(text: str, path: Sequence[str | int], key: str, value: Any, reason: str) -> str:
-    """``path``: the mapping, from the top, added if missing. ``reason`` becomes a comment. Raises NotEditable."""
-    root = yaml.compose(text, yaml.SafeLoader)
-    said = f"# {' '.join(reason.split())}"
-    if not isinstance(root, yaml.MappingNode):
-        raise NotEditable("it is no mapping")
-    node: yaml.Node = root
-    for n, step in enumerate(path):
-        found = _child(node, step)
-        if found is None:
-            if n or len(path) > 1 or not isinstance(step, str):
-                raise NotEditable(f"{'.'.join(map(str, path))} is not in this file")
-            end = "" if text.endswith("\n") else "\n"
-            return f"{text}{end}\n{step}:\n  {said}\n  {key}: {_flow(value)}\n"
-        node = found
-    if not isinstance(node, yaml.MappingNode):
-        raise NotEditable(f"{'.'.join(map(str, path))} is no mapping")
-    there = _child(node, key)
-    if there is not None:
-        return _replaced(text, there, value, said)
-    if not node.value and node.flow_style:  # {} becomes a block, which can have comments
-        line = text.rfind("\n", 0, node.start_mark.index) + 1
-        indent = " " * (_indent(text[line:]) + 2)
-        after = text.find("\n", node.end_mark.index)
-        after = len(text) if after < 0 else after
-        trailing = text[node.end_mark.index : after].strip()
-        head = text[: node.start_mark.index].rstrip(" ")
-        return (
-            f"{head}{f'  {trailing}' if trailing else ''}\n{indent}{said}\n{indent}{key}: {_flow(value)}{text[after:]}"
-        )
-    if node.flow_style:
-        head = text[: node.end_mark.index - 1].rstrip()
-        rest = text[node.end_mark.index - 1 :]
-        return _above(f"{head}, {key}: {_flow(value)}{rest}", node.start_mark.index, said)
-    first = node.value[0][0].start_mark
-    line = text.rfind("\n", 0, first.index) + 1
-    indent = " " * first.column
-    if text[line : first.index].strip():  # after "- " of a sequence: use its second line
-        after = text.find("\n", node.value[0][1].end_mark.index) + 1
-        return f"{text[:after]}{indent}{said}\n{indent}{key}: {_flow(value)}\n{text[after:]}"
-    return f"{text[:line]}{indent}{said}\n{indent}{key}: {_flow(value)}\n{text[line:]}"
-
-
-def diff(old: str, new: str, name: str) -> str:
-    return "".join(
-        difflib.unified_diff(
-            old.splitlines(keepends=True), new.splitlines(keepends=True), name, f"{name}, as suggested"
-        )
-    )
-
-
-def _child(node: yaml.Node, step: str | int) -> yaml.Node | None:
-    if isinstance(node, yaml.SequenceNode) and isinstance(step, int):
-        return node.value[step] if step < len(node.value) else None
-    if isinstance(node, yaml.MappingNode):
-        return next((value for name, value in node.value if name.value == str(step)), None)
-    return None
-
-
-def _replaced(text: str, there: yaml.Node, value: Any, said: str) -> str:
-    """Replace a value on one line, or a block of several."""
-    start, end = there.start_mark.index, there.end_mark.index
-    while end > start and text[end - 1] in " \n":  # a block ends where the next key begins
-        end -= 1
-    if "#" in text[start:end] and "\n" in text[start:end]:
-        raise NotEditable(f"what stands at line {there.start_mark.line + 1} has comments of its own")
-    between = " " if text[start - 1] == "\n" or "\n" in text[start:end] else ""
-    if between:
-        start = len(text[:start].rstrip())
-    return _above(f"{text[:start]}{between}{_flow(value)}{text[end:]}", start, said)
-
-
-def _above(text: str, index: int, said: str) -> str:
-    """Insert the comment on a line above that of ``index``."""
-    line = text.rfind("\n", 0, index) + 1
-    return f"{text[:line]}{' ' * _indent(text[line:])}{said}\n{text[line:]}"
-
-
-def _indent(line: str) -> int:
-    return len(line) - len(line.lstrip(" "))
-
-
-def _flow(value: Any) -> str:
-    return f'"{value}"' if isinstance(value, str) and value[:1] == ">" else on_a_line(value)

@@ -26,7 +26,7 @@ _SORTS = [sort.value for sort in Sort]
 
 
 class _Returns(Group):
-    """``smtpguard returns ID`` is ``smtpguard returns show ID``."""
+    """A group in which ``smtpguard returns ID`` is ``smtpguard returns show ID``."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -1,5 +1,5 @@
-"""smtpguard serve: open the ports, prepare database and policy, and supervise the parts until a stop; and the life of a
-process that runs one of them.
+"""smtpguard serve: open the ports, prepare database and policy, and supervise the parts until a stop; and run one part in a
+process.
 
 Exit status: 0 after a stop; 2 for wrong use, wrong settings and other lasting errors; 75 for an error that may pass.
 """
@@ -54,23 +54,23 @@ PARTS: Mapping[str, tuple[str, str]] = {
     "metrics": ("smtpguard.app.metrics", "Metrics"),
     "alarms": ("smtpguard.app.alarms", "Alarms"),
 }
-"""The module and class of each. A module is imported only where its part runs."""
+"""The module and class of each part. A module is imported only where its part runs."""
 _SHARES = {"milter": "proxy", "metrics": "alarms"}
-"""Parts that run in the processes of another one, if the tree has both."""
+"""The parts that run in the processes of another one, if the tree has both."""
 _MANY = frozenset({"proxy", "milter"})  # a process for each worker
 _READERS = frozenset({"proxy", "milter", "console"})
 _GUARDED = frozenset({"proxy", "milter", "delivery"})
-"""If one of these parts runs, a person is told when something is wrong."""
+"""The parts with which a person is told when something is wrong."""
 _WEB = ("console", "metrics")  # these parts open their ports themselves
 _ENDED_AT_ONCE = frozenset({"console", "metrics", "alarms"})
-_TELLS_SECONDS = 15.0
+_EXTEND_SECONDS = 15.0
 _COLLECT = (10_000, 20, 20)
-"""New objects, and collections of younger generations, before a collection: a message leaves few cycles behind."""
+"""The new objects, and collections of younger generations, before a collection: a message leaves few cycles behind."""
 _SWITCH_SECONDS = 0.0005
-"""How long a thread may keep the interpreter's lock while others want it. Python's 5 ms would be the longest wait of a
-message for the thread that writes a batch."""
+"""The longest that a thread keeps the interpreter's lock while others want it. With Python's 5 ms a message would wait longest for
+the thread that writes a batch."""
 _ARENA_MAX = -8
-"""M_ARENA_MAX of mallopt(3): how many arenas the C library's allocator may have."""
+"""M_ARENA_MAX of mallopt(3): the most arenas of the C library's allocator."""
 
 
 @click.command(cls=Command, json=None)
@@ -102,19 +102,19 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
         raise CannotRun(f"{context.config}: metrics has no address")
     load(kinds)
     workers = settings.workers or len(os.sched_getaffinity(0))
-    with _whether_passing():
+    with _passing_errors():
         certificates.try_all(settings, kinds)
         try_relay(settings, kinds)
     names = processes(kinds, workers)
     with contextlib.ExitStack() as undo:
         if not _GUARDED.isdisjoint(kinds):
-            undo.enter_context(_heard(settings))
+            undo.enter_context(_alarm_on_failure(settings))
         listeners = _listeners(settings, kinds)
         for listener in listeners:
             undo.callback(listener.close)
         _must_name_clients(context, settings, listeners)
-        start.migrate_apart(settings, _telling)
-        with _whether_passing(), _telling():
+        start.migrate_apart(settings, _extending_start)
+        with _passing_errors(), _extending_start():
             preparing = start.prepare(
                 settings, by=context.user, parts=tuple(names), committed=EventLog(), from_file=from_file
             )
@@ -123,7 +123,7 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
         said.info("starting", version=__version__, policy=done.sha256[:12], **_web(settings, kinds))
         for _, sentence in exposed(settings):
             said.warning(sentence)
-        _tell_policy(said, done)
+        _log_policy(said, done)
         if done.policy is not None and not _READERS.isdisjoint(kinds):
             policies.share(settings, done.sha256, done.policy)
         keep()
@@ -132,7 +132,7 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
     if status and not _GUARDED.isdisjoint(kinds):
         lasting = status == supervisor.CANNOT_RUN
         what = "a part cannot run" if lasting else "its processes die again and again"
-        _tell_failed(settings, f"{what}: the log says why", lasting=lasting)
+        _note_failed_start(settings, f"{what}: the log says why", lasting=lasting)
     try:
         asyncio.run(start.record_stop(settings, by=context.user, status=status))
     except (StoreError, CannotStart, OSError) as e:  # it has ended all the same, with its own status
@@ -140,7 +140,7 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
     raise click.exceptions.Exit(status)
 
 
-def _tell_policy(said: Any, done: Prepared) -> None:
+def _log_policy(said: Any, done: Prepared) -> None:
     """Report what this start put in force, and whether the file beside it differs from the policy in force."""
     if done.put is not None:
         before = done.put.before
@@ -164,8 +164,8 @@ def _tell_policy(said: Any, done: Prepared) -> None:
 
 
 @contextlib.contextmanager
-def _whether_passing() -> Iterator[None]:
-    """Errors that may pass end with TryAgain; lasting ones with their own error."""
+def _passing_errors() -> Iterator[None]:
+    """Raise TryAgain for errors that may pass; let lasting ones through."""
     try:
         yield
     except (CannotStart, CannotListen) as e:
@@ -183,33 +183,33 @@ def _whether_passing() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _heard(settings: Settings) -> Iterator[None]:
-    """Tell a person if it does not start, since the alarms part does not run then."""
+def _alarm_on_failure(settings: Settings) -> Iterator[None]:
+    """Tell a person if the guard does not start, since the alarms part does not run then."""
     try:
         yield
     except (CannotRun, StoreError) as e:
-        _tell_failed(settings, str(sentence_of(e) or e), lasting=not isinstance(e, TryAgain))
+        _note_failed_start(settings, str(sentence_of(e) or e), lasting=not isinstance(e, TryAgain))
         raise
 
 
-def _tell_failed(settings: Settings, why: str, *, lasting: bool) -> None:
-    """After a lasting error there is no other attempt. A person who started it by hand sees the error."""
+def _note_failed_start(settings: Settings, why: str, *, lasting: bool) -> None:
+    """Note a failed start. ``lasting``: there is no other attempt; a person who started it by hand sees the error."""
     from smtpguard.app import start
 
     asyncio.run(start.note_failed_start(settings, why, datetime.now(UTC), last=lasting and Notifier().managed))
 
 
 @contextlib.contextmanager
-def _telling() -> Iterator[None]:
-    """A migration, or a long list, may take longer than a service manager waits for a start: tell it that work goes on.
-    In a thread, since the work may block the event loop."""
+def _extending_start() -> Iterator[None]:
+    """Tell the service manager that work goes on: a migration, or a long list, may take longer than it waits for a start. It is told in
+    a thread, since the work may block the event loop."""
     notifier, over = Notifier(), threading.Event()
 
-    def tell() -> None:
-        while not over.wait(_TELLS_SECONDS):
-            notifier.not_yet(4 * _TELLS_SECONDS)
+    def extend() -> None:
+        while not over.wait(_EXTEND_SECONDS):
+            notifier.not_yet(4 * _EXTEND_SECONDS)
 
-    telling = threading.Thread(target=tell, name="smtpguard-start", daemon=True)
+    telling = threading.Thread(target=extend, name="smtpguard-start", daemon=True)
     telling.start()
     try:
         yield
@@ -219,7 +219,7 @@ def _telling() -> Iterator[None]:
 
 
 def _configured(settings: Settings) -> tuple[str, ...]:
-    """A part without a place to listen is left out."""
+    """Return the parts that the settings configure. A part without a place to listen is left out."""
     absent = {
         "console": not settings.console,
         "metrics": not settings.metrics,
@@ -230,7 +230,8 @@ def _configured(settings: Settings) -> tuple[str, ...]:
 
 
 def _listeners(settings: Settings, kinds: Sequence[str]) -> list[Listener]:
-    """Open the ports first: a port in use is reported at once, and one that is handed over serves from then on."""
+    """Open the ports of these parts. It comes first: a port in use is reported at once, and one that is handed over serves from then
+    on."""
     wanted = [
         Wanted(
             address=each.address,
@@ -256,7 +257,7 @@ def _listeners(settings: Settings, kinds: Sequence[str]) -> list[Listener]:
         for each in settings.listen.milter
         if "milter" in kinds
     ]
-    with _whether_passing(), contextlib.ExitStack() as undo:
+    with _passing_errors(), contextlib.ExitStack() as undo:
         opened = open_all(wanted, inherited())
         for each in opened:
             undo.callback(each.close)
@@ -271,7 +272,8 @@ def _listeners(settings: Settings, kinds: Sequence[str]) -> list[Listener]:
 
 
 def _must_name_clients(context: Context, settings: Settings, listeners: Sequence[Listener]) -> None:
-    """A socket counts by the address that it is bound to, whoever bound it. Raises Broken."""
+    """Check that listeners which other hosts reach name their clients. A socket counts by the address that it is bound to, whoever
+    bound it. Raises Broken."""
     problems = []
     for each in listeners:
         kind = "smtp" if each.part == "proxy" else "milter"
@@ -286,7 +288,7 @@ def _must_name_clients(context: Context, settings: Settings, listeners: Sequence
 
 
 def _web(settings: Settings, kinds: Sequence[str]) -> dict[str, str]:
-    """The URLs of console and metrics."""
+    """Return the URLs of console and metrics."""
     said = {}
     if "console" in kinds and (console := settings.console):
         said["console"] = console.url or f"http://{place(console.address, console.port)}"
@@ -324,9 +326,8 @@ def _supervisor(
 
 
 def load(names: Iterable[str]) -> None:
-    """Import the code of these parts, which their processes then share. Call it before anything else is prepared, and before
-    any thread: classes that are used afterwards are then in the state in which the parts use them, and all memory is in
-    one arena."""
+    """Import the code of these parts, which their processes then share. Call it before anything else is prepared, and before any
+    thread: then classes are in the state in which the parts use them, and all memory is in one arena."""
     with contextlib.suppress(AttributeError):  # another C library
         ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)  # for all threads, which rarely run at once
     for name in names:
@@ -337,7 +338,7 @@ def load(names: Iterable[str]) -> None:
 
 
 def keep() -> None:
-    """Keep what is there now, which the parts will share, out of every later garbage collection."""
+    """Keep all objects that exist now, which the parts will share, out of every later garbage collection."""
     for value in ("", 0):  # logging asks it: the first time Python asks all subclasses, and writes to them
         isinstance(value, Mapping)
     gc.collect()
@@ -347,8 +348,8 @@ def keep() -> None:
 
 
 def processes(kinds: Sequence[str], workers: int) -> list[str]:
-    """The names of the processes. One guard in each worker serves both ways in, and the process that watches the others
-    shows their numbers too."""
+    """Return the names of the processes. One guard in each worker serves both proxy and milter, and the process that watches the
+    others serves their numbers too."""
     own = [kind for kind in kinds if _SHARES.get(kind) not in kinds]
     return [name for kind in own for name in [kind] * (workers if kind in _MANY else 1)]
 
@@ -363,7 +364,7 @@ def run(name: str, process: str, channel: int, said: str, settings: Settings, ki
         return supervisor.TRY_AGAIN
     log.speaks(process)
     try:
-        one = _made(name, settings, kinds)
+        one = _make_part(name, settings, kinds)
         gc.freeze()
         gc.set_threshold(*_COLLECT)
         sys.setswitchinterval(_SWITCH_SECONDS)
@@ -379,7 +380,7 @@ def run(name: str, process: str, channel: int, said: str, settings: Settings, ki
     return 0
 
 
-def _made(name: str, settings: Settings, kinds: Sequence[str]) -> part.Part:
+def _make_part(name: str, settings: Settings, kinds: Sequence[str]) -> part.Part:
     made = _part(name, settings)
     made.places = [Allowance(relay.connections, n) for n, relay in enumerate(settings.relays.values())]
     if name == "alarms" and "metrics" in kinds:

@@ -45,7 +45,7 @@ async def command(context: Context) -> None:
 
 
 def _without_settings(context: Context, broken: Broken) -> None:
-    """A mistake in a needed key hides everything except the processes, which run on earlier settings."""
+    """Show the processes alone, which run on earlier settings: a mistake in a needed key hides everything else."""
     state = _state(context.config)
     running = list(trees(state))
     problems = [str(problem) for problem in broken.problems]
@@ -200,7 +200,7 @@ def lines(found: Status) -> Iterator[str]:
 
 
 def _group(each: Mapping[str, Any]) -> str:
-    """The state of a group whose members a directory names."""
+    """Return a line on a group whose members a directory names."""
     read = f"read {_when(each['read_at'])}" if each["read_at"] else "never read"
     said = f"{each['group']}: {each['people']:,} people of its directory, {read}"
     return (

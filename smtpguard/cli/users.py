@@ -60,7 +60,7 @@ async def add(
         made = await accounts.add(
             address, roles=[Role(r) for r in roles], password=password, name=name, by=context.user
         )
-        _said(context, made, "has an account" if not sso else "has an account, and signs in by single sign-on")
+        _print_account(context, made, "has an account" if not sso else "has an account, and signs in by single sign-on")
         if not roles:
             click.echo("It has no role yet, and so no rights: smtpguard users roles", err=True)
 
@@ -74,7 +74,7 @@ async def passwd(context: Context, address: str, password_file: Path | None) -> 
 
     async with _accounts(context, address) as accounts:
         done = await accounts.set_password(await accounts.get(address), password, by=context.user)
-        _said(context, done, "has another password")
+        _print_account(context, done, "has another password")
 
 
 @command.command()
@@ -84,7 +84,7 @@ async def roles(context: Context, address: str, roles: Sequence[str]) -> None:
     """Set the roles of an account: exactly these, or none. All its sessions end."""
     async with _accounts(context, address, about=True) as accounts:
         done = await accounts.set_roles(await accounts.get(address), [Role(r) for r in roles], by=context.user)
-        _said(context, done, f"is {', '.join(r.value for r in done.roles) or 'nothing'} now")
+        _print_account(context, done, f"is {', '.join(r.value for r in done.roles) or 'nothing'} now")
 
 
 @command.command()
@@ -92,7 +92,7 @@ async def roles(context: Context, address: str, roles: Sequence[str]) -> None:
 async def disable(context: Context, address: str) -> None:
     """Disable an account. All its sessions end, and its tokens are not accepted."""
     async with _accounts(context, address, about=True) as accounts:
-        _said(context, await accounts.disable(await accounts.get(address), by=context.user), "is disabled")
+        _print_account(context, await accounts.disable(await accounts.get(address), by=context.user), "is disabled")
 
 
 @command.command()
@@ -100,7 +100,7 @@ async def disable(context: Context, address: str) -> None:
 async def enable(context: Context, address: str) -> None:
     """Enable an account again."""
     async with _accounts(context, address, about=True) as accounts:
-        _said(context, await accounts.enable(await accounts.get(address), by=context.user), "is enabled")
+        _print_account(context, await accounts.enable(await accounts.get(address), by=context.user), "is enabled")
 
 
 @command.command()
@@ -111,7 +111,9 @@ async def totp(context: Context, address: str, off: bool) -> None:
     async with _accounts(context, address) as accounts:
         account = await accounts.get(address)
         if off:
-            _said(context, await accounts.drop_factor(account, by=context.user), "has no second factor any more")
+            _print_account(
+                context, await accounts.drop_factor(account, by=context.user), "has no second factor any more"
+            )
             return
         sealed = accounts.factors.new_secret()
         codes = await accounts.set_factor(account, sealed, by=context.user)
@@ -137,7 +139,9 @@ async def delete(context: Context, address: str, yes: bool) -> None:
         click.confirm(f"Delete the account of {address}?", abort=True, err=True)
 
     async with _accounts(context, address, about=True) as accounts:
-        _said(context, await accounts.delete(await accounts.get(address), by=context.user), "has no account any more")
+        _print_account(
+            context, await accounts.delete(await accounts.get(address), by=context.user), "has no account any more"
+        )
 
 
 @command.command()
@@ -150,7 +154,7 @@ async def link(context: Context, address: str) -> None:
 
     async with _accounts(context, address, about=True) as accounts:
         done = await accounts.to_single_sign_on(await accounts.get(address), by=context.user)
-        _said(context, done, "signs in by single sign-on from now on")
+        _print_account(context, done, "signs in by single sign-on from now on")
 
 
 @command.command("list")
@@ -166,7 +170,8 @@ async def list_(context: Context) -> None:
 async def _accounts(
     context: Context, address: str = "", *, about: bool = False, everybody: bool = False
 ) -> AsyncIterator[Accounts]:
-    """Afterwards report where this account, or with ``everybody`` any account, does not fit the policy's groups."""
+    """Open what changes accounts. Afterwards report where this account, or with ``everybody`` any account, does not fit the policy's
+    groups. ``about``: the change is one that may not fit them."""
     from smtpguard.app.clock import SystemClock, ids
     from smtpguard.app.files import installation_secret
     from smtpguard.app.policies import Following
@@ -235,7 +240,7 @@ def _line(row: Mapping[str, Any]) -> tuple[str, ...]:
     return row["address"], ", ".join(row["roles"]) or "-", signs_in, "disabled" if row["disabled"] else "enabled"
 
 
-def _said(context: Context, account: Account, what: str) -> None:
+def _print_account(context: Context, account: Account, what: str) -> None:
     context.answer(_row(account), f"{account.address} {what}.")
 
 

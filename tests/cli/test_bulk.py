@@ -128,13 +128,13 @@ def test_a_hold_that_changed_since_is_not_decided(stage: Stage, monkeypatch: pyt
     """Each decision is bound to the content that was listed; here it has been replaced since."""
     from dataclasses import replace
 
-    looked = held.meant
+    looked = held.select_holds
 
     async def meant(*given: Any) -> tuple[list[Hold], list[str]]:
         found, missing = await looked(*given)
         return [replace(hold, content_sha256="0" * 64) for hold in found], missing
 
-    monkeypatch.setattr(held, "meant", meant)
+    monkeypatch.setattr(held, "select_holds", meant)
     result = stage.run(held.command, "reject", "A1", "A2", "--as", EVA, "--count", "2")
     assert result.exit_code == 1
     assert set(states(stage).values()) == {"waiting"}

@@ -14,7 +14,7 @@ import pytest
 
 from smtpguard.cli.freeze import command as freeze
 from smtpguard.cli.held import command as held
-from smtpguard.cli.mailings import Follower, bar, table, told
+from smtpguard.cli.mailings import Follower, bar, mailing_lines, table
 from smtpguard.cli.mailings import command as mailings
 from smtpguard.holds.model import Change, State
 from smtpguard.lists.digest import Digester
@@ -194,8 +194,8 @@ def test_a_confirmation_is_not_shown_as_an_approval(campaign: Stage) -> None:
     assert found is not None
     assert found.grant is not None
     confirmed = replace(found, grant=replace(found.grant, by=(ANNA,), by_writer=True))
-    assert f"Confirmed: by {ANNA} at" in "\n".join(told(confirmed, MONDAY))
-    assert "Approved:" not in "\n".join(told(confirmed, MONDAY))
+    assert f"Confirmed: by {ANNA} at" in "\n".join(mailing_lines(confirmed, MONDAY))
+    assert "Approved:" not in "\n".join(mailing_lines(confirmed, MONDAY))
 
 
 def test_uncertain_numbers_are_shown_as_an_interval() -> None:
@@ -203,11 +203,11 @@ def test_uncertain_numbers_are_shown_as_an_interval() -> None:
     head, line = table([doubted])
     assert head.split()[7:10] == ["SENT", "AT", "MOST"]
     assert line.split()[6:8] == ["1,200", "2,103"]
-    assert "Sent to:   at least 1,200, at most 2,103 people" in list(told(doubted, MONDAY))
+    assert "Sent to:   at least 1,200, at most 2,103 people" in list(mailing_lines(doubted, MONDAY))
     assert "  sent at least 1,200, at most 2,103, in doubt 3, held 0" in Follower(lambda: 0.0).line(doubted)
     certain = mailing(people=Tally(relayed=1200))
     assert list(table([certain]))[1].split()[6:8] == ["1,200", "-"]
-    assert "Sent to:   1,200 people" in list(told(certain, MONDAY))
+    assert "Sent to:   1,200 people" in list(mailing_lines(certain, MONDAY))
 
 
 def test_arrival_and_departure_are_separate_times() -> None:
@@ -217,17 +217,17 @@ def test_arrival_and_departure_are_separate_times() -> None:
     assert head.split()[:7] == ["ID", "STATE", "CAME", "WENT", "OUT", "LAST", "OUT"]
     for name, at in (("CAME", MONDAY), ("WENT OUT", out["went_first_at"]), ("LAST OUT", out["went_last_at"])):
         assert line[head.index(name) :].startswith(f"{at:%Y-%m-%d %H:%M}")
-    said = "\n".join(told(gone, MONDAY))
+    said = "\n".join(mailing_lines(gone, MONDAY))
     assert f"Came:      first {MONDAY:%Y-%m-%d %H:%M:%S} UTC, last" in said
     assert f"Went out:  first {out['went_first_at']:%Y-%m-%d %H:%M:%S} UTC, last" in said
     waits = mailing(people=Tally(held=1))
-    assert "Went out" not in "\n".join(told(waits, MONDAY))
+    assert "Went out" not in "\n".join(mailing_lines(waits, MONDAY))
     assert list(table([waits]))[1].split()[4:6] == ["-", "-"]
 
 
 def test_control_characters_are_not_printed() -> None:
     bad = mailing(subject="\x1b[2JSpring\n", people=Tally(relayed=1))
-    assert not any("\x1b" in line for line in (*table([bad]), *told(bad, MONDAY)))
+    assert not any("\x1b" in line for line in (*table([bad]), *mailing_lines(bad, MONDAY)))
 
 
 @pytest.fixture

@@ -372,7 +372,7 @@ def test_a_long_start_asks_systemd_for_more_time(config: Path, serve: Serve, mon
 
         monkeypatch.setenv("NOTIFY_SOCKET", str(config.parent / "notify"))
         monkeypatch.setattr("smtpguard.app.start.prepare", prepare)
-        monkeypatch.setattr("smtpguard.cli.serve._TELLS_SECONDS", 0.05)
+        monkeypatch.setattr("smtpguard.cli.serve._EXTEND_SECONDS", 0.05)
         assert serve() == (TRY_AGAIN, "smtpguard: the store: EXTEND_TIMEOUT_USEC=200000\n")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from smtpguard.cli.report import NotEditable, diff, with_key
+from smtpguard.cli.suggest import NotEditable, diff, with_key
 from smtpguard.config.documents import policy_documents
 from tests.cli.installing import install, running
 from tests.every import every

@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import Connection
 
 from smtpguard.admission.model import Admission, Seen
-from smtpguard.cli.mailings import Follower, table, told
+from smtpguard.cli.mailings import Follower, mailing_lines, table
 from smtpguard.holds.model import LET_GO, Change, Hold, State
 from smtpguard.holds.model import Move as Step
 from smtpguard.holds.sending import state_after_revocation
@@ -756,7 +756,7 @@ async def test_as_many_or_more_are_held_for_a_list_without_an_index(store: Store
     assert (people.amount("held"), people.amount("refused")) == (Amount(10, inf), 0)
     mailing = await one(store)
     assert row(mailing)["unbounded"] == ["held"]
-    assert "at least 10 people" in "\n".join(told(mailing, mailing.last_at))
+    assert "at least 10 people" in "\n".join(mailing_lines(mailing, mailing.last_at))
     assert " 10+ " in "\n".join(table([mailing]))
     assert "held 10+," in Follower(lambda: 0.0).line(mailing)
 
