@@ -287,7 +287,7 @@ class Intake:
             if generation is None or not is_still(gate, generation, gathered.in_force.sha256):
                 return None
             asks, key = plan.asks, key_of(transaction)
-            if not all(map(front.counts_nobody, asks)) or front.holds(key):
+            if not all(map(front.counts_nobody, asks)) or front.may_hold(key):
                 return None
             live = _new_live(now=self.clock.now(), counts=dict.fromkeys(asks, 0))
             admission = alone(gathered, plan, live, generation)

@@ -1,5 +1,4 @@
-"""Compare tables beside the journal with its entries: texts of policies, freezes, holds, mailings, and the readers'
-cursors.
+"""Compare tables beside the journal with its entries: texts of policies, freezes, holds, mailings, and cursors.
 
 The chain proves its entries alone. The pages show tables beside it, which anybody with write access to the database can
 edit, so each is compared with the entries that it was made from. It takes a short transaction at a time. The people
@@ -35,37 +34,37 @@ from smtpguard.mailings.model import CopyStatus
 
 MOST = 50
 """The most findings: more add nothing."""
-_SOME = 500
-_SHA256 = 64
+_SLICE = 500  # rows in one transaction
+_SHA256 = 64  # characters of a digest in hexadecimal
 
 
 def check(open: Open, progress: Progress | None = None) -> list[Finding]:
-    """All disagreements, at most MOST. Only for a chain that holds: else there is nothing to compare with."""
+    """Return the disagreements, at most MOST. The chain must hold: without it there is nothing to compare with."""
     found = chain(_readers(open), _policies(open), _freezes(open), _holds(open), _mailings(open, progress))
     return list(islice(found, MOST))
 
 
 def written_by(open: Open, host: str) -> bool:
-    """Whether the guard was started on this host, by the journal."""
+    """Return whether the guard was started on a host, by the newest entries of starts."""
     with open() as connection:
-        starts = journal.of_kinds(connection, [Kind.START], _SOME)
+        starts = journal.of_kinds(connection, [Kind.START], _SLICE)
     return any(one.data.get("host") == host for one, _ in starts)
 
 
 def _begin(connection: Connection) -> int:
-    """The time of the first entry, if retention has cut the journal: rows of that time, and older ones, may have lost their
-    entries. Else 0."""
+    """Return the time of the first entry if retention has cut the journal, else 0. Rows of that time, and older ones, may have lost
+    their entries."""
     first = connection.execute(select(entry.c.seq, entry.c.at).order_by(entry.c.seq).limit(1)).first()
     return int(first.at) if first is not None and first.seq > 1 else 0
 
 
 def _readers(open: Open) -> Iterator[Finding]:
-    """Processes that read the journal in order, and store how far they are."""
+    """Compare the positions that readers of the journal store with its last entry."""
     with open() as connection:
         last = read_head(connection).seq
-        far = [int(n) for (n,) in connection.execute(select(terms.c.through))]
+        indexed = [int(n) for (n,) in connection.execute(select(terms.c.through))]
         told = connection.execute(select(hook.c.name, hook.c.told)).all()
-    if (through := max(far, default=0)) > last:
+    if (through := max(indexed, default=0)) > last:
         yield Finding(about="journal", id=str(last), problem=Phrase("the tail is cut: the index of words was written for entries up to {seq}", seq=through))  # fmt: skip
     for name, seq in told:
         if seq > last:
@@ -73,12 +72,12 @@ def _readers(open: Open) -> Iterator[Finding]:
 
 
 def _policies(open: Open) -> Iterator[Finding]:
-    """Each document by the digest that it is stored under, and the policy in force by its entry."""
+    """Compare each document with the digest that it is stored under, and the policy in force with its entry."""
     with open() as connection:
         names = list(connection.execute(select(document.c.policy).distinct()).scalars())
         head = read_head(connection)
         puts = journal.of_kinds(connection, [Kind.POLICY], 1)
-        named = {_named(one) for one, _ in journal.of_kinds(connection, [Kind.POLICY], _SOME)}
+        named = {_named(one) for one, _ in journal.of_kinds(connection, [Kind.POLICY], _SLICE)}
     for name in sorted(names):
         with open() as connection:
             rows = connection.execute(select(document.c.name, document.c.data).where(document.c.policy == name)).all()
@@ -96,31 +95,31 @@ def _named(put: Entry) -> str:
 
 
 def _freezes(open: Open) -> Iterator[Finding]:
-    """The freezes in force by the gate, and by the entries."""
+    """Compare the freezes in force by the gate with those by the entries."""
     with open() as connection:
         begin = _begin(connection)
         rows = connection.execute(select(freeze.c.freeze_id, freeze.c.lifted, freeze.c.doc)).all()
         last = read_head(connection).seq
-    stands: dict[str, bool] = {}
+    in_force: dict[str, bool] = {}
     for page in pages(open, last, journal.of_kind(Kind.FREEZE, Kind.THAW)):
         for one, _ in page:
-            stands[one.id] = one.kind == Kind.FREEZE.value
+            in_force[one.id] = one.kind == Kind.FREEZE.value
     known = {id: bool(lifted) for id, lifted, _ in rows}
     for id, lifted, doc in rows:
         at = microseconds(FREEZE.loads(doc).at)
-        if id not in stands and not lifted and at >= begin:
+        if id not in in_force and not lifted and at >= begin:
             yield Finding(about="freeze", id=id, problem=Phrase("it is in force, and the journal has no entry of it"))
-        elif not lifted and stands.get(id) is False:
+        elif not lifted and in_force.get(id) is False:
             yield Finding(about="freeze", id=id, problem=Phrase("it is in force, and the journal says that it was thawed"))  # fmt: skip
-        elif lifted and stands.get(id):
+        elif lifted and in_force.get(id):
             yield Finding(about="freeze", id=id, problem=Phrase("it was lifted, and the journal has no entry of that"))
-    for id, standing in stands.items():
-        if standing and id not in known:
+    for id, is_in_force in in_force.items():
+        if is_in_force and id not in known:
             yield Finding(about="freeze", id=id, problem=Phrase("the journal says that it is in force, and the gate does not know it"))  # fmt: skip
 
 
 def _holds(open: Open) -> Iterator[Finding]:
-    """Each hold, and each verdict under way, has an entry."""
+    """Check that each hold and each verdict in flight has an entry."""
     with open() as connection:
         begin = _begin(connection)
     for id, at, about in (
@@ -128,34 +127,35 @@ def _holds(open: Open) -> Iterator[Finding]:
         (underway.c.id, underway.c.at, "journal"),
     ):
         known = select(entry.c.seq).where(entry.c.id == id).exists()
-        for rows in paged(open, select(id, known).where(at > begin), _SOME, id):
+        for rows in paged(open, select(id, known).where(at > begin), _SLICE, id):
             for one in (one for one, is_known in rows if not is_known):
                 yield Finding(about=about, id=one, problem=Phrase("the store knows it, and the journal has no entry of it"))  # fmt: skip
 
 
 @dataclass(slots=True)
-class _Told:
-    """The sums of the entries on one mailing, and ``counted``, the messages that its row has. ``weights``: of lists and
-    other addresses of several people; ``open``: its entries do not name all recipients one by one."""
+class _EntrySums:
+    """The sums of the entries on one mailing, and ``counted``: the number of messages in its row. ``weights``: the numbers of people
+    behind lists and other addresses; ``unnamed``: its entries do not name all recipients one by one."""
 
     n: int
     counted: int
     messages: int = 0
     weights: set[int] = field(default_factory=set)
-    open: bool = False
+    unnamed: bool = False
 
 
 def _mailings(open: Open, progress: Progress | None) -> Iterator[Finding]:
-    """The tables are read before the journal's head: what a mailing has by then, the entries up to there have too."""
+    """Compare mailings with their entries. The tables are read before the journal's head, so that all that a mailing has is in entries
+    up to there."""
     with open() as connection:
         begin = _begin(connection)
-    told: dict[str, _Told] = {}
+    told: dict[str, _EntrySums] = {}
     n = -1
     while True:
         columns = select(mailing.c.n, mailing.c.id, mailing.c.people, mailing.c.counts, mailing.c.first_at)
         with open() as connection:
             rows = connection.execute(
-                columns.where(mailing.c.n > n, mailing.c.doc != ERASED).order_by(mailing.c.n).limit(_SOME)
+                columns.where(mailing.c.n > n, mailing.c.doc != ERASED).order_by(mailing.c.n).limit(_SLICE)
             ).all()
             sums = _sums(connection, [row.n for row in rows])
         for row in rows:
@@ -163,10 +163,10 @@ def _mailings(open: Open, progress: Progress | None) -> Iterator[Finding]:
             if statuses is None:
                 yield Finding(about="mailing", id=row.id, problem=Phrase("edited: its counts cannot be read"))
                 continue
-            yield from _summed(row, statuses, sums.get(row.n, {}))
+            yield from _compare_sums(row, statuses, sums.get(row.n, {}))
             if row.people >= FEW and row.first_at > begin:
-                told[row.id] = _Told(n=row.n, counted=int(orjson.loads(row.counts).get("messages", 0)))
-        if len(rows) < _SOME:
+                told[row.id] = _EntrySums(n=row.n, counted=int(orjson.loads(row.counts).get("messages", 0)))
+        if len(rows) < _SLICE:
             break
         n = rows[-1].n
     if told:
@@ -174,6 +174,7 @@ def _mailings(open: Open, progress: Progress | None) -> Iterator[Finding]:
 
 
 def _sums(connection: Connection, numbers: Sequence[int]) -> dict[int, dict[int, int]]:
+    """Return, by mailing and status, the number of people that were reached."""
     found: dict[int, dict[int, int]] = {}
     query = select(reached.c.n, reached.c.status, func.sum(reached.c.weight)).where(reached.c.n.in_(numbers))
     for n, status, people in connection.execute(query.group_by(reached.c.n, reached.c.status)):
@@ -182,7 +183,7 @@ def _sums(connection: Connection, numbers: Sequence[int]) -> dict[int, dict[int,
 
 
 def _statuses(counts: Any) -> list[int] | None:
-    """The number of people in each status; None if it cannot be read."""
+    """Return the number of people in each status; None if the counts cannot be read."""
     try:
         found = [int(n) for n in orjson.loads(counts)["fates"]]
     except (ValueError, KeyError, TypeError):
@@ -190,8 +191,8 @@ def _statuses(counts: Any) -> list[int] | None:
     return found + [0] * (len(CopyStatus) - len(found))
 
 
-def _summed(row: Any, statuses: Sequence[int], sums: Mapping[int, int]) -> Iterator[Finding]:
-    """Its counts against the people that it has reached: both are written in one transaction."""
+def _compare_sums(row: Any, statuses: Sequence[int], sums: Mapping[int, int]) -> Iterator[Finding]:
+    """Compare a mailing's counts with the people that it has reached. One transaction writes both."""
     people = {status: sums.get(status, 0) for status in CopyStatus}
     if any(
         statuses[status] != people[status] for status in CopyStatus if status is not CopyStatus.NONE
@@ -200,39 +201,40 @@ def _summed(row: Any, statuses: Sequence[int], sums: Mapping[int, int]) -> Itera
         yield Finding(about="mailing", id=row.id, problem=Phrase("edited: its counts say {counted} people, and {there} are there", counted=counted, there=there))  # fmt: skip
 
 
-def _by_entries(open: Open, told: Mapping[str, _Told], progress: Progress | None) -> Iterator[Finding]:
-    """Its people, and the number of messages, against the verdicts that name it."""
+def _by_entries(open: Open, told: Mapping[str, _EntrySums], progress: Progress | None) -> Iterator[Finding]:
+    """Compare the people of mailings, and their numbers of messages, with the verdicts that name them."""
     with closing(sqlite3.connect("")) as found:  # a temporary file, deleted with the connection
         found.execute("PRAGMA journal_mode = OFF")
         found.execute("CREATE TABLE person (n INTEGER, person BLOB, weight INTEGER, known INTEGER DEFAULT 0, PRIMARY KEY (n, person)) WITHOUT ROWID")  # fmt: skip
         for each in told.values():
             people = select(reached.c.person, reached.c.weight).where(reached.c.n == each.n)
-            for rows in paged(open, people, _SOME, reached.c.person):
+            for rows in paged(open, people, _SLICE, reached.c.person):
                 found.executemany("INSERT INTO person (n, person, weight) VALUES (?, ?, ?)", [(each.n, *row) for row in rows])  # fmt: skip
         with open() as connection:
             last = read_head(connection).seq
         for page in pages(open, last, journal.VERDICT, entry.c.names.is_not(None)):
             known: list[tuple[int, bytes]] = []
             for one, _ in page:
-                _read(one, told, known)
+                _add(one, told, known)
             found.executemany("UPDATE person SET known = 1 WHERE n = ? AND person = ?", known)
             if progress is not None:
                 progress(page[-1][0].seq, last)
         for id, each in told.items():
-            yield from _compared(open, found, id, each)
+            yield from _compare(open, found, id, each)
     if progress is not None:
         progress(last, last)
 
 
-def _read(one: Entry, told: Mapping[str, _Told], rows: list[tuple[int, bytes]]) -> None:
+def _add(one: Entry, told: Mapping[str, _EntrySums], rows: list[tuple[int, bytes]]) -> None:
+    """Add a verdict to the sums of its mailing, and its people to ``rows``."""
     data = json.loads(one.body)["data"]
     each = told.get(data.get("mailing") or "")
     if each is None:
         return
     each.messages += 1
     people = data.get("people")
-    if people is None:  # of an earlier version
-        each.open = True
+    if people is None:  # an entry of an earlier version
+        each.unnamed = True
         return
     for crowd in (data.get("crowds") or {}).values():
         each.weights.add(int(crowd[1]))
@@ -240,16 +242,17 @@ def _read(one: Entry, told: Mapping[str, _Told], rows: list[tuple[int, bytes]]) 
         if isinstance(person, str):
             rows.append((each.n, bytes.fromhex(person.partition(" ")[0])))
         else:
-            each.open |= "behind" in person
+            each.unnamed |= "behind" in person
 
 
-def _compared(open: Open, found: sqlite3.Connection, id: str, each: _Told) -> Iterator[Finding]:
+def _compare(open: Open, found: sqlite3.Connection, id: str, each: _EntrySums) -> Iterator[Finding]:
+    """Compare a mailing with the sums of its entries."""
     with open() as connection:
         if connection.execute(select(mailing.c.n).where(mailing.c.n == each.n)).first() is None:  # deleted meanwhile
             return
     if each.counted > each.messages:
         yield Finding(about="mailing", id=id, problem=Phrase("edited: its counts say {counted} messages, and the journal has {there}", counted=each.counted, there=each.messages))  # fmt: skip
-    if each.open:
+    if each.unnamed:
         return
     weights = found.execute("SELECT DISTINCT weight FROM person WHERE n = ? AND weight <> 1", (each.n,)).fetchall()
     for weight in sorted({int(weight) for (weight,) in weights} - each.weights):
@@ -261,7 +264,7 @@ def _compared(open: Open, found: sqlite3.Connection, id: str, each: _Told) -> It
 
 
 def _erased(open: Open, mailing_id: str) -> int:
-    """How many of its people were erased, by the journal (store.privacy)."""
+    """Return how many people of a mailing were erased, by the journal (store.privacy)."""
     found = 0
     with open() as connection:
         last = read_head(connection).seq

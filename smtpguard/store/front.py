@@ -1,10 +1,11 @@
 """The journal's front of one process: a thread that appends verdicts and their outcomes to its file and syncs them,
 many at a time.
 
-A verdict is recorded when it is synced. The delivery part moves what is synced in all fronts into the chain every 80 ms
-(Journal.move_fronts), in the same commit as the position in each front, so that no process with clients waits for the
-database. That commit is not synced: until a later one is, the frames are on disk here. If nobody does, this process's own writer does. The front of a process that died is moved by any other process
-(Batch.take_fronts). On any irregularity here the message goes to the admission, from the beginning.
+A verdict is recorded when it is synced. The delivery part moves the synced frames of all fronts into the chain every 80 ms
+(Journal.move_fronts), in the same commit as the position in each front, so that no process with clients waits for the database.
+That commit is not synced: until a later one is, the frames are on disk here. If the delivery part does not move them, this
+process's own writer does. Any other process moves the front of a process that died (Batch.take_fronts). On any irregularity here
+the message goes to the admission, from the beginning.
 """
 
 from __future__ import annotations
@@ -43,31 +44,31 @@ from smtpguard.store.queue import WAIT_SECONDS
 log = logging.getLogger(__name__)
 
 SIZE = 8 << 20
-"""Octets of the file, allocated beforehand, so that a sync writes data only."""
+"""The octets of the file after its head. They are allocated beforehand, so that a sync writes data only."""
 AGAIN = SIZE // 4
-"""Beyond this offset the file is overwritten from its beginning, once all of it has been moved."""
+"""The octet after the head from which on the file is overwritten from its beginning, once all of it has been moved."""
 LOOK_SECONDS = 0.05
-"""For so long after a write its files are not looked for before the next one, only after it."""
+"""The time after a write for which the next one does not check before it that the files are in place, only after it."""
 IDLE_SECONDS = 0.000015
-"""A turn of the event loop that takes no longer has done nothing else."""
+"""The longest turn of an idle event loop."""
 GATHER_SECONDS = 0.002
-"""While the event loop is busy verdicts gather, for so long at most: many cost little more than one, and around each
-write the thread takes the interpreter's lock from the loop several times. An idle loop waits for nothing."""
+"""The longest time for which verdicts gather while the event loop is busy. Many cost little more than one, and around each write the
+thread takes the interpreter's lock from the loop several times. In an idle loop they do not gather."""
 GATHER_TURNS = 12
-"""And for so many turns at most: on a slow machine no turn is idle by IDLE_SECONDS."""
+"""The most turns of the event loop for which verdicts gather: on a slow machine no turn is idle by IDLE_SECONDS."""
 NOTE_SECONDS = 0.025
-"""For so long outcomes gather, and wait once more for a verdict with which they are written. A freeze names messages
-without an outcome as past recall."""
+"""The time for which outcomes gather, and then wait again for a verdict with which they are written. A freeze names messages without
+an outcome as past recall."""
 MANY = 16
-"""So many outcomes go with the next verdict at once: many together cost little more than one."""
-TELL_SECONDS = 0.03
-"""For so long verdicts and outcomes wait until subscribers are told of many at once, with a write, or if none comes so
-long: telling holds the interpreter's lock, which the event loop needs to answer clients."""
+"""The number of outcomes that go with the next verdict at once: many together cost little more than one."""
+PUBLISH_SECONDS = 0.03
+"""The time for which subscribers wait for verdicts and outcomes, so that they get many at once: to publish holds the interpreter's
+lock, which the event loop needs to answer clients."""
 LATE_SECONDS = 1.0
-"""If nobody has moved a frame by this time after its write, this process moves it."""
-_LARGEST = 1 << 16
-_MOST_OPEN = 10_000
-_MOST_NAMED = 20  # in a line of the log
+"""The time after a write by which another process has moved its frames; if not, this one moves them."""
+_LARGEST = 1 << 16  # characters of a body, and of clear values
+_MOST_OPEN = 10_000  # verdicts whose outcome is awaited here
+_MOST_NAMED = 20  # verdicts in a line of the log
 _FINAL = frozenset({"relayed", "refused"})
 """Outcomes after which nothing more is decided on a message."""
 _VERDICT = Kind.VERDICT.value
@@ -85,7 +86,7 @@ _new_write = maker(_Write)
 
 
 class _Group:
-    """Verdicts that are handed over together, and wait ``until`` then; and outcomes, which nobody waits for."""
+    """Verdicts that go to the thread together, whose callers wait until ``until``, and outcomes, for which nobody waits."""
 
     __slots__ = ("outcomes", "until", "writes")
 
@@ -99,20 +100,21 @@ class _Group:
 
 
 class Disk:
-    """The file, as far as it is written. Tests replace it to simulate a power failure."""
+    """The file of a front. Tests replace it to simulate a power failure."""
 
     def __init__(self, path: str) -> None:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
     def lay_out(self, head: bytes) -> None:
+        """Write the head and zeros up to the file's size, and sync them."""
         os.pwrite(self._file, head, 0)
         zeros = bytes(1 << 20)
         for at in range(FIRST, FIRST + SIZE, len(zeros)):
             os.pwrite(self._file, zeros, at)
         os.fsync(self._file)
 
-    def reopened(self, path: str) -> None:
-        """From here on every write is synced when it returns."""
+    def reopen(self, path: str) -> None:
+        """Open the file again, so that from now on each write is synced when it returns."""
         os.close(self._file)
         self._file = os.open(path, os.O_RDWR | os.O_DSYNC | os.O_CLOEXEC)
 
@@ -125,7 +127,7 @@ class Disk:
 
 
 class Front:
-    """Made by ``Store.open_front``."""
+    """The front of this process, made by ``Store.open_front``."""
 
     def __init__(
         self,
@@ -139,8 +141,8 @@ class Front:
         write: Callable[[Step], Awaitable[Any]],
         disk: Callable[[str], Disk] = Disk,
     ) -> None:
-        """``wake``: the writer moves the frames soon. ``note``: an outcome for the journal, which nobody waits for.
-        ``publish``: to subscribers, what is synced. ``write``: a step for the writer, which is committed then."""
+        """``wake``: make the writer move the frames soon. ``note``: give the writer an outcome, for which nobody waits. ``publish``: give
+        subscribers events that are synced. ``write``: run a step in the writer, and commit it."""
         self._database, self._fronts, self._secret = database, fronts, secret
         self._wake, self._note, self._publish, self._commit, self._make = wake, note, publish, write, disk
         self._barrier = threading.Lock()
@@ -150,21 +152,19 @@ class Front:
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._coming: list[_Write] = []
         self._outcomes: deque[Event] = deque()
-        self._underway: deque[_Group] = deque()  # what the thread has, and has not answered
-        self._limit: asyncio.TimerHandle | None = None  # of the wait of the first of these
+        self._underway: deque[_Group] = deque()  # groups that the thread has not answered
+        self._limit: asyncio.TimerHandle | None = None  # the end of the wait of the first group
         self._open: dict[str, None] = {}  # verdicts recorded here whose outcome is not known
-        self._timer: asyncio.TimerHandle | None = None  # of outcomes
-        self._due = False  # they go with the next verdict
-        self._watched: asyncio.TimerHandle | None = None  # until what waits is late
+        self._timer: asyncio.TimerHandle | None = None  # the end of the wait of outcomes
+        self._due = False  # whether outcomes go with the next verdict
+        self._watched: asyncio.TimerHandle | None = None  # the time at which unmoved frames are late
         self._late = False
         self._number = self._at = 0
-        self._looked = -math.inf  # the loop's time at which all its files were last in place
-        self._agreed = -1
+        self._looked = -math.inf  # the loop's time at which its files were last seen in place
+        self._agreed = -1  # the generation under which this process may write
         self._on = self._broken = False
-        self._stalled = False  # the database accepts none of its entries
+        self._stalled = False  # whether the last commit failed
         self._thread = threading.Thread(target=self._run, name="smtpguard-front", daemon=True)
-
-    # creation
 
     def make(self, head: Head) -> None:
         """Create the file, outside any transaction. Raises OSError."""
@@ -175,7 +175,7 @@ class Front:
             self._disk = self._make(str(self.path))
             try:
                 self._disk.lay_out(head.octets())
-                self._disk.reopened(str(self.path))
+                self._disk.reopen(str(self.path))
                 for each in (self.path, live_file(self.path)):
                     hand_over(each, self._fronts.folder)
                 sync_folder(self._fronts.folder)
@@ -195,23 +195,23 @@ class Front:
         self._paths = Paths(self._database.path, self.path, page)
 
     def announce(self, batch: Batch) -> None:
-        """In the transaction that registers it: a front that the database does not know is never taken over."""
+        """Register the front, as a step of the writer. A front that the database does not know is never taken over."""
         batch.take_fronts()
         page = batch.open_page()
         if page is None:
             raise RuntimeError("a front for a database without one")
         others = any(file.is_alive for file in self._fronts.all() if file.name != self.name)
-        page.fill(_known(batch), anew=not others)
+        page.fill(_all_keys(batch), anew=not others)
         self._agreed = batch.head.generation
         batch.execute("INSERT INTO front (name, moved) VALUES (?, ?)", [(self.name, 0)])
 
     def start(self) -> None:
-        """After the registration is committed, in the event loop that asks."""
+        """Start the thread. Call it in the event loop that uses the front, once the registration is committed."""
         self._loop = asyncio.get_running_loop()
         self._on = self._shared.is_filled
         self._thread.start()
 
-    # asked in the event loop
+    # -- in the event loop
 
     @property
     def generation(self) -> int | None:
@@ -219,24 +219,22 @@ class Front:
         return self._shared.generation if self._on else None
 
     def counts_nobody(self, ask: Ask) -> bool:
-        """Whether it is certain that no process has counted anybody under it: for counts of a sender's customers."""
+        """Return whether it is certain that no process has counted anybody under ``ask``. Only counts of a sender's customers are known."""
         if ask.fact not in OF_CUSTOMERS or ask.same or ask.usual is not None:
             return False
         return not self._shared.may_have(self._front_keys.key_of(ask.fact, ask.key))
 
-    def holds(self, key: str) -> bool:
-        """Whether there may be a hold with this key."""
+    def may_hold(self, key: str) -> bool:
+        """Return whether there may be a hold with this key."""
         return self._shared.may_have(bytes.fromhex(key))
 
     async def record(self, event: Event, *, key: str, marks: str, generation: int) -> bool:
-        """True: it is synced, under this generation of the gate. False: nothing was written, and the admission must
-        decide, from the beginning. Raises StoreError if the result is unknown, and TimeoutError."""
+        """Record a verdict. Returns True if it is synced, under this generation of the gate; False if nothing was written: then the
+        admission must decide, from the beginning. Raises StoreError if the result is unknown, and TimeoutError."""
         if not self._on or self._broken or self._stalled or generation != self._agreed:
             return False
         derived = columns_of(_VERDICT, event.id, event.data)
-        if (
-            derived.action or derived.lists or derived.names
-        ):  # whoever moves it looks for rules that observed it, and no more
+        if derived.action or derived.lists or derived.names:  # Batch.append_fronted looks only for ``observed``
             return False
         made = fronted(event, self._seal, key=key, marks=marks, generation=generation)
         if len(made.body) > _LARGEST or len(made.clear or "") > _LARGEST:
@@ -247,22 +245,22 @@ class Front:
             self._loop.call_soon(self._hand_over, 0, GATHER_TURNS, now, now + GATHER_SECONDS)
         self._coming.append(write)
         there = await write.future
-        if there is None:  # the gate moved meanwhile, and whoever moved it may have found this verdict or not
+        if there is None:  # the gate moved meanwhile, and its mover may have taken this verdict or not
             found = "SELECT 1 FROM entry WHERE id = ? AND kind = ?"
             there = bool(await self._commit(lambda b: b.select(found, (event.id, event.kind.value))))
             if there:
                 self._publish([event])
-                self._opened(event)
+                self._await_outcome(event)
         return there
 
-    def _opened(self, event: Event) -> None:
+    def _await_outcome(self, event: Event) -> None:
+        """Remember that the outcome of a verdict comes here."""
         self._open[event.id] = None
         if len(self._open) > _MOST_OPEN:
             del self._open[next(iter(self._open))]
 
     def note(self, event: Event) -> bool:
-        """Write the outcome of a verdict that is recorded here, soon. False: the writer is to record it, after the
-        verdict."""
+        """Write the outcome of a verdict that is recorded here, soon. Returns False if the writer must record it, after the verdict."""
         if event.id not in self._open:
             return False
         del self._open[event.id]
@@ -274,7 +272,7 @@ class Front:
         return True
 
     def outcomes(self) -> list[Event]:
-        """Those that wait, for one who writes them now. For any thread."""
+        """Take the outcomes that wait, to write them now. Any thread may call it."""
         taken: list[Event] = []
         try:
             while True:
@@ -290,8 +288,8 @@ class Front:
             self._due, self._timer = True, self._loop.call_later(NOTE_SECONDS, self._flush)
 
     def _hand_over(self, seen: int, turns: int, since: float, until: float) -> None:
-        """To the thread, in the first turn of the event loop without new items in which it is idle, or after so many
-        turns, or at ``until``. ``since``: the turn before."""
+        """Hand over to the thread in the first turn of the event loop that is idle and brings no new items, or after ``turns`` turns, or
+        at ``until``. ``seen``: the number of items in the turn before, which began at ``since``."""
         now = monotonic()
         if seen < len(self._coming) or (turns > 0 and now - since > IDLE_SECONDS and now < until):
             self._loop.call_soon(self._hand_over, len(self._coming), turns - 1, now, until)
@@ -299,7 +297,7 @@ class Front:
             self._put()
 
     def _put(self) -> None:
-        group = self._taken()
+        group = self._take_group()
         if self._loop.time() - self._looked < LOOK_SECONDS or self._in_place():
             self._queue.put(group)
             return
@@ -307,7 +305,8 @@ class Front:
         log.error("%s or its journal has been moved: it is no longer used", self.path)
         self._deliver([group], {}, None)
 
-    def _taken(self) -> _Group:
+    def _take_group(self) -> _Group:
+        """Return a group of all that waits, and begin its time limit."""
         outcomes: list[Event] = []
         if self._due or len(self._outcomes) >= MANY:
             outcomes, self._due = self.outcomes(), False
@@ -319,7 +318,7 @@ class Front:
         return group
 
     def _give_up(self) -> None:
-        """On verdicts that have waited too long. One timer is enough for all groups: they end in their order."""
+        """Answer verdicts that have waited too long. One timer is enough for all groups: they end in their order."""
         self._limit = None
         for group in self._underway:
             if group.until > self._loop.time():
@@ -327,12 +326,12 @@ class Front:
                 break
             group.give_up()
 
-    # in its thread
+    # -- in its thread
 
     def _run(self) -> None:
-        going, told, due = True, list[Event](), 0.0
+        going, unpublished, due = True, list[Event](), 0.0
         while going:
-            taken = self._next(TELL_SECONDS if told else None)
+            taken = self._next(PUBLISH_SECONDS if unpublished else None)
             going = _STOP not in taken
             groups = [group for group in taken if group is not _STOP]
             error: StoreError | None = None
@@ -356,15 +355,15 @@ class Front:
                 with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
                     self._loop.call_soon_threadsafe(self._deliver, groups, done, error)
             now = monotonic()
-            due = due if told else now + TELL_SECONDS
-            told += [event for group in groups for event in group.outcomes if event.id in done]
-            told += [write.event for group in groups for write in group.writes if done.get(write.event.id)]
+            due = due if unpublished else now + PUBLISH_SECONDS
+            unpublished += [event for group in groups for event in group.outcomes if event.id in done]
+            unpublished += [write.event for group in groups for write in group.writes if done.get(write.event.id)]
             if now >= due or not groups or not going:
-                self._publish(told)
-                told = []
+                self._publish(unpublished)
+                unpublished = []
 
     def _next(self, seconds: float | None) -> list[Any]:
-        """What has been handed over, or nothing after so many seconds."""
+        """Return what has been handed over; nothing after ``seconds`` without it."""
         try:
             taken = [self._queue.get(timeout=seconds)]
         except queue.Empty:
@@ -374,11 +373,11 @@ class Front:
         return taken
 
     def _write(self, writes: Sequence[_Write], outcomes: Sequence[Event]) -> dict[str, bool | None]:
-        """The ids that are synced; None for a verdict during whose write the gate moved. Raises OSError, and then the
-        result is unknown."""
-        if self._broken:  # writes queued when one failed: the admission decides on them
+        """Write and sync. Returns the ids that are synced; None for a verdict during whose write the gate moved. Raises OSError, and
+        then the result is unknown."""
+        if self._broken:  # an earlier write failed: the admission decides on these
             return {}
-        if self._at > AGAIN and not self.waits:
+        if self._at > AGAIN and not self.has_unmoved:
             self._fronts.sync()
             self._at = 0
         generation, synced = self._shared.generation, self._number
@@ -409,18 +408,21 @@ class Front:
             return {}
         self._at += len(data)
         self._progress.written = self._at, number
-        with self._barrier:  # told before the generation is read, in every processor's order
+        with (
+            self._barrier
+        ):  # so that every processor orders the write of the progress before the read of the generation
             stood = self._shared.generation == generation
         return {event.id: True if stood or event.kind is not Kind.VERDICT else None for event in some}
 
-    # in the event loop
+    # -- in the event loop
 
     def _in_place(self) -> bool:
-        """Whether its file, the page and the database are still at their paths. Not for the thread: each of these calls
+        """Return whether its file, the page and the database are still at their paths. The thread does not call it: each of these calls
         releases the interpreter's lock, and would wait for it while the event loop is busy."""
         return self._paths.are_in_place
 
     def _deliver(self, groups: Sequence[_Group], done: Mapping[str, bool | None], error: StoreError | None) -> None:
+        """Answer the callers of groups. ``done``: as ``_write`` returns."""
         for group in groups:
             self._underway.remove(group)
         if error is not None:
@@ -446,39 +448,39 @@ class Front:
                 write.future.set_exception(error)
             elif not late:
                 if there:
-                    self._opened(write.event)
+                    self._await_outcome(write.event)
                 write.future.set_result(there)
 
     def _look(self, number: int) -> None:
-        """Whether those who move all fronts have moved this frame by now; if not, the writer does."""
+        """Make the writer move the frames up to ``number`` if no other process has moved them."""
         self._watched = None
         if self._progress.moved < number:
             self._late = True
             self._wake()
-        if self.waits:
+        if self.has_unmoved:
             self._watch()
 
     def _watch(self) -> None:
         if self._watched is None:
             self._watched = self._loop.call_later(LATE_SECONDS, self._look, self._number)
 
-    # in the writer's thread
+    # -- in the writer's thread
 
     @property
-    def waits(self) -> bool:
-        """Whether there is anything to move."""
+    def has_unmoved(self) -> bool:
+        """Whether frames are not in the chain yet."""
         return self._progress.moved < self._number
 
     @property
-    def late(self) -> bool:
-        """Whether nobody else moves what waits."""
-        return self._late and self.waits
+    def is_late(self) -> bool:
+        """Whether the writer must move the frames, since no other process does."""
+        return self._late and self.has_unmoved
 
     def move(self, batch: Batch) -> None:
-        """Move what is synced, as the first of the batch: later entries on the same messages follow it."""
-        if not self.waits:
+        """Move the synced frames, before anything else of the batch: further entries on the same messages follow them."""
+        if not self.has_unmoved:
             return
-        broken = self._broken  # asked before the frames are read: one that is synced after that is moved later
+        broken = self._broken  # read before the frames: one that is synced after that is moved later
         if batch.move_front(self._file) is None:
             self._move_unknown(batch)
         if broken:
@@ -486,9 +488,11 @@ class Front:
             batch.front_moved(self.name, self._number)
 
     def _move_unknown(self, batch: Batch) -> None:
-        """The database no longer knows this front: it was restored to another state, or the front was removed. Its
-        verdicts were carried out, so they go into the chain unless they are there, or would follow the end of their
-        generation: then the file is kept, since they may have been relayed."""
+        """Move the frames of a front that the database no longer knows: it was restored to another state, or the front was removed.
+
+        Its verdicts were carried out, so they go into the chain unless they are there, or would follow the end of their
+        generation. In the latter case the file is kept, since they may have been relayed.
+        """
         self._on = False
         moved, (_, number) = self._progress.moved, self._progress.written
         frames = synced_frames(self._file, moved)
@@ -507,34 +511,35 @@ class Front:
         self._file.set_aside(why)
 
     def committed(self, generation: int, moved: int) -> None:
-        """The generation under which this process may write. Only a transaction finds out that it may: that the secret
-        is in force and the database is the same. ``moved``: the last frame that is moved, also if the file was set aside;
-        0 if none was."""
+        """Take the generation under which this process may write, after a commit. Only a transaction finds out that it may: that the
+        secret is in force, and the database is the same. ``moved``: the last frame that the commit moved, also if the file was
+        set aside; 0 for none."""
         self._progress.moved = moved
         self._agreed, self._stalled, self._late = generation, False, False
 
-    def stalled(self) -> None:
-        """A commit failed, so the entries here may not be moved. Until one succeeds, the admission decides, and answers
-        451 if it cannot."""
+    def stall(self) -> None:
+        """Take no more verdicts until a commit succeeds, after one failed: frames might not be moved. Meanwhile the admission decides,
+        and answers 451 if it cannot."""
         self._stalled = self._late = True
 
-    # its end
+    # -- at its end
 
     async def stop(self) -> None:
-        """Write what waits, and end the thread; the writer then moves the rest."""
+        """Write what waits, and end the thread. The writer then moves the rest."""
         self._on = False
         for timer in filter(None, (self._timer, self._watched)):
             timer.cancel()
         self._due = True
         if self._coming or self._outcomes:
-            self._queue.put(self._taken())
+            self._queue.put(self._take_group())
         self._queue.put(_STOP)
         await self._loop.run_in_executor(None, self._thread.join, WAIT_SECONDS)
         self._late = True
 
     def close(self) -> None:
-        """After the writer has ended. Frames that could not be moved stay, for the next process that opens the store."""
-        if not self.waits and not self._broken:
+        """Remove or close the file. Call it after the writer has ended. Frames that could not be moved stay, for the next process that
+        opens the store."""
+        if not self.has_unmoved and not self._broken:
             try:
                 self._fronts.remove(self._file)
             except OSError as error:
@@ -553,9 +558,9 @@ _EACH_KEY = """SELECT DISTINCT key FROM hold
  WHERE typeof(key) = 'text' AND length(key) = 64 AND key NOT GLOB '*[^0-9a-f]*'"""
 
 
-def _known(batch: Batch) -> Iterator[bytes]:
-    """The keys of all holds, and every scope under which anybody is counted. A key that somebody changed to what is no
-    SHA-256 is that of no message."""
+def _all_keys(batch: Batch) -> Iterator[bytes]:
+    """Yield the keys of all holds and of all scopes under which anybody is counted. A key of a hold that is no SHA-256 any more is
+    left out: no message has it."""
     batch.flush()
     for (key,) in batch.select(_EACH_KEY):
         yield bytes.fromhex(key)

@@ -1,4 +1,4 @@
-"""Work that waits for the writer, as the event loop sees it: bounded in number and in time, and always answered."""
+"""Work that waits for the writer. It waits for a bounded time, and is always answered."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from smtpguard.database.errors import Busy, CommitUnknown, Unavailable
 from smtpguard.journal.clock import Clock
 
 WAIT_SECONDS = 20.0
+"""The longest that a caller waits."""
 FAILS_SECONDS = 30.0
+"""The time after a failure for which the store counts as failing."""
 _SLOW = f"the database took no entry in {WAIT_SECONDS:g} s"
 
 
@@ -41,42 +43,44 @@ class Work:
         self.future = self.loop.create_future()
 
     @property
-    def unwanted(self) -> bool:
-        """Nobody waits for it any more: it timed out, was cancelled, or its client has disconnected."""
+    def is_unwanted(self) -> bool:
+        """Whether nobody waits for it any more: it timed out, was cancelled, or its client has disconnected."""
         if self.future.done():
             return True
         return self.item is not None and self.item.gone is not None and self.item.gone()
 
 
 class Waiting:
-    """Unanswered work, oldest first. Belongs to one event loop."""
+    """The unanswered work of one event loop, oldest first."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.problem = ""
-        """Why the last transaction failed, or that somebody waited for it in vain; "" if it was committed."""
+        """Why the last transaction failed, or that a caller waited for it in vain; "" if it was committed."""
         self._failed_at = 0.0
-        self._vain_at = -math.inf  # when somebody waited in vain
+        self._vain_at = -math.inf  # when a caller waited in vain
         self._works: deque[Work] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
-    def failed(self, why: str) -> None:
+    def note_failure(self, why: str) -> None:
+        """Note that a transaction failed."""
         self.problem, self._failed_at = why, self._clock.monotonic()
 
     @property
     def fails(self) -> bool:
-        """Whether entries are not written, or too late: in the last half minute the last transaction failed, or somebody
-        waited in vain, whatever was committed since. If nobody has tried since, it is not known any more."""
+        """Whether entries are not written, or too late: in the last half minute the last transaction failed, or a caller waited in vain,
+        whatever was committed since. After half a minute without a try it is not known any more."""
         begin = self._clock.monotonic() - FAILS_SECONDS
         return self._vain_at > begin or (bool(self.problem) and self._failed_at > begin)
 
     def add(self, work: Work) -> None:
+        """Add work, which times out after 20 s."""
         self._works.append(work)
         if self._timer is None:
             self._timer = work.loop.call_later(WAIT_SECONDS, self.expire)
 
     def expire(self) -> None:
-        """Time out what has waited for 20 s. Work in a batch may still be written: then the result is unknown."""
+        """Answer the work that has waited for 20 s with an error. Work in a batch may still be written, so its result is unknown."""
         self._timer = None
         now = self._clock.monotonic()
         while self._works:
@@ -93,7 +97,8 @@ class Waiting:
                 )
             self._works.popleft()
 
-    def answered(self) -> None:
+    def drop_answered(self) -> None:
+        """Drop answered work, and the timer if none is left."""
         while self._works and self._works[0].future.done():
             self._works.popleft()
         if not self._works and self._timer is not None:
@@ -105,4 +110,4 @@ class Waiting:
         for work in self._works:
             if not work.future.done():
                 work.future.set_exception(Unavailable("the store was closed"))
-        self.answered()
+        self.drop_answered()

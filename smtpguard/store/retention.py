@@ -1,8 +1,7 @@
-"""Retention: erase content first, then the names of people, then the journal itself; never what is still waiting.
+"""Retention: erase content first, then the names of people, then the journal itself, and nothing that still waits.
 
-Each step takes a bounded slice, so that it can run beside admissions; ``done`` says whether more is left. Erasing is
-itself a journal entry. The journal is cut only just after a signed checkpoint that says so, so that the rest can be
-proved.
+Each step takes a bounded slice, so that it can run beside admissions. Erasing is itself a journal entry. The journal is cut only
+just after a signed checkpoint that says so, so that the rest can be proved.
 """
 
 from __future__ import annotations
@@ -45,38 +44,43 @@ from smtpguard.returns import rows as returns
 
 _SETTLED = [s.value for s in State if s not in LIVE]
 DOUBTS = timedelta(days=7)
+"""The time for which a retry of a message in doubt is recognised."""
 NOTICE = timedelta(days=1)
-"""The delay before a shorter retention takes effect, so that somebody may notice it."""
+"""The delay before a shorter retention takes effect, so that somebody can notice it."""
 TURN = timedelta(hours=1)
-"""How often hosts with different settings journal theirs in turn; far less than NOTICE, so that the longest stays in force."""
+"""The time between the entries of hosts with different settings, which journal theirs in turn. It is far less than NOTICE, so that the
+longest stays in force."""
 SLICE = 500
+"""The most contents and holds of one slice."""
 CUT = 2_000
-"""Entries of one slice: mail that is to be held waits for it."""
+"""The most entries of one slice: mail that is to be held waits for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
+    """How long content, names of people and the journal are kept."""
+
     content: timedelta = timedelta(days=30)
     addresses: timedelta = timedelta(days=90)
     journal: timedelta = timedelta(days=400)
 
     def longest(self, other: Retention) -> Retention:
-        """The longer of each period."""
+        """Return the longer of each period."""
         return Retention(**{name: max(getattr(self, name), getattr(other, name)) for name in self.__slots__})
 
     def row(self) -> dict[str, int]:
-        """In seconds, as in a journal entry."""
+        """Return the periods in seconds, as a journal entry has them."""
         return {name: int(getattr(self, name).total_seconds()) for name in self.__slots__}
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Retention:
-        """From the seconds of each period, as an entry and the settings have them."""
+        """Make it from the seconds of each period, as an entry and the settings have them."""
         return cls(**{name: timedelta(seconds=int(row[name])) for name in cls.__slots__})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Erased:
-    """The result of one slice. ``more``: call again."""
+    """The numbers that one slice has erased. ``more``: call again."""
 
     contents: int = 0
     holds: int = 0
@@ -87,17 +91,19 @@ class Erased:
 
 
 def agreed(batch: Batch, wanted: Retention, by: str) -> Retention:
-    """The retention in force, when the settings want ``wanted``: longer periods at once, shorter ones a day after they
-    were journalled. If nothing is journalled, as after an upgrade, that day begins now. ``by``: the host. If another
-    wants something else, the longest of both is in force while both run."""
+    """Return the retention in force if the settings of host ``by`` want ``wanted``, and journal a change.
+
+    Longer periods take effect at once, shorter ones a day after they were journalled. If none is journalled, as after an
+    upgrade, that day begins now. If another host wants something else, the longest of both is in force while both run.
+    """
     [*found] = journal.of_kinds(batch.connection, [Kind.RETENTION], 1)
     now = wanted.longest(Retention())
     if found:
-        told = found[0][0]
-        before, said = Retention.of(told.data["before"]), Retention.of(told.data)
-        now = said if told.time <= batch.now - NOTICE else said.longest(before)
-        waits = told.data["host"] != by and told.time > batch.now - TURN and now.longest(wanted) == now
-        if said == wanted or waits:
+        last = found[0][0]
+        before, after = Retention.of(last.data["before"]), Retention.of(last.data)
+        now = after if last.time <= batch.now - NOTICE else after.longest(before)
+        waits = last.data["host"] != by and last.time > batch.now - TURN and now.longest(wanted) == now
+        if after == wanted or waits:
             return now
     data = {**wanted.row(), "before": now.row(), "host": by}
     batch.record([Event(kind=Kind.RETENTION, id=str(batch.head.seq + 1), at=batch.now, data=data)])
@@ -105,7 +111,7 @@ def agreed(batch: Batch, wanted: Retention, by: str) -> Retention:
 
 
 def erase(batch: Batch, keep: Retention) -> Erased:
-    """One slice."""
+    """Erase one slice of what is older than ``keep``."""
     batch.flush()
     sweeping.sweep_next(batch)
     preservation.end_expired(batch)
@@ -119,7 +125,7 @@ def erase(batch: Batch, keep: Retention) -> Erased:
     base, entries = _journal(batch, batch.now - keep.journal)
     searchindex.forget(batch, max(through, base.seq if base is not None else 0))
     activityrows.delete_before(batch, batch.now - keep.journal)
-    _lifted(batch, batch.now - keep.addresses)
+    _lifted_freezes(batch, batch.now - keep.addresses)
     accounts.forget_absences(batch)
     forgetting.forget_sets(batch, batch.now - keep.addresses)
     mailings, others = forgetting.forget(batch, batch.now - keep.addresses)
@@ -143,7 +149,7 @@ def _forget_doubts(batch: Batch, before: datetime) -> None:
 
 
 def _old_contents(batch: Batch, before: datetime) -> tuple[list[str], bool]:
-    """Some content whose holds are all settled and old, and that nothing in the outbox needs; whether there may be more."""
+    """Return some contents whose holds are all settled and old, and that no outbox entry needs; and whether there may be more."""
     needed = exists().where(
         hold.c.content == content.c.sha256,
         hold.c.state.not_in(_SETTLED) | (hold.c.held_at >= microseconds(before)),
@@ -158,6 +164,7 @@ def _old_contents(batch: Batch, before: datetime) -> tuple[list[str], bool]:
 
 
 def _old_holds(batch: Batch, before: datetime) -> int:
+    """Delete some settled holds, and done outbox entries without a hold. Returns the number of holds."""
     query = select(hold.c.hold_id).where(
         hold.c.held_at < microseconds(before),
         hold.c.state.in_(_SETTLED),
@@ -168,11 +175,11 @@ def _old_holds(batch: Batch, before: datetime) -> int:
         ~holds.is_followed(hold.c.hold_id),
     )
     ids = list(batch.connection.execute(query.limit(SLICE)).scalars())
-    if ids:  # what earlier versions left in the outbox of those whose client got no 250 goes too: it is never sent
+    if ids:  # with the outbox entries that earlier versions left of holds whose clients got no 250: they are never sent
         left = select(outbox.c.intent_id).where(outbox.c.hold_id.in_(ids), outbox.c.done.is_(False))
         outboxes.forget(batch, left)
         batch.connection.execute(delete(hold).where(hold.c.hold_id.in_(ids)))
-    # when it was done, by the index of what is due; with a hold, that it is reported once
+    # ``next_at`` of a done entry is when it was done, and indexed; an entry of a hold stays, so that its end is reported once
     old = outbox.c.next_at < microseconds(before)
     needed = exists().where(hold.c.hold_id == outbox.c.hold_id)
     sent = select(outbox.c.intent_id).where(outbox.c.done.is_(True), old, ~needed)
@@ -181,8 +188,8 @@ def _old_holds(batch: Batch, before: datetime) -> int:
     return len(ids)
 
 
-def _lifted(batch: Batch, before: datetime) -> None:
-    """Lifted freezes, which may name people; the journal keeps their entries."""
+def _lifted_freezes(batch: Batch, before: datetime) -> None:
+    """Delete old lifted freezes, which may name people. The journal keeps their entries."""
     lifted = select(freeze.c.freeze_id, freeze.c.doc).where(freeze.c.lifted.is_(True))
     old = [id for id, doc in batch.connection.execute(lifted) if FREEZE.loads(doc).at < before]
     if old:
@@ -210,7 +217,7 @@ def _private(batch: Batch, before: datetime) -> tuple[int, int, bool]:
 
 
 def _journal(batch: Batch, before: datetime) -> tuple[Checkpoint | None, int]:
-    """Cut the oldest entries. Returns the last of them as a base, and the number."""
+    """Cut the oldest entries. Returns a base checkpoint of the last of them, and their number."""
     lowest = select(func.min(entry.c.seq)).scalar_subquery()
     query = select(entry.c.seq, entry.c.at, entry.c.hash).where(entry.c.seq >= lowest, entry.c.seq < lowest + CUT)
     last, needed = None, preservation.first_kept(batch.connection)

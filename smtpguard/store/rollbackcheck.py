@@ -37,12 +37,12 @@ from smtpguard.policy.freezing import ITSELF, PUT_BACK, Freeze, Gate, Selector
 log = logging.getLogger(__name__)
 
 _ENDS = "SELECT seq, at FROM entry WHERE seq = (SELECT min(seq) FROM entry) OR seq = (SELECT max(seq) FROM entry) ORDER BY seq"
-_TAIL = 1 << 16  # octets: the checkpoints of some hours, of all processes that write there
+_TAIL = 1 << 16  # octets that are read at a time: the checkpoints of some hours, of all processes that write there
 
 
 class Foreign(StoreError):
-    """The checkpoints are another journal's. ``journal``, ``at``: which one's, and when it was signed last, as far as
-    read. ``gone``: there is no database at all."""
+    """The checkpoints in the state folder are another journal's: ``journal``, last signed at ``at``, as far as read. ``gone``: there is
+    no database at all."""
 
     def __init__(self, known: Checkpoint, *, gone: bool = False) -> None:
         super().__init__(f"the checkpoints beside the store are of another journal, {known.journal}")
@@ -58,9 +58,9 @@ class OtherSecret(StoreError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollback:
-    """``agreed``: the last entry up to which the chain agrees with checkpoints. ``signed``: the newest checkpoint that
-    it disagrees with; ``genuine`` if it was signed here. ``last_at``: the time of the last entry that is left, None for
-    none."""
+    """A database of an earlier state. ``agreed``: the chain agrees with checkpoints up to this entry. ``signed``: the newest checkpoint
+    with which it disagrees; ``genuine``: whether that was signed here. ``last_at``: the time of the last entry that is left;
+    None if there is none."""
 
     agreed: int
     signed: Checkpoint
@@ -84,22 +84,23 @@ def look(
     renewing: bytes | None = None,
     older: bool = False,
 ) -> Rollback | None:
-    """Compare a migrated database with the state folder, and with the last commit of this process (``last``), in one
-    snapshot. ``renewing``: as in open_store; what the secret in force has signed is trusted. ``older``: it may be of an
-    earlier schema, whose checkpoints have only the line column. Raises Foreign; and OtherSecret, unless the secret is
-    being renewed."""
+    """Compare a database with the state folder, and with ``last``, the last commit of this process, in one snapshot.
+
+    ``renewing``: as in open_store; checkpoints of the secret in force are trusted. ``older``: the database may have an earlier
+    schema, whose checkpoints have only the line column. Raises Foreign, and OtherSecret unless the secret is being renewed.
+    """
     keys = (secret, renewing) if renewing else (secret,)
     lines = _from_the_end(state_dir / linefiles.CHECKPOINTS)
-    known = _Known().told(next(lines, []), *keys)  # first, since a line is written only after its entries are committed
+    known = _Known().add(next(lines, []), *keys)  # first, since a line is written only after its entries are committed
     here = read_head(connection).journal
-    newest = _Known().told(_lines(connection, "ORDER BY seq DESC LIMIT 1"), *keys)
+    newest = _Known().add(_lines(connection, "ORDER BY seq DESC LIMIT 1"), *keys)
     if newest.claimed and renewing is None:
         raise OtherSecret  # the last signer has the right secret
     for more in lines:
-        if known.of(here):
+        if known.has(here):
             break
-        known.told(more, *keys)
-    if not known.of(here):
+        known.add(more, *keys)
+    if not known.has(here):
         if known.signed:
             raise Foreign(known.signed[0])
         if known.claimed and not newest.signed and renewing is None:
@@ -108,14 +109,15 @@ def look(
         if last.journal != here:
             raise Foreign(last)
         known.claimed.append(last)
-    return _compared(connection, known, keys, state_dir, here, older)
+    return _compare(connection, known, keys, state_dir, here, older)
 
 
 def check_uncreated(secret: bytes, state_dir: Path) -> None:
-    """The same without a database: a state folder that knows one is no place to create another."""
+    """Check that no database was there before: in the state folder of one, another must not be created. Raises Foreign and
+    OtherSecret."""
     known = _Known()
     for lines in _from_the_end(state_dir / linefiles.CHECKPOINTS):
-        known.told(lines, secret)
+        known.add(lines, secret)
         if known.signed:
             raise Foreign(known.signed[0], gone=True)
     if known.claimed:
@@ -123,8 +125,8 @@ def check_uncreated(secret: bytes, state_dir: Path) -> None:
 
 
 def freeze_everything(batch: Batch, found: Rollback, *, renewing: bool) -> None:
-    """Freeze everything with the reason, and sign it, so that the disagreement is explained from now on. What has just been
-    held counts as answered, since that may be among what is lost. ``renewing``: by the first key of a new secret, before its
+    """Freeze everything with the reason, and sign it, so that the disagreement is excused from now on. All holds count as
+    acknowledged, since their acknowledgements may be lost. ``renewing``: sign by the first key of a new secret, before its
     entry."""
     stop = Freeze(
         freeze_id=secrets.token_hex(8).upper(),
@@ -142,14 +144,14 @@ def freeze_everything(batch: Batch, found: Rollback, *, renewing: bool) -> None:
     }
     deciding.freeze(batch, stop, event_of(Kind.FREEZE, stop, ITSELF, batch.now, value=None, put_back=put_back))
     holds.acknowledge_all(batch.connection)
-    at = found.signed.at if found.genuine else 0  # which may come from a fast clock
+    at = found.signed.at if found.genuine else 0  # it may be from a fast clock
     journal.mark(batch, put_back=found.agreed, at=at, generation=0 if renewing else None)
 
 
 class RollbackCheck:
-    """For one process that writes. It checks every new connection, since there may be another server behind it, or
-    another state of it; and again when the gate has moved, as when the secret is renewed, or the journal has become
-    shorter, as when a dump is restored into the database in use."""
+    """Looks for a rollback in one process that writes. It checks each new connection, behind which may be another server, or another
+    state; and again when the gate has moved, as at a renewal of the secret, or the journal has become shorter, as when a dump is
+    restored into the database in use."""
 
     def __init__(self, secret: bytes, state_dir: Path, *, renewing: bytes | None) -> None:
         self._secret, self._state_dir, self._renewing = secret, state_dir, renewing
@@ -158,13 +160,14 @@ class RollbackCheck:
         self._synced: Checkpoint | None = None
         self._filed = 0
 
-    def elsewhere(self, connections: int) -> bool:
-        """Whether cached state comes from another connection. ``connections``: how many there have been."""
+    def is_new(self, connections: int) -> bool:
+        """Return whether the connection is another than that of the last commit. ``connections``: the number of connections so far."""
         return connections != self._connections
 
     def look(self, batch: Batch, known: Gate | None) -> None:
-        """Before anything is written. ``known``: the gate as cached. Raises what then prevents all writes; and Unavailable if
-        the store was put back behind the same connection: what is cached of it is dropped with the next batch."""
+        """Check the database before anything is written, and freeze everything after a rollback. ``known``: the cached gate. Raises as
+        ``look``, which prevents all writes; and Unavailable if the store was put back behind the same connection, whose cached
+        state the next batch drops."""
         if known is not None and self._last is not None and batch.head.seq < self._last.seq:
             self._connections = 0
             raise Unavailable("the store was put back while it was open")
@@ -172,7 +175,7 @@ class RollbackCheck:
             return
         found = look(batch.connection, self._secret, self._state_dir, last=self._last, renewing=self._renewing)
         if found is not None:
-            if (made := self.unfiled()) is not None:  # the proof then says up to which entry the journal had gone
+            if (made := self.unfiled()) is not None:  # so that a proof knows up to which entry the journal had gone
                 with suppress(OSError):
                     linefiles.write_line(self._state_dir, linefiles.CHECKPOINTS, made.line())
                     self.filed(made)
@@ -180,42 +183,44 @@ class RollbackCheck:
             log.error("%s: all mail is frozen until it is thawed", found)
 
     def committed(self, batch: Batch, connections: int, *, synced: bool) -> None:
+        """Remember a commit."""
         head = batch.head
         self._last = Checkpoint(journal=head.journal, seq=head.seq, at=batch.now_us, hash=head.hash)
         self._connections = connections
-        if synced and batch.has_grown:  # a commit that writes nothing syncs nothing of what was written before
+        if synced and batch.has_grown:  # a commit that writes nothing syncs nothing
             self._synced = self._last
 
     def filed(self, made: Checkpoint) -> None:
-        """This checkpoint is in the file."""
+        """Note that a checkpoint is in the file."""
         self._filed = made.seq
 
     def unfiled(self) -> Checkpoint | None:
-        """The last commit that is on disk, signed, if no checkpoint in the file is as new. To be written there once the
-        store is away: a stand-by that takes over may lack it, and this process may have ended by then."""
+        """Return a checkpoint of the last commit on disk, if none in the file is as new. It is written there once the store is away: a
+        stand-by that takes over may lack that commit, and this process may have ended by then."""
         last = self._synced
         return sign(self._secret, last) if last is not None and last.seq > self._filed else None
 
 
 @dataclass(slots=True)
 class _Known:
-    """Checkpoints of a file, of any journal: ``signed`` with one of the secrets, and ``claimed``, which were not. Newest
-    first."""
+    """Checkpoints of any journal, newest first: ``signed`` with one of the secrets, and ``claimed``, which were not."""
 
     signed: list[Checkpoint] = field(default_factory=list)
     claimed: list[Checkpoint] = field(default_factory=list)
 
-    def told(self, lines: Iterable[str], *secrets: bytes) -> _Known:
-        for made in filter(None, map(readable, lines)):  # one may be cut
+    def add(self, lines: Iterable[str], *secrets: bytes) -> _Known:
+        """Add the checkpoints of lines, and return this. A damaged line is left out: it may be cut."""
+        for made in filter(None, map(readable, lines)):
             (self.signed if any(genuine(each, made) for each in secrets) else self.claimed).append(made)
         return self
 
-    def of(self, here: str) -> bool:
+    def has(self, here: str) -> bool:
+        """Return whether one is of this journal."""
         return any(made.journal == here for made in itertools.chain(self.signed, self.claimed))
 
 
 def _from_the_end(path: Path) -> Iterator[list[str]]:
-    """Lines, the last first, some at a time."""
+    """Yield the lines of a file, the last first, some at a time."""
     try:
         file = path.open("rb")
     except FileNotFoundError:
@@ -231,21 +236,21 @@ def _from_the_end(path: Path) -> Iterator[list[str]]:
         yield [rest.decode("utf-8", "replace")]
 
 
-def _compared(
+def _compare(
     connection: Connection, known: _Known, keys: Sequence[bytes], state_dir: Path, here: str, older: bool
 ) -> Rollback | None:
-    """First with the last checkpoint; if that disagrees, with what may excuse it; and only then with all."""
+    """Compare the chain with the last checkpoint; if that disagrees, with those that may excuse it; and only then with all."""
     chain = _Chain(connection)
-    if not chain.parted(known.signed, known.claimed, here):
+    if not chain.disagreements(known.signed, known.claimed, here):
         return None
     if not older:
-        notable = _Known().told(_lines(connection, "WHERE notable"), *keys).signed
-        if not chain.parted([*known.signed, *notable], known.claimed, here):
+        notable = _Known().add(_lines(connection, "WHERE notable"), *keys).signed
+        if not chain.disagreements([*known.signed, *notable], known.claimed, here):
             return None
-    everything = _Known(claimed=known.claimed).told(_lines(connection), *keys)
+    everything = _Known(claimed=known.claimed).add(_lines(connection), *keys)
     for lines in _from_the_end(state_dir / linefiles.CHECKPOINTS):
-        everything.told(lines, *keys)
-    parted = chain.parted(everything.signed, everything.claimed, here)
+        everything.add(lines, *keys)
+    parted = chain.disagreements(everything.signed, everything.claimed, here)
     if not parted:
         return None
     ours = [each.mark for each in parted if each.signed_here]
@@ -258,7 +263,7 @@ def _lines(connection: Connection, which: str = "") -> Iterator[str]:
 
 
 class _Chain:
-    """The chain as it is, for look-ups of single entries."""
+    """The chain of a database, for look-ups of single entries."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -267,9 +272,11 @@ class _Chain:
         self._last: int = ends[-1][0] if ends else 0
         self.last_at = instant(ends[-1][1]) if ends else None
 
-    def parted(self, signed: Iterable[Checkpoint], claimed: Iterable[Checkpoint], here: str) -> Sequence[Disagreement]:
-        """The checkpoints of this journal that it disagrees with and that nothing excuses, in order. Entries missing
-        between others are ignored: that is no restored store, and the proof finds it."""
+    def disagreements(
+        self, signed: Iterable[Checkpoint], claimed: Iterable[Checkpoint], here: str
+    ) -> Sequence[Disagreement]:
+        """Return the checkpoints of journal ``here`` with which it disagrees without excuse, in order. Entries that are missing between
+        others are ignored: that is no restored store, and the proof finds it."""
         marks = [dict.fromkeys(m for m in some if m.journal == here) for some in (signed, claimed)]
         seqs = {m.seq for some in marks for m in some if self._first <= m.seq <= self._last}
         hashes = journal.hashes(self._connection, sorted(seqs))

@@ -31,7 +31,8 @@ from smtpguard.journal.clock import Clock
 from smtpguard.journal.event import Event
 from smtpguard.store import retention, rollbackcheck
 from smtpguard.store.front import Front
-from smtpguard.store.nouns import Contents, Cursors, Gates, Holds, Journal, Mailings, Outbox, People, Policies, Returns
+from smtpguard.store.journal import Cursors, Journal
+from smtpguard.store.nouns import Contents, Gates, Holds, Mailings, Outbox, People, Policies, Returns
 from smtpguard.store.retention import Erased, Retention
 from smtpguard.store.rollbackcheck import Rollback, RollbackCheck
 from smtpguard.store.writer import Committed, Writer
@@ -40,7 +41,8 @@ log = logging.getLogger(__name__)
 
 
 class Store(Access):
-    """Made by ``open_store``. Every method that writes commits durably before it returns, except ``journal.note``."""
+    """The open store, made by ``open_store``. A method that writes commits durably before it returns, except ``journal.note``, and
+    those that say so."""
 
     _writer: Writer
     _front: Front | None
@@ -58,7 +60,7 @@ class Store(Access):
         committed: Committed | None = None,
     ) -> None:
         self.put_back = put_back
-        """The finding when it was opened: the first write freezes everything for it."""
+        """The rollback that was found when it was opened. The first write freezes everything because of it."""
         self._secret, self._before, self._front = secret, renewing or b"", None
         lookout = RollbackCheck(secret, state_dir, renewing=renewing)
         writer = Writer(database, secret=secret, clock=clock, state_dir=state_dir, lookout=lookout, committed=committed)
@@ -77,12 +79,12 @@ class Store(Access):
 
     @property
     def copy(self) -> Path | None:
-        """The file of a database that is only readable here."""
+        """The file of a SQLite database that can only be read here; else None."""
         return self._database.path if self._database.copy is not None else None
 
     @property
     def file(self) -> str:
-        """The path of a SQLite database; "" for another."""
+        """The path of a SQLite database; "" for PostgreSQL."""
         return str(self._database.path) if self._database.sqlite else ""
 
     @property
@@ -96,17 +98,18 @@ class Store(Access):
         return self._writer.problem
 
     async def admit(self, item: Item, step: Callable[[Seen], Admission]) -> Admission:
-        """The one transaction that decides on a message (admission.rows). ``step`` is pure and cheap, and runs in the
-        writer's thread. Within half a minute it returns, or raises a subclass of StoreError."""
+        """Run the one transaction that decides on a message (admission.rows). ``step`` is pure and cheap, and runs in the writer's
+        thread. It returns, or raises a subclass of StoreError, within half a minute."""
         admission: Admission = await self._writer.submit(item=item, admission=step)
         return admission
 
     async def try_write(self) -> None:
-        """Raises StoreError if nothing can be written: another program locks the file, or the server became read-only."""
+        """Run a write transaction that changes nothing. Raises StoreError if nothing can be written: another program locks the file, or
+        the server became read-only."""
         await self.write(lambda batch: batch.connection.execute(head.select().with_for_update()).all(), synced=False)
 
     async def open_front(self) -> Front | None:
-        """The journal's front of this process, after the fronts of ended processes are moved into the chain. None if it
+        """Create the journal's front of this process, after the fronts of ended processes are moved into the chain. Returns None if it
         is impossible: the database is not a file on this machine, or there is no room."""
         fronts = self._database.fronts
         if fronts is None:
@@ -138,16 +141,15 @@ class Store(Access):
             self._front.close()
 
     async def retain(self, keep: Retention) -> Erased:
-        """One slice of retention; ``more`` says to call again."""
+        """Erase one slice of what is older than ``keep``. ``more`` of the result says to call again."""
         return await self.write(lambda b: retention.erase(b, keep))
 
     async def agree(self, wanted: Retention, by: str) -> Retention:
-        """The retention in force, when the settings on host ``by`` want this one (retention.agreed)."""
+        """Return the retention in force if the settings on host ``by`` want this one (retention.agreed)."""
         return await self.write(lambda b: retention.agreed(b, wanted, by))
 
     async def preserve(self, id: str, *, by: str, reason: str) -> Preserved | None:
-        """Keep all data of this incident past its retention (incidents.preservation); None if the journal knows no such
-        id."""
+        """Keep all data of an incident past its retention (incidents.preservation). Returns None if the journal knows no such id."""
         needed = await self.walk(lambda opened: preservation.find(opened, id))
         if needed is None:
             return None
@@ -157,34 +159,34 @@ class Store(Access):
         return await self.write(lambda b: preservation.begin(b, id, needed, by=by, reason=reason))
 
     async def preserve_longer(self, id: str, by: str, *, also: Collection[str] = ()) -> Preserved:
-        """``by`` asks for an extension; ``also``: their other addresses. Raises KeyError if it is not preserved."""
+        """Ask for an extension in the name of ``by``; ``also``: their other addresses. Raises KeyError if the incident is not
+        preserved."""
         return await self.write(lambda b: preservation.renew(b, id, by, also))
 
     async def preserved(self) -> Sequence[Preserved]:
         return await self.ask(preservation.every)
 
     async def renew(self, event: Event) -> None:
-        """From this entry on the secret that the store was opened with is in force; processes with another one can no
-        longer write. What the old one signed is signed anew, and its key signs that the new key follows it, unless the
-        old one is lost. Raises StoreError."""
+        """Put the secret in force that the store was opened with, from this entry on. Processes with another one can no longer write.
+        The checkpoints of the old secret are signed anew, and its key signs that the new key follows, unless the old secret is
+        lost. Raises StoreError."""
 
         def step(batch: Batch) -> None:
             before = self._before
-            if not journal.sign_anew(
-                batch, before
-            ):  # lost, or not the one in force, as after a renewal that was cut off
+            # the old secret is lost, or not the one in force, as after a renewal that was cut off
+            if not journal.sign_anew(batch, before):
                 before = b""
                 journal.sign_anew(batch, before)
             batch.record([signing.renewal(batch, batch.end_generation(event), before)])
-            journal.mark(batch, renewed=True, generation=0)  # whose entry is not in the database yet
+            journal.mark(batch, renewed=True, generation=0)  # the entry of the change is not in the database yet
             contacts.forget(batch)
             batch.move_gate()
 
         await self.write(step)
 
 
-def _known(connection: Connection, secret: bytes, state_dir: Path, *, renewing: bytes | None) -> Rollback | None:
-    """Check the database against the state folder before it is migrated."""
+def _check_known(connection: Connection, secret: bytes, state_dir: Path, *, renewing: bytes | None) -> Rollback | None:
+    """Compare the database with the state folder before it is migrated. Raises Foreign and OtherSecret."""
     found = revision(connection)
     if found is not None:
         return rollbackcheck.look(connection, secret, state_dir, renewing=renewing, older=found != SCHEMA)
@@ -192,7 +194,7 @@ def _known(connection: Connection, secret: bytes, state_dir: Path, *, renewing: 
     return None
 
 
-def _close(opening: asyncio.Future[tuple[Database, Rollback | None]]) -> None:
+def _close_opened(opening: asyncio.Future[tuple[Database, Rollback | None]]) -> None:
     if not opening.cancelled() and opening.exception() is None:
         opening.result()[0].close()
 
@@ -211,13 +213,14 @@ async def open_store(
     reads: bool = False,
     committed: Committed | None = None,
 ) -> AsyncIterator[Store]:
-    """Open the store at ``url`` (sqlite:///path or postgresql://...). ``quota_bytes`` of held content, 0 for no limit.
+    """Open the store at ``url`` (sqlite:///path or postgresql://...).
 
-    With ``migrate`` the database is created, or migrated to this version; else SchemaError says what to do. ``hot``:
-    mail waits for its writes. Raises Foreign and OtherSecret, before anything is written, if ``state_dir`` or
-    ``secret`` is another store's. ``renewing``: the secret in force, b"" if it is lost; ``secret`` is a new one, to be put
-    in force by ``renew``. ``reads``: nothing will be written, so a read-only store is enough. ``committed`` is called
-    with the events of each commit made here, in the writer thread.
+    ``quota_bytes``: of held content, 0 for no limit. ``migrate``: create the database, or migrate it to this version; without it
+    SchemaError says what to do. ``hot``: mail waits for its writes. ``renewing``: the secret in force, b"" if it is lost;
+    ``secret`` is then a new one, which ``renew`` puts in force. ``reads``: nothing will be written, so a read-only store is
+    enough. ``committed``: called in the writer thread with the events of each commit of this process.
+
+    Raises Foreign and OtherSecret, before anything is written, if ``state_dir`` or ``secret`` is another store's.
     """
 
     def connect() -> tuple[Database, Rollback | None]:
@@ -228,7 +231,7 @@ async def open_store(
         database = Database(url, hot=hot, reads=reads)
         try:
             with database.read() as connection:
-                put_back = _known(connection, secret, state_dir, renewing=renewing)
+                put_back = _check_known(connection, secret, state_dir, renewing=renewing)
             if migrate:
                 migrate_open(database)
             with database.read() as connection:
@@ -242,7 +245,7 @@ async def open_store(
     try:
         database, put_back = await asyncio.shield(opening)
     except asyncio.CancelledError:  # the thread goes on; close the database once it is open
-        opening.add_done_callback(_close)
+        opening.add_done_callback(_close_opened)
         raise
     store = Store(
         database, secret=secret, state_dir=state_dir, clock=clock, quota_bytes=quota_bytes, put_back=put_back,

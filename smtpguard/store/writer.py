@@ -1,9 +1,8 @@
 """The writer thread of a process: it takes up to 128 waiting items into one transaction and one commit.
 
-There is no timer: a lone item does not wait, and while one batch is being committed the next one gathers. Every item is
-answered: with its result after the commit, with its own error, or with the storage's. An item that raises writes
-nothing. No caller waits longer than 20 s. If an answer came too late, or the commit's outcome is unknown, what was
-written is corrected (unanswered).
+There is no timer: a lone item does not wait, and while one batch is being committed the next one gathers. Each item is answered
+with its result after the commit, with its own error, or with the storage's. An item that raises writes nothing. No caller waits
+longer than 20 s. If an answer came too late, or the commit's outcome is unknown, the journal is corrected (Unanswered).
 """
 
 from __future__ import annotations
@@ -47,25 +46,31 @@ from smtpguard.store.rollbackcheck import RollbackCheck
 log = logging.getLogger(__name__)
 
 BATCH = 128
+"""The most items of a batch."""
 WAITING = 2000
+"""The most items that wait; more get Busy."""
 NOTE_SECONDS = 0.05
+"""The longest time for which notes wait for other work."""
 MAX_NOTES = 50_000
+"""The most notes that wait while the database is away."""
 KEEP_SECONDS = 60.0
+"""The time between two checkpoints."""
 SIGN_ENTRIES = 4000
+"""The number of entries after which a checkpoint is signed earlier."""
 
 Committed = Callable[[Sequence[Event]], None]
-"""Called with the journalled events, in order, after the commit and its answers, in the writer thread."""
+"""Takes the journalled events, in order, after the commit and its answers, in the writer thread."""
 
 _WAKE: Any = object()
 _STOP: Any = object()
 
 
 class _Retry(Exception):
-    """Roll the transaction back, and begin again without the works that raised."""
+    """Rolls the transaction back, to begin again without the works that raised."""
 
 
 class Writer:
-    """Started by ``start``, fed by ``submit`` and ``note`` from event loops, ended by ``stop``."""
+    """The thread that writes. ``submit`` and ``note`` feed it from event loops; ``stop`` ends it."""
 
     def __init__(
         self,
@@ -85,7 +90,7 @@ class Writer:
         self._waiting = Waiting(clock)
         self._coming: list[Work] = []
         self.front: Front | None = None
-        """The front whose frames each batch first moves into the chain."""
+        """The front of this process. Each batch first moves its frames into the chain."""
         self._notes: deque[Event] = deque()
         self._waker: asyncio.TimerHandle | None = None
         self._unanswered = Unanswered()
@@ -94,17 +99,17 @@ class Writer:
         self._recent = Recent()
         self._lookout = lookout
         self._committed = committed
-        self._untold: list[Event] = []  # committed, not published yet
+        self._unpublished: list[Event] = []  # committed, not published yet
         self._kept_house = clock.monotonic()
-        self._unsigned = False  # entries of this process without a checkpoint yet
+        self._unsigned = False  # whether entries of this process have no checkpoint yet
         self._signed_seq = 0  # the last entry known to be signed, or the last at this process's start
         self._seq = 0  # the last entry at the last commit
         self._unfiled: list[Checkpoint] = []
         self._file_away = Outage(log, "no checkpoint can be written beside the database", clock.monotonic)
         self._acknowledged: set[str] = set()
-        """Holds whose clients got 250 since this process last wrote an entry."""
+        """The holds whose clients got 250 since this process last wrote an entry."""
         self.bypasses = Bypasses(state_dir)
-        """What was relayed on this host while the store was away."""
+        """The bypasses of this host, whose entries a batch takes."""
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="smtpguard-store", daemon=True)
 
@@ -127,8 +132,8 @@ class Writer:
         admission: Callable[[Seen], Admission] | None = None,
         synced: bool = True,
     ) -> Any:
-        """Wait for the turn, and for the commit. It is synced if any work in it is to be (``synced``). Raises what the step
-        raised, or kinds of StoreError."""
+        """Queue a step, or an item with its admission, and return its result after the commit. The commit is synced if any work in it is
+        to be (``synced``). Raises what the step raised, or subclasses of StoreError."""
         if self._closed:
             raise Unavailable("the store is closed")
         if self._queue.qsize() + len(self._coming) >= WAITING:
@@ -141,7 +146,8 @@ class Writer:
         return await work.future
 
     def _hand_over(self, seen: int) -> None:
-        """To the thread, in the first turn of the event loop without new items: a batch costs as much as several items."""
+        """Hand over to the thread in the first turn of the event loop without new items: a batch costs as much as several items.
+        ``seen``: the number of items in the turn before."""
         coming = self._coming
         if seen < len(coming) < BATCH and not self._closed:
             coming[-1].loop.call_soon(self._hand_over, len(coming))
@@ -151,8 +157,8 @@ class Writer:
             self._queue.put(work)
 
     def note(self, event: Event) -> None:
-        """Write it with a later batch, after at most 50 ms, or to the front. Bounded: the oldest are dropped when the
-        database is long unavailable."""
+        """Write an event with a later batch, after at most 50 ms, or to the front. If the database is long unavailable, the oldest notes
+        are dropped."""
         if self.front is not None and self.front.note(event):
             return
         self.move_soon()
@@ -162,21 +168,21 @@ class Writer:
 
     def move_soon(self) -> None:
         """Write notes, and move frames of the front, with a later batch: after at most 50 ms."""
-        if self._waker is None:  # a batch before that takes them along, and the thread is not woken
+        if self._waker is None:  # if a batch comes before that, it takes them, and the thread is not woken
             self._waker = asyncio.get_running_loop().call_later(NOTE_SECONDS, self._wake)
 
     def _wake(self) -> None:
         self._waker = None
-        if self._left:
+        if self._has_notes:
             self._queue.put(_WAKE)
 
     @property
-    def _left(self) -> bool:
-        """Whether there is anything to write that nobody waits for."""
-        return bool(self._notes) or (self.front is not None and self.front.late)
+    def _has_notes(self) -> bool:
+        """Whether there is anything to write that nobody waits for: notes, or late frames of the front."""
+        return bool(self._notes) or (self.front is not None and self.front.is_late)
 
     async def stop(self) -> None:
-        """Write what waits, then end the thread; a thread that hangs in the database is abandoned."""
+        """Write what waits, then end the thread. A thread that hangs in the database is abandoned."""
         if self._closed:
             return
         self._closed = True
@@ -192,7 +198,7 @@ class Writer:
         going = True
         while going:
             works, going = self._take()
-            if works or self._left or (self._unanswered and not going):
+            if works or self._has_notes or (self._unanswered and not going):
                 try:
                     self._serve(works)
                 except Exception as error:  # an internal error must not end the only writer thread
@@ -206,9 +212,9 @@ class Writer:
         self._database.close()
 
     def _take(self) -> tuple[list[Work], bool]:
-        """Waiting work, and whether more may follow. Notes that were left over wait a little for other work."""
+        """Return the waiting work, and whether more may follow. If notes are left over, other work is awaited for a short time."""
         try:
-            first = self._queue.get(timeout=NOTE_SECONDS if self._left else None)
+            first = self._queue.get(timeout=NOTE_SECONDS if self._has_notes else None)
         except queue.Empty:
             return [], True
         if first is _STOP:
@@ -217,7 +223,7 @@ class Writer:
         return works, self._take_more(works)
 
     def _take_more(self, works: list[Work]) -> bool:
-        """What waits, up to a batch. False: nothing follows it, since the writer is to stop."""
+        """Add the work that waits, up to a batch. Returns False if nothing follows it, since the writer is to stop."""
         with suppress(queue.Empty):
             while len(works) < BATCH:
                 work = self._queue.get_nowait()
@@ -229,6 +235,7 @@ class Writer:
         return True
 
     def _serve(self, works: list[Work]) -> None:
+        """Commit works and notes, and answer the works. Clients of holds are answered after a second commit."""
         wanted: list[Work] = []
         notes = [self._notes.popleft() for _ in range(min(len(self._notes), BATCH * 4))]
         if self.front is not None:
@@ -237,7 +244,7 @@ class Writer:
         synced = bool(notes or self._unanswered or signs or any(work.synced for work in works))
 
         def join() -> None:
-            """Called when the write lock is held: add the work that came while others wrote."""
+            """Add the work that came while others wrote. Called when the write lock is held."""
             if synced:
                 self._take_more(works)
             wanted.extend(_wanted(works))
@@ -247,7 +254,7 @@ class Writer:
         except BadItem:
             self._one_by_one(wanted, notes)
         except Exception as error:
-            self._failed(wanted or _wanted(works), notes, error)
+            self._fail(wanted or _wanted(works), notes, error)
         held = [w for w in wanted if w.error is None and _answered_as(w) is not None]
         self._answer([w for w in works if w not in held] if held else works)
         if held:
@@ -262,8 +269,8 @@ class Writer:
         *,
         synced: bool = True,
     ) -> None:
-        """One transaction. A work's own error stays with it, and nothing of that work is written; the storage's is
-        raised, and then nothing at all was written. ``join`` is called inside the transaction, and may add works."""
+        """Commit one transaction. A work that raises keeps its error, and nothing of it is written. An error of the storage is raised, and
+        then nothing at all is written. ``join`` is called inside the transaction, and may add works."""
         left = works
         while True:
             try:
@@ -272,7 +279,7 @@ class Writer:
                 left, join = [work for work in works if work.error is None], lambda: None
             except Exception:
                 if self.front is not None:
-                    self.front.stalled()
+                    self.front.stall()
                 raise
             else:
                 return
@@ -280,7 +287,7 @@ class Writer:
     def _attempt(
         self, works: Sequence[Work], notes: Sequence[Event], join: Callable[[], None], *, synced: bool
     ) -> None:
-        """Raises _Retry if a work has raised an error of its own: then nothing was written."""
+        """Try to commit one transaction. Raises _Retry if a work has raised an error of its own: then nothing is written."""
         with self._database.write(synced=synced) as connection:
             self._begin(connection)
             join()
@@ -306,7 +313,7 @@ class Writer:
         self._seq = batch.head.seq
         self._gate = batch.gate
         batch.keep_recent()
-        self._untold += batch.events
+        self._unpublished += batch.events
         batch.events.clear()  # the batch is in a cycle, and would keep them until a collection of garbage
         self._waiting.problem = ""
         if self.front is not None:
@@ -322,8 +329,8 @@ class Writer:
         self._unfiled += batch.signed
 
     def _begin(self, connection: Connection) -> None:
-        """On a new connection nothing that is cached counts: the server behind it may be another."""
-        if self._lookout.elsewhere(self._database.connections):
+        """Drop what is cached if the connection is new: the server behind it may be another."""
+        if self._lookout.is_new(self._database.connections):
             self._gate, self._memory, self._recent = None, Memory(), Recent()
             if self._acknowledged:  # it may be a stand-by that lacks that commit alone
                 holds.acknowledge(connection, self._acknowledged)
@@ -342,15 +349,16 @@ class Writer:
         )
 
     def _publish(self) -> None:
-        """An error of a subscriber undoes no commit, and fails no committed work."""
+        """Write the lines of committed checkpoints, and publish committed events. An error of a subscriber undoes no commit, and fails no
+        committed work."""
         unfiled, self._unfiled = self._unfiled, []
         for made in unfiled:
             self._write_line(made)
-        events, self._untold = self._untold, []
+        events, self._unpublished = self._unpublished, []
         self.publish(events)
 
     def publish(self, events: Sequence[Event]) -> None:
-        """Tell the subscriber. Called in the thread, and in that of the front for what is synced there."""
+        """Give events to the subscriber. Called in this thread, and in the front's for events that are synced there."""
         if self._committed is not None and events:
             try:
                 self._committed(events)
@@ -362,7 +370,7 @@ class Writer:
         return self._clock.monotonic() - self._kept_house >= KEEP_SECONDS
 
     def _keep_house(self, batch: Batch) -> None:
-        """A checkpoint every minute, and after a number of entries. Only with a commit that is synced: what is signed is
+        """Sign a checkpoint every minute, and after a number of entries. Call it only with a commit that is synced: a signed entry must be
         on disk."""
         self._signed_seq = self._signed_seq or batch.head.seq
         minute = self._minute_over
@@ -375,6 +383,7 @@ class Writer:
             journal.mark(batch)
 
     def _write_line(self, made: Checkpoint) -> None:
+        """Write a checkpoint to the file."""
         try:
             linefiles.write_line(self._state_dir, linefiles.CHECKPOINTS, made.line())
             self._lookout.filed(made)
@@ -383,6 +392,7 @@ class Writer:
             self._file_away.report(error.strerror or "")
 
     def _sign(self) -> None:
+        """Sign a last checkpoint."""
         try:
             with self._database.write() as connection:
                 self._begin(connection)
@@ -397,7 +407,7 @@ class Writer:
             self._file_last()
 
     def _file_last(self) -> None:
-        """The store is away."""
+        """Write the checkpoint of the last commit on disk to the file, since the store is away."""
         if (made := self._lookout.unfiled()) is not None:
             self._write_line(made)
 
@@ -410,6 +420,7 @@ class Writer:
         run.finish()
 
     def _try(self, work: Work, step: Callable[[], Any]) -> None:
+        """Run a step, and keep its result or its own error in the work. Raises errors of the storage, and BadItem."""
         try:
             work.result, work.error = step(), None
         except Exception as error:
@@ -418,7 +429,7 @@ class Writer:
             work.error = error
 
     def _one_by_one(self, works: Sequence[Work], notes: Sequence[Event]) -> None:
-        """The database refused an item's data: find it by giving each a transaction of its own."""
+        """Commit each work in a transaction of its own, to find the one whose data the database refuses."""
         alone: list[tuple[list[Work], list[Event]]] = [([], [note]) for note in notes]
         alone += [([work], []) for work in works]
         for some, few in alone:
@@ -428,22 +439,23 @@ class Writer:
                 for work in some:
                     work.error = Unavailable(str(error))
             except Exception as error:
-                self._failed(some, few, error)
+                self._fail(some, few, error)
 
-    def _failed(self, works: Sequence[Work], notes: Sequence[Event], error: Exception) -> None:
-        told = error if isinstance(error, StoreError) else Unavailable(f"the store failed: {type(error).__name__}")
-        self._waiting.failed(str(told))
+    def _fail(self, works: Sequence[Work], notes: Sequence[Event], error: Exception) -> None:
+        """Give works the error of their transaction, and keep the notes for a later one."""
+        problem = error if isinstance(error, StoreError) else Unavailable(f"the store failed: {type(error).__name__}")
+        self._waiting.note_failure(str(problem))
         self._file_last()
         if isinstance(error, CommitUnknown):
             self._unanswered.add(w for w in works if w.item is not None and w.error is None)
         self._notes.extendleft(reversed(notes))  # a repeated outcome is better than none
         for work in works:
-            work.error = work.error or told
+            work.error = work.error or problem
 
     def _acknowledge(self, held: Sequence[Work]) -> None:
-        """The clients of these holds get their 250 now; none of them can be released until this is committed too."""
+        """Commit that the clients of these holds get their 250 now. None of the holds can be released before."""
         for work in held:
-            if work.unwanted:
+            if work.is_unwanted:
                 work.error = Gone("the client left before its answer")
         ids = {hold_id for w in held if w.error is None and (hold_id := _answered_as(w)) is not None}
         if not ids:
@@ -461,6 +473,7 @@ class Writer:
             self._unanswered.add(held)
 
     def _answer(self, works: Sequence[Work]) -> None:
+        """Let the event loops of works answer their callers."""
         loops: dict[asyncio.AbstractEventLoop, list[Work]] = {}
         for work in works:
             loops.setdefault(work.loop, []).append(work)
@@ -471,7 +484,7 @@ class Writer:
                 pass  # the loop is closed: nobody waits there
 
     def _deliver(self, works: Sequence[Work]) -> None:
-        """In the event loop."""
+        """Answer callers. Called in their event loop."""
         for work in works:
             if work.future.done():  # timed out or cancelled
                 if work.error is None and work.item is not None:
@@ -480,14 +493,14 @@ class Writer:
                 work.future.set_exception(work.error)
             else:
                 work.future.set_result(work.result)
-        self._waiting.answered()
+        self._waiting.drop_answered()
 
 
 def _wanted(works: Sequence[Work]) -> list[Work]:
-    """The works whose client is still connected, marked as started."""
+    """Return the works for which somebody still waits, marked as started."""
     wanted = []
     for work in works:
-        if work.unwanted:
+        if work.is_unwanted:
             work.error = Gone("the client had left")
         else:
             work.started = True
@@ -496,17 +509,17 @@ def _wanted(works: Sequence[Work]) -> list[Work]:
 
 
 def _answered_as(work: Work) -> str | None:
+    """Return the hold for which the client gets 250; None if there is none."""
     return answered_as(work.result) if isinstance(work.result, Admission) else None
 
 
-# Work that was or may have been written while its client got 451: corrected in the journal.
-#
-# A verdict to relay that timed out was not carried out, and gets the outcome ``unanswered``; a hold is still the client's, and
-# cannot be released until the client retries.
-
-
 class Unanswered:
-    """Unanswered works of one writer, oldest first. Its thread and event loops add to it; its thread settles it."""
+    """Works that were or may have been written while their clients got 451, oldest first. The journal is corrected for them: a verdict to
+    relay was not carried out, and gets the outcome ``unanswered``; a hold is still the client's, and cannot be released until
+    the client retries.
+
+    The writer's thread and event loops add works; its thread settles them.
+    """
 
     def __init__(self) -> None:
         self._works: deque[Work] = deque()
@@ -518,7 +531,7 @@ class Unanswered:
         self._works.extend(works)
 
     def settle(self, batch: Batch) -> int:
-        """Returns how many are settled in this batch."""
+        """Correct the journal for all works in a batch. Returns their number."""
         works = list(self._works)
         items = [w.item.id for w in works if w.item is not None]
         if not items:
@@ -532,6 +545,6 @@ class Unanswered:
         return len(works)
 
     def forget(self, count: int) -> None:
-        """Drop the oldest: their settlement is committed."""
+        """Drop the ``count`` oldest works, whose correction is committed."""
         for _ in range(count):
             self._works.popleft()

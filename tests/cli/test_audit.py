@@ -23,7 +23,7 @@ from smtpguard.journal.event import Kind
 from smtpguard.journal.linefiles import TIMESTAMPS, write_line
 from smtpguard.journal.rows import signed_after
 from smtpguard.journal.timestamp import Timestamp, request
-from smtpguard.store.nouns import Journal
+from smtpguard.store.journal import Journal
 from smtpguard.store.store import Store, open_store
 from tests.cli.installing import install, printed, running
 from tests.clocks import Clock

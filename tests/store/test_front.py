@@ -81,7 +81,7 @@ async def test_a_verdict_that_a_rule_observed_is_found_as_such(store: Store) -> 
 async def test_what_nobody_moves_its_own_process_moves(store: Store) -> None:
     front = await fronted(store)
     assert await record(front, "T1")
-    while front.waits:  # noqa: ASYNC110 - the writer's thread, which tells nobody here
+    while front.has_unmoved:  # noqa: ASYNC110 - the writer's thread, which tells nobody here
         await asyncio.sleep(0.01)
     assert [e.id for e, _ in await store.journal.entries() if e.kind == "verdict"] == ["T1"]
 
@@ -143,7 +143,7 @@ async def test_an_ordinary_message_takes_no_commit_of_its_process(store: Store, 
     async with store_of(tmp_path) as other:
         await other.journal.move_fronts()
         assert [e.kind for e, _ in await other.journal.history("T1")] == ["verdict", "outcome"]
-    assert not front.waits
+    assert not front.has_unmoved
     assert not store._writer._notes
 
 
@@ -199,7 +199,7 @@ async def test_much_is_moved_with_several_commits(
         await other.journal.move_fronts()
         for n in range(1, 20):
             assert await record(front, f"T{n}")
-        monkeypatch.setattr("smtpguard.store.nouns.PIECE", front._at // 4)
+        monkeypatch.setattr("smtpguard.store.journal.PIECE", front._at // 4)
         counts: list[int | None] = []
         move = Batch.move_front
 
@@ -465,10 +465,10 @@ async def test_holds_and_counts_are_known_in_every_process(store: Store, tmp_pat
     await held(store, "H0")
     async with store_of(tmp_path) as other:
         front = await fronted(store)
-        assert front.holds(key("H0")), "from before it was made"
-        assert not front.holds(key("H1"))
+        assert front.may_hold(key("H0")), "from before it was made"
+        assert not front.may_hold(key("H1"))
         await held(other, "H1")
-        assert front.holds(key("H1")), "from the commit on"
+        assert front.may_hold(key("H1")), "from the commit on"
         assert front.counts_nobody(bo)
         counted = item("T1", asks=(bo,), people=(b"12345678",))
         await other.admit(counted, relays("T1", counted=(bo,)))
@@ -485,7 +485,7 @@ async def test_a_hold_whose_key_is_no_digest_stops_no_front(store: Store, tmp_pa
     await held(store, "H1")
     by_hand(tmp_path, f"UPDATE hold SET key = {wrong} WHERE hold_id = 'H1'")
     front = await fronted(store)
-    assert (front.holds(key("H0")), front.holds(key("H1"))) == (True, False)
+    assert (front.may_hold(key("H0")), front.may_hold(key("H1"))) == (True, False)
     assert await record(front, "T1")
 
 
@@ -578,7 +578,7 @@ async def test_verdicts_that_do_not_fit_the_journal_any_more_are_kept_aside(
             await store.write(moves_and_fails)
     store._writer.front = front
     assert await moved(store) == []
-    assert not front.waits
+    assert not front.has_unmoved
     assert "set aside: the journal does not take its verdicts T1" in caplog.text
     [file] = store.journal.fronts_aside()
     assert file.name == f"{front.name}.front{ASIDE}"
@@ -614,7 +614,7 @@ async def test_a_verdict_written_while_its_front_is_set_aside_is_not_acknowledge
     acknowledged.set()
     assert await asyncio.wrap_future(moving[0]) == []
     assert await moved(store) == []
-    assert not front.waits
+    assert not front.has_unmoved
     assert caplog.text.count("set aside: the journal does not take its verdicts T1") == 1
     assert "T2" not in caplog.text
 
@@ -642,7 +642,7 @@ async def test_a_verdict_acknowledged_while_others_are_moved_is_moved_though_the
     store._writer.front = front
     assert await moved(store) == ["T1"]
     assert await moved(store) == ["T1", "T2"]
-    assert not front.waits
+    assert not front.has_unmoved
 
 
 async def test_a_front_of_a_later_generation_is_set_aside_once(
@@ -656,7 +656,7 @@ async def test_a_front_of_a_later_generation_is_set_aside_once(
     store._writer.front = front
     for _ in range(4):
         await store.journal.record([event(Kind.START, "a batch")])
-    assert not front.waits
+    assert not front.has_unmoved
     assert caplog.text.count("was set aside") == 2, "by whoever moves it, and by its process, which names the verdicts"
     assert len(store.journal.fronts_aside()) == 1
 

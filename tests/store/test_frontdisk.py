@@ -277,8 +277,8 @@ class Power(Disk):
         super().lay_out(head)
         self.synced = bytearray(os.pread(self._file, FIRST + fronts.SIZE, 0))
 
-    def reopened(self, path: str) -> None:
-        super().reopened(path)
+    def reopen(self, path: str) -> None:
+        super().reopen(path)
         self.direct = bool(fcntl.fcntl(self._file, fcntl.F_GETFL) & os.O_DSYNC)
 
     def write(self, data: bytes, at: int) -> None:
