@@ -1,4 +1,4 @@
-"""The kinds of events. Everything that smtpguard decides or does is one of them, in one order.
+"""Events, and their kinds. Everything that smtpguard decides or does is one event, and all are in one order.
 
 An event becomes an entry of the hash chain (chain.py). Its ``data`` is chained as it is and stays as long as the
 journal. What names a person is in ``private``, is chained as keyed digests only, and can be erased after its retention
@@ -17,6 +17,8 @@ from smtpguard.mail.constant import constant, maker
 
 
 class Kind(enum.Enum):
+    """What happened. The values are in the journal."""
+
     VERDICT = "verdict"  # a message was decided on; data.action says how. Committed before any effect
     REFUSED = "refused"  # a transaction without a message: the relay had refused recipients at RCPT. No verdict
     OUTCOME = "outcome"  # of a verdict to relay: relayed, refused, lost, recalled, gone
@@ -88,16 +90,15 @@ DECISIONS: Mapping[Kind, str] = {
     Kind.REOPENED: "waiting",
     Kind.APART: "waiting",
 }
-"""Kinds that change the state of a hold, each with the new state by its public name."""
+"""The kinds that change the state of a hold, each with the public name of the new state."""
 
 
 @constant
 class Event:
-    """One thing that happened. ``id`` names its object: a transaction, a hold, a freeze.
+    """One thing that happened. ``id``: its object, such as a transaction, a hold, a freeze.
 
-    ``data``: JSON values only (str, int, float, bool, None, list, dict). ``private``: a role (``reverse_path``,
-    ``from``, ``recipients``, ``subject``, ``actor``, ``comment``, ``message_id``, ``ident``, ``helo``, ``envid``) to its values in
-    clear.
+    ``data``: JSON values only (str, int, float, bool, None, list, dict). ``private``: values in clear by role (``reverse_path``,
+    ``from``, ``recipients``, ``subject``, ``actor``, ``comment``, ``message_id``, ``ident``, ``helo``, ``envid``).
     """
 
     kind: Kind
@@ -114,12 +115,13 @@ TOLD = (
     Kind.VOTE, Kind.APPROVED, Kind.CONFIRMED, Kind.REJECTED, Kind.WITHDRAWN, Kind.EXPIRED, Kind.REMINDED, Kind.ESCALATED,
     Kind.ANSWERED, Kind.PLEADED,
 )  # fmt: skip
-"""Kinds of what happens to a hold later that causes a notice, which in a flood only a digest has. Of votes those that complete an
-approval before it takes effect (``release_at``)."""
+"""The kinds of later events of a hold that cause a notice. In a flood only a digest has them. A vote is one if it completes an approval
+before that takes effect (``release_at``)."""
 
 
 def decided_at(at: datetime, data: Mapping[str, Any]) -> datetime:
-    """When people made the decision of an entry of ``DECISIONS``: an approval may take effect after its last vote."""
+    """Return when people made the decision of an entry of ``DECISIONS``. An approval may take effect after its last vote. ``at``: the
+    entry's time."""
     try:
         return datetime.fromisoformat(data["decided_at"])
     except (KeyError, TypeError, ValueError):
@@ -127,14 +129,14 @@ def decided_at(at: datetime, data: Mapping[str, Any]) -> datetime:
 
 
 def follows(data: Mapping[str, Any]) -> bool:
-    """Whether an entry of ``DECISIONS`` is about a copy, which follows the decision on its primary hold (``with``).
-    ``leads`` is in the entry with which a hold becomes a primary one: which, since when it is held, its rules and lists.
-    """
+    """Return whether an entry of ``DECISIONS`` is about a copy, which follows the decision on its primary hold (``with``). An entry with
+    ``leads`` makes a hold a primary one."""
     return "with" in data and "leads" not in data
 
 
 def happened(at: int, data: Mapping[str, Any]) -> int:
-    """When that of an entry happened, in microseconds: what a bypass recorded enters the journal once the store is back."""
+    """Return when the event of an entry happened, in microseconds. An event under a bypass enters the journal later, once the store is
+    back. ``at``: the entry's time."""
     given = data.get("happened")
     return given if isinstance(given, int) else at
 
@@ -144,4 +146,4 @@ NOTICES = (
     "list-failed", "list-stale", "list-well", "observed", "owner-digest", "plea", "question", "rejected", "reminder", "stages",
     "stream", "voted",
 )  # fmt: skip
-"""What entries of the kind ``notice`` name as such. Each has a template of its name."""
+"""The names of notices in entries of the kind ``notice``. Each has a template of its name."""

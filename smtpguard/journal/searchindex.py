@@ -1,9 +1,9 @@
 """The search index of messages: keyed digests of exact words (addresses, Message-ID, queue ids, words of a subject), by
 entry.
 
-The delivery part writes it after the journal, so that no admission waits for it; entries that are not indexed yet are
-scanned. The index is split into stretches of the journal: new words are written close to each other, and old ones erased
-so. Without the installation's secret the digests reveal nothing.
+The delivery part writes it after the journal, so that no admission waits for it. Entries that are not indexed yet are scanned. The
+index is divided into stretches of the journal, so that new words are written close to each other, and old ones erased together.
+Without the installation's secret the digests reveal nothing.
 """
 
 from __future__ import annotations
@@ -30,15 +30,16 @@ from smtpguard.mail.address import with_ascii_domain
 from smtpguard.reading.fold import searched
 
 STRETCH = 2_000
-"""Entries whose words are stored together: at most so many are read and written at once, in the order of the index."""
+"""The number of entries whose words are stored together, and the most that are read and written at once."""
 AT_ONCE = {"sqlite": STRETCH, "postgresql": STRETCH // 4}
-"""So many, by engine. PostgreSQL takes some 50 ms for the words of a whole stretch, and every other write waits."""
+"""The number of entries that one write indexes, by engine. PostgreSQL takes some 50 ms for the words of a whole stretch, for which
+every other write waits."""
 SLICE = 500
-"""Messages that are looked up at once."""
-_FORGOTTEN = 2
-_PROBED = 5
-_KNOWN = 5_000
-_STRETCHES = 200
+"""The number of messages that are looked up at once."""
+_FORGOTTEN = 2  # stretches that are deleted at once
+_PROBED = 5  # stretches in which it is looked up how rare a word is
+_KNOWN = 5_000  # digests that are cached
+_STRETCHES = 200  # the most that are searched in one transaction
 _MOST_SUBJECT_WORDS = 40
 _MOST_REPLY_WORDS = 8
 _WORD = re.compile(r"\w{2,}")
@@ -55,14 +56,14 @@ _ACCEPTED = re.compile(r"([A-Za-z0-9]{8,}) Message accepted for delivery")  # Se
 
 
 class Digests:
-    """For one installation and one journal."""
+    """The keyed digests of words, for one installation and one journal. ``key_id``: the name of the key."""
 
     def __init__(self, secret: bytes, journal_id: str) -> None:
         key = hmac.digest(secret, b"smtpguard find " + journal_id.encode(), "sha256")
         self.key_id = hashlib.sha256(key).hexdigest()[:16]
         self._keyed = hashlib.blake2b(key=key, digest_size=8)
         self.of: Callable[[str], int] = lru_cache(maxsize=_KNOWN)(self._of)
-        """The number of a word, as ``plain`` makes it; that of a client or a sender is asked for many times."""
+        """Returns the number of a word, after ``plain``. It is cached, since those of clients and senders recur."""
 
     def _of(self, word: str) -> int:
         digest = self._keyed.copy()
@@ -76,23 +77,23 @@ def _digests(secret: bytes, journal_id: str) -> Digests:
 
 
 def plain(word: str) -> str:
-    """Normalized for comparison: without surrounding punctuation, case-folded."""
+    """Return a word as it is compared: case-folded, without surrounding punctuation."""
     return word.strip("<>()[]{}\"'“”‘’„«»‹›「」『』【】、。！？：；,;:.!? \t").casefold()
 
 
 def spellings(word: str) -> tuple[str, ...]:
-    """As it is written, and as it compares with other spellings; words beyond ASCII are indexed by both."""
+    """Return the spellings of a word under which it is indexed: as it is written, and for words beyond ASCII also folded."""
     return (plain(word),) if word.isascii() else (plain(word), plain(with_ascii_domain(searched(plain(word)))))
 
 
 def words_of(one: Entry, clear: Clear | None) -> set[str]:
-    """The words by which the entry's message is found."""
+    """Return the words by which the entry's message is found."""
     return {*map(plain, _words(one.kind, one.data, clear))} - {""}
 
 
 def _content(body: str, action: str | None, named: str | None) -> Mapping[str, Any]:
-    """The data of a verdict with these columns, or what of it has words, if it has no more. Nearly all have none, and so
-    are not decoded: "peer" and "retry" are nowhere in it, and its first keys are known."""
+    """Return the data of a verdict, or only its client if no other part has words. So nearly all verdicts are not decoded: their
+    columns are empty, "peer" and "retry" are nowhere in them, and their first keys are known."""
     plain = action is named is None and not may_say(body, "peer") and not may_say(body, "retry", "true")
     if plain and (found := _CLIENT.match(body)) is not None:
         return {"client": found[1]}
@@ -101,12 +102,13 @@ def _content(body: str, action: str | None, named: str | None) -> Mapping[str, A
 
 
 def _words(kind: str, content: Mapping[str, Any], clear: Clear | None) -> list[str]:
-    """Before ``plain``, and some of them several times."""
+    """Return the words of an entry in all spellings, before ``plain``, and with repetitions."""
     found = _written(kind, content, clear)
     return found + [spelled for word in found if not word.isascii() for spelled in spellings(word)]
 
 
 def _written(kind: str, content: Mapping[str, Any], clear: Clear | None) -> list[str]:
+    """Return the words of an entry as they are written."""
     if kind == _OUTCOME:
         return _of_replies(content.get("replies", ()))
     if kind == _RELEASE:
@@ -125,14 +127,14 @@ def _written(kind: str, content: Mapping[str, Any], clear: Clear | None) -> list
 
 
 def _of_subject(subject: str) -> Iterator[str]:
-    """Each word as it is written, and each of its parts."""
+    """Yield each word of a subject as it is written, and each of its parts."""
     for text in dict.fromkeys((subject.casefold(), searched(subject))):
         yield from text.split()[:_MOST_SUBJECT_WORDS]
         yield from _WORD.findall(text)[:_MOST_SUBJECT_WORDS]
 
 
 def _of_replies(replies: Iterable[str]) -> list[str]:
-    """Words of a relay's reply that may be a queue id: "250 2.0.0 Ok: queued as 4bXyz1"."""
+    """Return the words of a relay's replies that may be a queue id: "250 2.0.0 Ok: queued as 4bXyz1"."""
     found: list[str] = []
     for said in replies:
         words = [word.casefold() for word in _QUEUE_ID.findall(str(said)[3:]) if not _ENHANCED.match(word)]
@@ -141,17 +143,14 @@ def _of_replies(replies: Iterable[str]) -> list[str]:
 
 
 def queue_ids(replies: Iterable[str]) -> list[str]:
-    """The message's queue ids in the replies of the relay, or of the MTA whose milter this is."""
+    """Return the queue ids of a message in the replies of the relay, or of the MTA whose milter this is."""
     found = (match for said in replies for match in (*_CALLED.findall(said), *_ACCEPTED.findall(said)))
     return list(dict.fromkeys(found))
 
 
-# writing, behind the journal
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Words:
-    """``rows`` of the entries after ``after`` through ``through``."""
+    """The words of the entries after ``after`` up to ``through``. ``rows``: stretch, word and entry."""
 
     after: int
     through: int
@@ -160,7 +159,7 @@ class Words:
 
 
 def words_after(found: journal.Unread, after: int, secret: bytes, journal_id: str) -> Words:
-    """The words of those entries, all of one stretch, after number ``after``."""
+    """Return the words of entries after ``after``. All of ``found`` are of one stretch."""
     digests, stretch = _digests(secret, journal_id), found.through // STRETCH
     of, rows = digests.of, list[tuple[int, int, int]]()
     nothing = {of("")}
@@ -174,7 +173,7 @@ def words_after(found: journal.Unread, after: int, secret: bytes, journal_id: st
 
 
 def write(batch: Batch, made: Words, secret: bytes) -> bool:
-    """False if another process has written it meanwhile. If the words were written with another secret, all of them are
+    """Write words. Returns False if another process has written them meanwhile. If the index was written with another secret, it is
     rewritten, a stretch at a time."""
     connection = batch.connection
     batch.flush()
@@ -191,15 +190,15 @@ def write(batch: Batch, made: Words, secret: bytes) -> bool:
 
 
 def indexed_until(connection: Connection, secret: bytes, journal_id: str) -> int:
-    """The last entry whose words are written with this secret."""
+    """Return the last entry whose words are written with this secret."""
     key_id = _digests(secret, journal_id).key_id
     found = rows_of(connection, "SELECT through FROM terms WHERE key_id = ?", (key_id,))
     return found[0][0] if found else 0
 
 
 def forget(batch: Batch, through: int) -> None:
-    """Delete the words of entries up to this one, whose names are erased: of whole stretches, some at a time, and of the
-    stretch that it is in."""
+    """Delete the words of entries up to ``through``, whose names are erased: of some whole stretches, and of the stretch of
+    ``through``."""
     first = batch.connection.execute(select(func.min(term.c.stretch))).scalar()
     if first is not None and through:
         ended = min((through + 1) // STRETCH, first + _FORGOTTEN)
@@ -210,18 +209,15 @@ def forget(batch: Batch, through: int) -> None:
 
 
 def lose(batch: Batch, words: Iterable[tuple[int, str]]) -> None:
-    """Delete these words (``words_of``), each with the number of its entry."""
+    """Delete words (``words_of``), each with the number of its entry."""
     of = _digests(batch.secret, batch.head.journal).of
     rows = [(seq // STRETCH, of(word), seq) for seq, word in words]
     batch.execute("DELETE FROM term WHERE stretch = ? AND word = ? AND seq = ?", rows)
 
 
-# finding
-
-
 def find(open: Open, secret: bytes, words: Sequence[str], limit: int, progress: Progress | None = None) -> list[str]:
-    """The messages that have all of ``words``, the newest first, at most ``limit``. A queue id matches by itself.
-    ``progress``: of the entries that are not indexed yet; the index counts as one."""
+    """Return the ids of messages with all of ``words`` in one entry, newest first, at most ``limit``. A queue id is in an entry of its own.
+    ``progress``: for the entries that are not indexed yet; the index counts as one."""
     wanted = {found for word in words if any(found := spellings(word))}
     if not wanted:
         return []
@@ -254,8 +250,8 @@ def find(open: Open, secret: bytes, words: Sequence[str], limit: int, progress: 
 
 
 def named(open: Open, secret: bytes, words: Sequence[str], since: int) -> dict[str, int]:
-    """How many messages since then, in microseconds, have each of ``words`` among their recipients, senders and ids,
-    unless the names are erased."""
+    """Count, for each of ``words``, the messages since a time (microseconds) that have it among their recipients, senders and ids.
+    Messages whose names are erased do not count."""
     wanted = {plain(word): word for word in words}
     found = dict.fromkeys(words, 0)
     with open() as connection:
@@ -279,8 +275,8 @@ def named(open: Open, secret: bytes, words: Sequence[str], since: int) -> dict[s
 
 
 def _indexed(open: Open, words: Sequence[Sequence[int]], first: int, last: int) -> Iterator[str]:
-    """Messages that have one spelling of each, the newest first: a few stretches at a time for a word of every message,
-    more and more for a rare one. The rarest word is looked up first."""
+    """Yield the messages that have one spelling of each word, newest first. It searches a few stretches at a time for a word of every
+    message, and more and more for a rare one. The rarest word is looked up first."""
     with open() as connection:
         lately = term.c.stretch.between(last - _PROBED, last)
         often = [select(func.count()).where(lately, term.c.word.in_(word)) for word in words]
@@ -303,7 +299,7 @@ def _indexed(open: Open, words: Sequence[Sequence[int]], first: int, last: int) 
 
 
 def _ids(open: Open, seqs: Sequence[int]) -> Iterator[str]:
-    """The messages that still have their names, or a relay's reply."""
+    """Yield the ids of entries that still have their names, or are a relay's reply."""
     for some in sliced(seqs, SLICE):
         named = or_(names.c.seq.is_not(None), entry.c.kind == Kind.OUTCOME.value)
         query = select(entry.c.id).outerjoin(names, names.c.seq == entry.c.seq).where(entry.c.seq.in_(some), named)

@@ -1,7 +1,7 @@
-"""What the store has about one person, and its erasure: names, holds, mailings, counts, what was sent and came back.
+"""The data of one person in the store, and its erasure: names, holds, mailings, counts, and what was sent and came back.
 
-The journal's entries stay, with the digests that its chain is made of. An erased value has ``ERASED`` in its place, and an
-entry of the journal has its digest, so that the chain is still proved (Seal.fits). Everything is read in slices.
+The journal's entries stay, with the digests that its chain is made of. ``ERASED`` takes the place of an erased value, and an entry of
+the journal has the value's digest, so that the chain can still be proved (Seal.fits). Everything is read in slices.
 """
 
 from __future__ import annotations
@@ -59,10 +59,13 @@ if TYPE_CHECKING:
     from smtpguard.store.store import Store
 
 SLICE = 5_000
+"""The number of rows that are read in one transaction."""
 SOME = 500
+"""The number of things that are erased in one transaction."""
 MOST_KEPT = 100
-"""Things that an entry of the journal names as kept."""
+"""The most things that an entry of the journal names as kept."""
 MOST_DIGESTS = 5_000
+"""The most digests in one entry of the journal."""
 _ADDRESS = re.compile(r"[^\s<>\"',;()\[\]\\]+@[^\s<>\"',;()\[\]\\]+")
 _LIVE = frozenset(state.value for state in LIVE)
 _UNSENT = "it is to be sent still"
@@ -71,7 +74,7 @@ _TITLE = ("sender", "reverse_path", "subject")
 
 
 class Person:
-    """One person, by an address: all spellings that reach the same mailbox."""
+    """One person, known by an address: all its spellings that reach the same mailbox."""
 
     def __init__(self, address: Address, digester: Digester) -> None:
         self.digests = frozenset(digester.every(address))
@@ -91,17 +94,18 @@ class Person:
         self._same = same
 
     def may_be_in(self, text: str) -> bool:
-        """False if it is surely not named there."""
+        """Return False if a text surely does not name the person."""
         return self._hint in text.lower()
 
-    def names(self, text: str) -> bool:
+    def is_named(self, text: str) -> bool:
+        """Return whether a text has an address of the person."""
         return self.may_be_in(text) and any(map(self._same, _ADDRESS.findall(text)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PersonalData:
     """One thing about the person. ``what``: entry, digest, hold, mailing, set, count, sending, returned, freeze, account or absence;
-    ``parts``: as whom. ``stays``: why an erasure keeps it, "" if it is erased."""
+    ``parts``: the roles of the person in it. ``stays``: why an erasure keeps it; "" if it is erased."""
 
     what: str
     id: str
@@ -112,7 +116,7 @@ class PersonalData:
 
 @dataclass(slots=True)
 class Erasure:
-    """``values``: clear values that were erased; ``kept``: what was not."""
+    """The numbers that an erasure has erased. ``values``: clear values; ``kept``: the things that it kept."""
 
     values: int = 0
     entries: int = 0
@@ -123,7 +127,7 @@ class Erasure:
 
 
 def _preserved(open: Open) -> Callable[[str], str]:
-    """The function that says by which incident an id is preserved, "" for none."""
+    """Return the function that names the incident by which an id is preserved; it returns "" for none."""
     with open() as connection:
         if not preservation.is_any_preserved(connection):
             return lambda id: ""
@@ -138,7 +142,7 @@ def _preserved(open: Open) -> Callable[[str], str]:
 
 
 def collect(open: Open, whom: Person, now: datetime, progress: Progress | None = None) -> Iterator[PersonalData]:
-    """Everything, a slice in a transaction."""
+    """Yield all data of a person at ``now``."""
     keeps = _preserved(open)
     beside = list(_beside(open, whom, now, keeps))
     yield from (one.thing for one in _entries(open, whom, keeps, beside, progress))
@@ -146,7 +150,7 @@ def collect(open: Open, whom: Person, now: datetime, progress: Progress | None =
 
 
 def _beside(open: Open, whom: Person, now: datetime, keeps: Callable[[str], str]) -> Iterator[PersonalData]:
-    """What there is beside the journal."""
+    """Yield the data beside the journal."""
     for kept in (_holds, partial(_mailings, now=now), _sendings, _returned):
         yield from kept(open, whom, keeps)
     for some in (_sets, _counts, _freezes, _staff):
@@ -154,7 +158,7 @@ def _beside(open: Open, whom: Person, now: datetime, keeps: Callable[[str], str]
 
 
 def digests_only(open: Open, whom: Person, progress: Progress | None = None) -> int:
-    """The number of verdicts that have the person's keyed digest: they stay as long as the journal."""
+    """Count the verdicts that have a keyed digest of the person. They stay as long as the journal."""
     found = 0
     verdicts = select(entry.c.seq, entry.c.body).where(entry.c.kind == Kind.VERDICT.value)
     for rows in _counting(open, paged(open, verdicts, SLICE, entry.c.seq), progress):
@@ -163,7 +167,7 @@ def digests_only(open: Open, whom: Person, progress: Progress | None = None) -> 
 
 
 def _counting(open: Open, pages: Iterator[Sequence[Any]], progress: Progress | None) -> Iterator[Sequence[Any]]:
-    """Pages of entries, with ``progress`` up to the head."""
+    """Yield pages of entries, and report their progress up to the head."""
     with open() as connection:
         last = read_head(connection).seq
     for rows in pages:
@@ -173,7 +177,7 @@ def _counting(open: Open, pages: Iterator[Sequence[Any]], progress: Progress | N
 
 
 class _Named(NamedTuple):
-    """An entry whose clear values name them."""
+    """An entry whose clear values name the person."""
 
     thing: PersonalData
     seq: int
@@ -188,7 +192,7 @@ def _entries(
     beside: Iterable[PersonalData],
     progress: Progress | None = None,
 ) -> Iterator[_Named]:
-    """``beside``: with all of their holds. The entries on those that stay do too."""
+    """Yield the entries that name a person. ``beside``: the data beside the journal; entries on holds in it that stay do too."""
     pending = {one.id for one in beside if one.what == "hold" and one.stays}
     for rows in _counting(open, paged(open, select(clear.c.seq, clear.c.doc), SLICE, clear.c.seq), progress):
         found = {seq: (doc, parts) for seq, doc in rows if whom.may_be_in(doc) and (parts := _parts(doc, whom))}
@@ -203,9 +207,10 @@ def _entries(
 
 
 def _parts(doc: str, whom: Person) -> tuple[str, ...]:
+    """Return the roles of clear values that name the person."""
     try:
         values = parsed(doc)
-        return tuple(sorted(role for role, some in values.items() if any(whom.names(value) for value in some)))
+        return tuple(sorted(role for role, some in values.items() if any(whom.is_named(value) for value in some)))
     except (ValueError, TypeError, AttributeError):
         return ()
 
@@ -216,8 +221,8 @@ def _holds(open: Open, whom: Person, keeps: Callable[[str], str]) -> Iterator[Pe
     query = select(hold.c.hold_id, hold.c.state, *needed, hold.c.held_at, hold.c.doc, hold.c.people)
     for rows in paged(open, query, SLICE, hold.c.hold_id):
         for id, state, undecided, unsent, at, doc, people in rows:
-            parts = _within(doc, whom)
-            behind = people is not None and any(_among(bytes(people), digest) for digest in whom.digests)
+            parts = _naming_fields(doc, whom)
+            behind = people is not None and any(_has_digest(bytes(people), digest) for digest in whom.digests)
             if parts or behind:
                 why = keeps(id) or (f"decision {id}" if undecided else _UNSENT if unsent else "")
                 yield PersonalData(
@@ -225,26 +230,28 @@ def _holds(open: Open, whom: Person, keeps: Callable[[str], str]) -> Iterator[Pe
                 )
 
 
-def _among(people: bytes, digest: bytes) -> bool:
+def _has_digest(people: bytes, digest: bytes) -> bool:
+    """Return whether a digest is among ``people``, which are digests of 8 octets each."""
     return any(people[at : at + 8] == digest for at in range(0, len(people), 8))
 
 
-def _within(doc: str, whom: Person) -> tuple[str, ...]:
-    """The fields of a document whose texts name them."""
+def _naming_fields(doc: str, whom: Person) -> tuple[str, ...]:
+    """Return the fields of a document whose texts name the person."""
     if not whom.may_be_in(doc):
         return ()
     try:
         document = json.loads(doc)
     except ValueError:
         return ()
-    return tuple(sorted(str(name) for name, value in document.items() if any(map(whom.names, _texts(value)))))
+    return tuple(sorted(str(name) for name, value in document.items() if any(map(whom.is_named, _texts(value)))))
 
 
 def _texts(value: Any) -> Iterator[str]:
+    """Yield all texts in a JSON value, and the addresses of its objects."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
-        yield from value  # the people behind each recipient are kept by its address
+        yield from value  # addresses may be names of an object, with the people behind each as its value
         for each in value.values():
             yield from _texts(each)
         local, domain = value.get("local"), value.get("domain")
@@ -256,7 +263,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _mailings(open: Open, whom: Person, keeps: Callable[[str], str], now: datetime) -> Iterator[PersonalData]:
-    """Whom each came for; and who wrote it or decided on it, in its document."""
+    """Yield the mailings that came for the person, and those whose document names the person: its writer, or who decided on it."""
     columns = select(mailing.c.n, mailing.c.id, mailing.c.last_at, mailing.c.doc)
     query = select(reached.c.n, reached.c.status).where(reached.c.person.in_(whom.digests))
     for rows in paged(open, columns, SLICE, mailing.c.n):
@@ -264,17 +271,17 @@ def _mailings(open: Open, whom: Person, keeps: Callable[[str], str], now: dateti
             statuses = connection.execute(query.where(reached.c.n.in_([row.n for row in rows]))).all()
         reaching = {int(n): CopyStatus(status) for n, status in statuses}
         for n, id, at, doc in rows:
-            parts = _within(doc, whom)
+            parts = _naming_fields(doc, whom)
             if n in reaching or parts:
-                needed = reaching.get(n) is CopyStatus.HELD or _decided(mailing_of(id, doc).as_of(now), whom)
+                needed = reaching.get(n) is CopyStatus.HELD or _needs(mailing_of(id, doc).as_of(now), whom)
                 why = keeps(id) or (f"decision on the mailing {id}" if needed else "")
                 became = (f"reached: {reaching[n].name.lower()}",) if n in reaching else ()
                 yield PersonalData(what="mailing", id=id, at=instant(at), parts=(*became, *parts), stays=why)
 
 
-def _decided(mailing: Mailing, whom: Person) -> bool:
-    """Whether a decision on it needs the person: it is about all who get it, or it names them."""
-    return mailing.state in _DECIDED or not {*_within(document_of(mailing), whom)} <= {*_TITLE}
+def _needs(mailing: Mailing, whom: Person) -> bool:
+    """Return whether a decision on a mailing needs the person: it is about all who get it, or it names the person."""
+    return mailing.state in _DECIDED or not {*_naming_fields(document_of(mailing), whom)} <= {*_TITLE}
 
 
 def _sets(open: Open, whom: Person) -> Iterator[PersonalData]:
@@ -286,17 +293,17 @@ def _sets(open: Open, whom: Person) -> Iterator[PersonalData]:
                     peopleset.c.name == name, peopleset.c.first <= digest
                 )
                 row = connection.execute(query.order_by(peopleset.c.first.desc()).limit(1)).one_or_none()
-                if row is not None and _among(bytes(row.people), digest):
+                if row is not None and _has_digest(bytes(row.people), digest):
                     yield PersonalData(
                         what="set",
                         id=name,
                         at=instant(row.made_at),
-                        stays="" if not _bound(connection, name) else "correction in force",
+                        stays="" if not _is_bound(connection, name) else "correction in force",
                     )
 
 
-def _bound(connection: Connection, name: str) -> bool:
-    """Whether an approval may still be bound to this set."""
+def _is_bound(connection: Connection, name: str) -> bool:
+    """Return whether an approval may still be bound to a set."""
     decided = connection.execute(select(mailing.c.doc).where(mailing.c.state != State.PASSING.value)).scalars()
     return any(name in doc for doc in decided) or any(
         name in doc for doc in connection.execute(select(hold.c.doc).where(hold.c.state.in_(_LIVE))).scalars()
@@ -318,7 +325,7 @@ def _counts(open: Open, whom: Person) -> Iterator[PersonalData]:
 
 
 def _letters(open: Open, whom: Person) -> list[int]:
-    """The keys of the Message-IDs that they were sent."""
+    """Return the keys of the Message-IDs that were sent to the person."""
     pages = paged(open, select(sent.c.message, sent.c.doc), SLICE, sent.c.message)
     return [key for rows in pages for key, doc in rows if not whom.numbers.isdisjoint(unpack(bytes(doc)))]
 
@@ -329,7 +336,7 @@ def _sendings(open: Open, whom: Person, keeps: Callable[[str], str]) -> Iterator
     )
     for rows in paged(open, query, SLICE, outbox.c.intent_id):
         for id, kind, done, at, doc, hold_id in rows:
-            if parts := _within(doc, whom):
+            if parts := _naming_fields(doc, whom):
                 why = (keeps(hold_id) if hold_id else "") or ("" if done else _UNSENT)
                 yield PersonalData(what="sending", id=id, at=instant(at), parts=(kind, *parts), stays=why)
 
@@ -340,7 +347,7 @@ def _returned(open: Open, whom: Person, keeps: Callable[[str], str]) -> Iterator
     query = select(*key, returned.c.at, returned.c.sort, *about, returned.c.person, returned.c.doc)
     for rows in paged(open, query, SLICE, *key):
         for mail, n, at, sort, mailing_id, message, who, doc in rows:
-            if (who is not None and bytes(who) in whom.digests) or _within(doc, whom):
+            if (who is not None and bytes(who) in whom.digests) or _naming_fields(doc, whom):
                 yield PersonalData(
                     what="returned",
                     id=f"{mail} {n}",
@@ -354,54 +361,51 @@ def _freezes(open: Open, whom: Person) -> Iterator[PersonalData]:
     with open() as connection:
         rows = connection.execute(select(freeze.c.freeze_id, freeze.c.lifted, freeze.c.doc)).all()
     for id, lifted, doc in rows:
-        if parts := _within(doc, whom):
+        if parts := _naming_fields(doc, whom):
             yield PersonalData(what="freeze", id=id, parts=parts, stays="" if lifted else "it is in force")
 
 
 def _staff(open: Open, whom: Person) -> Iterator[PersonalData]:
-    """An account of the console, and an absence: of people who work with it."""
+    """Yield the accounts of the console and the absences of the person."""
     with open() as connection:
         accounts = connection.execute(select(account.c.account_id, account.c.address)).all()
         away = connection.execute(select(absence.c.person)).scalars().all()
     for id, address in accounts:
-        if whom.names(address):
+        if whom.is_named(address):
             yield PersonalData(what="account", id=id, stays="smtpguard users delete removes it")
     for address in away:
-        if whom.names(address):
+        if whom.is_named(address):
             yield PersonalData(what="absence", id="", stays="it is in use: the next absence replaces it")
-
-
-# erasing
 
 
 async def erase(
     store: Store, whom: Person, *, by: str, now: datetime | None = None, progress: Progress | None = None
 ) -> Erasure:
-    """Erase what nothing needs at ``now``, if not by the store's clock. That it was done is journalled first, without the
-    address. If it is interrupted, another erasure finds the rest. Raises StoreError."""
+    """Erase what nothing needs at ``now``, which is the store's time if not given. An entry of the journal says so first, without the
+    address. If an erasure is interrupted, another one finds the rest. Raises StoreError."""
     now = now or store.now()
-    done, going, seqs, sealed = await store.walk(lambda open: _planned(open, whom, now, progress))
-    await store.write(lambda batch: _said(batch, whom, sealed, done, by))
+    done, going, seqs, sealed = await store.walk(lambda open: _plan(open, whom, now, progress))
+    await store.write(lambda batch: _record(batch, whom, sealed, done, by))
     late = list[tuple[int, str]]()
     for some in sliced(seqs, SOME):
         late += await store.write(partial(_wipe, whom=whom, sealed=sealed, seqs=some))
     for things in sliced(going, SOME):
-        done.others += await store.write(partial(_gone, whom=whom, some=things, now=now))
+        done.others += await store.write(partial(_delete, whom=whom, some=things, now=now))
     await store.write(lambda batch: batch.connection.execute(delete(person).where(person.c.person.in_(whom.numbers))))
     letters = await store.walk(lambda open: _letters(open, whom))
     for some in sliced(letters, SOME):
-        await store.write(partial(_unsent, whom=whom, letters=some))
+        await store.write(partial(_remove_from_letters, whom=whom, letters=some))
     await store.journal.index_until(max((seq for seq, _ in late), default=0))
     for words in sliced(late, SOME):
         await store.write(partial(searchindex.lose, words=words))
     return done
 
 
-def _planned(
+def _plan(
     open: Open, whom: Person, now: datetime, progress: Progress | None
 ) -> tuple[Erasure, list[PersonalData], list[int], set[str]]:
-    """What is to be erased: the things beside the journal; and the entries whose values are, and the digests of these
-    values."""
+    """Return the numbers of an erasure, the things beside the journal that it erases, the entries whose values it erases, and the
+    digests of these values."""
     keeps = _preserved(open)
     beside = list(_beside(open, whom, now, keeps))
     going = [one for one in beside if not one.stays]
@@ -420,13 +424,14 @@ def _planned(
         digests = parsed(one.body).get("private", {})
         for role, values in one.values.items():
             for n, value in enumerate(values):
-                if whom.names(value):
+                if whom.is_named(value):
                     sealed.add(digests[role][n])
                     done.values += 1
     return done, going, seqs, sealed
 
 
-def _said(batch: Batch, whom: Person, sealed: Collection[str], done: Erasure, by: str) -> None:
+def _record(batch: Batch, whom: Person, sealed: Collection[str], done: Erasure, by: str) -> None:
+    """Record the erasure in the journal."""
     digests = sorted(sealed)
     kept = [{"what": one.what, "id": one.id, "why": one.stays} for one in done.kept[:MOST_KEPT]]
     about = {"what": "person", "person": list(whom.hexes)}
@@ -452,17 +457,17 @@ def _said(batch: Batch, whom: Person, sealed: Collection[str], done: Erasure, by
 
 
 def _wipe(batch: Batch, whom: Person, sealed: Collection[str], seqs: Sequence[int]) -> list[tuple[int, str]]:
-    """Clear values of these entries, and the words by which these were found. Returns the words of entries that are not
-    indexed yet: they may just have been read for the index."""
+    """Erase clear values of entries, and the words by which they are found. Returns the words of entries that are not indexed yet: they
+    may just have been read for the index."""
     batch.flush()
     wiped, lost = list[tuple[str, int]](), list[tuple[int, str]]()
     for one, names in map(journal.pair, among(batch.connection, journal.ROWS, entry.c.seq, seqs)):
-        if names is None:  # old by now
+        if names is None:  # retention has erased them meanwhile
             continue
         digests = one.content.get("private", {})
         values = {
             role: [
-                ERASED if whom.names(value) and digests[role][n] in sealed else value for n, value in enumerate(all_)
+                ERASED if whom.is_named(value) and digests[role][n] in sealed else value for n, value in enumerate(all_)
             ]
             for role, all_ in names.items()
         }
@@ -474,8 +479,8 @@ def _wipe(batch: Batch, whom: Person, sealed: Collection[str], seqs: Sequence[in
     return [(seq, word) for seq, word in lost if seq > through]
 
 
-def _gone(batch: Batch, whom: Person, some: Sequence[PersonalData], now: datetime) -> int:
-    """Rows beside the journal. How many."""
+def _delete(batch: Batch, whom: Person, some: Sequence[PersonalData], now: datetime) -> int:
+    """Delete rows beside the journal. Returns their number."""
     batch.flush()
     connection, ids = batch.connection, defaultdict[str, list[str]](list)
     for one in some:
@@ -490,22 +495,22 @@ def _gone(batch: Batch, whom: Person, some: Sequence[PersonalData], now: datetim
         delete(freeze).where(freeze.c.freeze_id.in_(ids["freeze"]), freeze.c.lifted.is_(True)),
     )
     n = len(entries) + sum(connection.execute(one).rowcount for one in rows)
-    n += sum(_unreached(batch, whom, id, now) for id in ids["mailing"])
-    return n + sum(_unreturned(batch, id) for id in ids["returned"])
+    n += sum(_remove_from_mailing(batch, whom, id, now) for id in ids["mailing"])
+    return n + sum(_clear_returned(batch, id) for id in ids["returned"])
 
 
-def _unreturned(batch: Batch, id: str) -> int:
-    """Clear what somebody said of a message that they got, and the mail that said it."""
+def _clear_returned(batch: Batch, id: str) -> int:
+    """Clear what came back from the person, and delete its mail."""
     mail, _, n = id.partition(" ")
-    said = returned.c.mail == mail, returned.c.n == int(n)
-    done = batch.connection.execute(update(returned).where(*said).values(person=None, doc=NOBODY))
+    row = returned.c.mail == mail, returned.c.n == int(n)
+    done = batch.connection.execute(update(returned).where(*row).values(person=None, doc=NOBODY))
     if not batch.connection.execute(select(hold.c.hold_id).where(hold.c.content == mail).limit(1)).first():
         contents.drop(batch, [mail])
     return done.rowcount
 
 
-def _unsent(batch: Batch, whom: Person, letters: Sequence[int]) -> None:
-    """Take the person out of those who were sent these letters."""
+def _remove_from_letters(batch: Batch, whom: Person, letters: Sequence[int]) -> None:
+    """Remove the person from the recipients of Message-IDs."""
     batch.flush()
     for key, doc in list(among(batch.connection, select(sent.c.message, sent.c.doc), sent.c.message, letters)):
         others = {one: until for one, until in unpack(bytes(doc)).items() if one not in whom.numbers}
@@ -515,21 +520,21 @@ def _unsent(batch: Batch, whom: Person, letters: Sequence[int]) -> None:
         )
 
 
-def _unreached(batch: Batch, whom: Person, mailing_id: str, now: datetime) -> int:
-    """Take the person out of a mailing whose decisions are over, and these too. Its numbers stay. Someone whose copy is
-    held stays until its end is counted."""
+def _remove_from_mailing(batch: Batch, whom: Person, mailing_id: str, now: datetime) -> int:
+    """Remove the person from a mailing whose decisions are over, and from these. The mailing's numbers stay, and so does a person whose
+    copy is held, until its end is counted."""
     row = batch.connection.execute(select(mailing.c.n, mailing.c.doc).where(mailing.c.id == mailing_id)).one_or_none()
-    if row is None or _decided(left := mailing_of(mailing_id, row.doc).as_of(now), whom):
+    if row is None or _needs(left := mailing_of(mailing_id, row.doc).as_of(now), whom):
         return 0
     people = reached.c.n == row.n, reached.c.person.in_(whom.digests), reached.c.status != CopyStatus.HELD
-    gone = 0
+    removed = 0
     for digest in list(batch.connection.execute(select(reached.c.person).where(*people)).scalars()):
         nobody = secrets.token_bytes(8)  # so that the mailing's numbers stay
-        gone += batch.connection.execute(
+        removed += batch.connection.execute(
             update(reached).where(reached.c.n == row.n, reached.c.person == digest).values(person=nobody)
         ).rowcount
-    if _within(row.doc, whom):
-        named: dict[str, Any] = {name: "" for name in _TITLE if whom.names(getattr(left, name))}
+    if _naming_fields(row.doc, whom):
+        named: dict[str, Any] = {name: "" for name in _TITLE if whom.is_named(getattr(left, name))}
         values = {"doc": document_of(replace(left, **named)), "state": left.state.value}
         batch.connection.execute(update(mailing).where(mailing.c.n == row.n).values(values))
-    return gone
+    return removed

@@ -123,7 +123,7 @@ async def test_an_interrupted_erasure_is_finished_by_another(
         await index(home)
         assert (len(await found(home, CUSTOMER)), len(await found(home, spelled))) == (2, 1)
         with monkeypatch.context() as patched:
-            patched.setattr(privacy, "_gone", lambda *_, **__: 1 / 0)
+            patched.setattr(privacy, "_delete", lambda *_, **__: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 await privacy.erase(home.store, whom(CUSTOMER), by="root")
         again = await privacy.erase(home.store, whom(CUSTOMER), by="root")
@@ -145,9 +145,9 @@ async def test_an_index_that_read_the_names_before_does_not_bring_them_back(
             assert unread is not None
             return searchindex.words_after(unread, 0, KEY, head.journal)
 
-        words, gone = await home.store.ask(read), privacy._gone
+        words, gone = await home.store.ask(read), privacy._delete
         with monkeypatch.context() as patched:
-            patched.setattr(privacy, "_gone", lambda b, **more: searchindex.write(b, words, KEY) and gone(b, **more))
+            patched.setattr(privacy, "_delete", lambda b, **more: searchindex.write(b, words, KEY) and gone(b, **more))
             await privacy.erase(home.store, whom(CUSTOMER), by="root")
         assert len(await found(home, OTHER)) == 3, "it was written meanwhile"
         assert await found(home, CUSTOMER) == []
@@ -390,11 +390,11 @@ async def test_a_forged_erasure_is_found(tmp_path: Path, quick: bool) -> None:
     ],
 )  # fmt: skip
 def test_texts_that_name_a_person(text: str, named: bool) -> None:
-    assert whom(ANNA).names(text) is named
+    assert whom(ANNA).is_named(text) is named
 
 
 def test_spellings_of_one_person_are_recognized() -> None:
-    assert whom("a.nna@gmail.com").names("Anna <an.na@googlemail.com>")
+    assert whom("a.nna@gmail.com").is_named("Anna <an.na@googlemail.com>")
 
 
 async def test_a_colleague_is_found_by_an_address_that_only_the_part_sent_at_once_had(tmp_path: Path) -> None:
