@@ -44,13 +44,13 @@ from smtpguard.lists.sources import SourceError, Tally, addresses, why_implausib
 from smtpguard.lists.sources.opening import opened
 from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address
-from smtpguard.policy.approvals import Breakers
 from smtpguard.policy.condition import Range, Word
 from smtpguard.policy.grammar import SPECIAL
 from smtpguard.policy.looser import Looser, looser
 from smtpguard.policy.parse import PEOPLE, Policy, parse
+from smtpguard.policy.stages import Breakers
 from smtpguard.policy.verdict import Action, Quorum
-from smtpguard.policy.warnings import short
+from smtpguard.policy.warnings import unfilled_quorums
 from smtpguard.reading.fold import fold
 from smtpguard.reading.topics import compile_vocabularies, words_of
 
@@ -137,7 +137,7 @@ def check_policy(
     problems += _no_names(documents, document, policy, where)
     problems += _no_bounds(document, policy)
     problems += _out_of_reach(document, policy, people)
-    problems += short(document, policy.groups, _asked(policy), SystemClock().now())
+    problems += unfilled_quorums(document, policy.groups, _asked(policy), SystemClock().now())
     if settings is not None:
         problems += _never_proven(document, policy, settings)
         problems += _no_listener(document, policy, settings)
@@ -221,7 +221,7 @@ def _no_bounds(document: Document, policy: Policy) -> Iterator[Problem]:
     """Find ``stops`` of breakers without a bound. The policy's own also stands for lists that have bounds and no ``stops``."""
     own: dict[Place, Breakers] = {("lists", name, "breakers"): each for name, each in policy.list_breakers.items()}
     usual = [each for place, each in own.items() if (*place, "stops") not in document.values]
-    for place, breakers in ((("breakers",), Breakers.over((policy.breakers, *usual))), *own.items()):
+    for place, breakers in ((("breakers",), Breakers.merged((policy.breakers, *usual))), *own.items()):
         if (*place, "stops") in document.values and not breakers.each:
             expected = 'a bound beside it, like complaints: ">= 0.1% after 500"'
             yield document.problem((*place, "stops"), "stops without a bound stops nothing", expected, key=True)

@@ -23,7 +23,7 @@ from smtpguard.incidents.query import IncidentQuery, UnknownNames, moment, unkno
 from smtpguard.incidents.report import Findings, Report, TooMany
 from smtpguard.journal.chain import microseconds
 from smtpguard.locale.speech import Speech
-from smtpguard.policy.condition import NO, YES, Condition, Range, shown
+from smtpguard.policy.condition import NO, YES, Condition, Range, journal_text
 from smtpguard.policy.facts import Count, Unknown, Value
 from smtpguard.policy.models import ListModel
 from smtpguard.policy.parse import parse
@@ -315,7 +315,7 @@ def _missed(rule: Rule, message: Recorded) -> Iterator[Missed]:
             rule=rule.rule_id,
             observes=rule.observes,
             fact=because.fact.name,
-            observed="" if because.fact.personal else shown(because.fact, value),
+            observed="" if because.fact.personal else journal_text(because.fact, value),
             limit="" if because.fact.personal else because.limit,
             by=_shortfall(because, value),
         )

@@ -23,13 +23,14 @@ from smtpguard.locale.speech import Speech
 from smtpguard.mail.address import Address
 from smtpguard.policy import facts, freezing
 from smtpguard.policy import rule as rules
-from smtpguard.policy.approvals import Breaker, Groups
+from smtpguard.policy.approvals import Groups
 from smtpguard.policy.condition import Condition, EveryWord, SomeWord
 from smtpguard.policy.facts import Type
 from smtpguard.policy.freezing import FREEZE
 from smtpguard.policy.models import ListModel
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.rule import Rule
+from smtpguard.policy.stages import Breaker
 from smtpguard.policy.verdict import Action, Quorum
 from smtpguard.reading.topics import TOPICS, topic_name
 
@@ -400,7 +401,7 @@ def _deciders(quorums: Sequence[Quorum], groups: Groups, said: Speech, now: date
     deputies."""
     for quorum in quorums:
         for group in quorum.groups:
-            found = groups.of(group) if now is None else groups.there(group, now)
+            found = groups.of(group) if now is None else groups.present(group, now)
             people = ", ".join(sorted(found)) or said("no one is present")
             yield said.ngettext(
                 "{n} person of {group} ({people})",
@@ -417,7 +418,7 @@ def _away(quorums: Sequence[Quorum], groups: Groups, said: Speech, now: datetime
     for absence in sorted(groups.absences, key=lambda a: (a.since, a.person)):
         at = now if absence.covers(now, groups.zone) else datetime.combine(absence.since, time(12), groups.zone)
         mine = [group for group in asked if absence.person in groups.of(group)]
-        if not mine or absence.over(now, groups.zone) or at - now > soon:
+        if not mine or absence.is_over(now, groups.zone) or at - now > soon:
             continue
         days = since = said.day(absence.since)
         if absence.until != absence.since:

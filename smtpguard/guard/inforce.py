@@ -9,9 +9,11 @@ from datetime import datetime
 from smtpguard.accounts.membership import source_of
 from smtpguard.accounts.model import Account, Unseated, unseated
 from smtpguard.lists.registry import Registry
-from smtpguard.policy.approvals import Absence, Breakers, Hours, Member, together
+from smtpguard.policy.approvals import Absence, Member, together
+from smtpguard.policy.hours import Hours
 from smtpguard.policy.models import PREVIEWS
 from smtpguard.policy.parse import Policy
+from smtpguard.policy.stages import Breakers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +40,7 @@ class InForce(Policy):
 
     def breakers_of(self, lists: Iterable[str]) -> Breakers:
         """Return the breakers of a mailing to these lists: those of each list, or the policy's for a list without its own."""
-        return Breakers.over([self.list_breakers.get(name, self.breakers) for name in lists] or [self.breakers])
+        return Breakers.merged([self.list_breakers.get(name, self.breakers) for name in lists] or [self.breakers])
 
     def addresses_of(self, *people: str) -> frozenset[str]:
         """Return all addresses that the policy knows of the people with these addresses."""

@@ -36,8 +36,8 @@ from smtpguard.mailings.model import ApprovedContent, Grant, Mailing, Rejection
 from smtpguard.mailings.slotlearning import learn
 from smtpguard.mailings.slots import Template
 from smtpguard.outbox.model import Intent, IntentKind
-from smtpguard.policy.approvals import ByAddress, Stages
 from smtpguard.policy.rule import RETURNS
+from smtpguard.policy.stages import ByAddress, Stages
 from smtpguard.reading.shown import Shown
 
 SENT = "mailing.sent"

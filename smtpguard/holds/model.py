@@ -14,8 +14,9 @@ from smtpguard.mail.codec import Codec
 from smtpguard.mail.envelope import Envelope, Recipient, Session
 from smtpguard.mailings.model import Correction, Grant, Person, Rejection
 from smtpguard.outbox.model import Intent, Settled
-from smtpguard.policy.approvals import Groups, Stages
+from smtpguard.policy.approvals import Groups
 from smtpguard.policy.freezing import Freeze, Selectable, stopped_by
+from smtpguard.policy.stages import Stages
 from smtpguard.policy.verdict import Mode, Quorum, Verdict
 from smtpguard.reading.fingerprint import Identity
 
@@ -424,7 +425,7 @@ def out_of_reach(hold: Hold, groups: Groups, at: datetime | None = None) -> tupl
     def can_be(quorum: Quorum) -> bool:
         votes: dict[str, set[str]] = {}  # of each person, in which groups
         for g in quorum.groups:
-            for who in groups.besides(g, hold.senders) if at is None else groups.there(g, at, hold.senders):
+            for who in groups.besides(g, hold.senders) if at is None else groups.present(g, at, hold.senders):
                 votes.setdefault(groups.person(who), set()).add(g)
         return _filled(quorum, list(votes.values()))
 

@@ -19,8 +19,8 @@ from smtpguard.locale.phrase import Amount, dump
 from smtpguard.mail.codec import Codec
 from smtpguard.mail.constant import constant
 from smtpguard.mailings.staging import At, Move, Progress
-from smtpguard.policy.approvals import Stages
 from smtpguard.policy.freezing import Selectable
+from smtpguard.policy.stages import Stages
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.shown import Shown
 

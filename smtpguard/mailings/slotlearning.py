@@ -38,7 +38,7 @@ from smtpguard.mailings.tokens import (
     units_of,
     unmarked,
 )
-from smtpguard.policy.approvals import SHARE
+from smtpguard.policy.stages import SHARE
 from smtpguard.reading.shown import PICTURE, Shown
 
 MOST_ALTERNATIVES = 20

@@ -47,7 +47,7 @@ from smtpguard.mailings.tokens import (
     with_itself,
     with_own,
 )
-from smtpguard.policy.approvals import SHARE
+from smtpguard.policy.stages import SHARE
 from smtpguard.reading.shown import ANOTHER_SHOWN, MANY_SHOWN, PICTURE, Shown
 
 AT_LEAST = 8

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from smtpguard.locale.phrase import N_, Phrase, Said
-from smtpguard.policy.approvals import REST, Stages
+from smtpguard.policy.stages import REST, Stages
 
 LEAST = 3
 """The least number of refusals or reports that stops: one of two is no sign."""

@@ -593,7 +593,7 @@ def _people_by_list(rule: Rule, questions: Questions, live: Live, gathered: Gath
     found: dict[str, int] = {}
     for condition in rule.when:
         for ask in questions.get(condition.slot, ()) if condition.fact.by_list else ():
-            if condition.test(counted.answered([ask], live, gathered.facts)) is not NO:
+            if condition.test(counted.value_of([ask], live, gathered.facts)) is not NO:
                 name = list_of(ask.key)
                 found[name] = max(found.get(name, 0), live.counts.get(ask, 0))
     return found

@@ -26,7 +26,7 @@ UNCHECKED = Phrase("Something about it could not be checked, so people have to l
 
 
 def sentence(fact: str, value: Value, window_seconds: int = 0) -> Phrase:
-    """One sentence. Total: a value that a fact cannot have is described as one that could not be checked."""
+    """Return one sentence. A value that a fact cannot have is described as one that could not be checked."""
     seen = None if isinstance(value, Unknown) else _observed(fact, value)
     if seen is None:
         return UNCHECKED
@@ -60,12 +60,12 @@ def _counted(form: str | tuple[str, str], n: Amount) -> Phrase:
 
 
 def amount(count: Count, *, share: bool) -> Amount:
-    """A share as percent."""
+    """Return a count as an amount, a share as percent."""
     return Amount(100 * count.low, 100 * count.high, percent=True) if share else Amount(count.low, count.high)
 
 
 def percent(share: Count) -> str:
-    """As the observed value of a condition: "25 %", "between 10 and 50 %"."""
+    """Return the observed value of a condition on a share: "25 %", "between 10 and 50 %"."""
     low, high = 100 * share.low, 100 * share.high
     return f"{low:.3g} %" if share.exact else f"between {low:.3g} and {high:.3g} %"
 
@@ -122,7 +122,7 @@ class Condition(ABC):
 
     @property
     def sense(self) -> Hashable:
-        """Its meaning, independent of notation: conditions of equal sense always give the same answer."""
+        """Return its meaning, independent of notation: conditions of equal sense always give the same answer."""
         own = (f.name for f in fields(self) if f.name not in _WRITTEN)
         return (
             type(self).__name__,
@@ -134,7 +134,7 @@ class Condition(ABC):
     """The type of the values that it can answer for."""
 
     def test(self, value: Value) -> Answer:
-        """The answer for a known value, or Unknown."""
+        """Return the answer for a known value, or for Unknown."""
         if type(value) is not self.of:
             return UNKNOWN
         return YES if self._is_met(value) else NO
@@ -147,9 +147,9 @@ class Condition(ABC):
         return PENDING if value is None else self.test(value)
 
     def reason(self, value: Value, evidence: tuple[str, ...] = ()) -> Reason:
-        """The reason for its answer, with the public sentence and the private detail."""
+        """Return the reason for its answer, with the public sentence and the private detail."""
         value = value.count if isinstance(value, Within) else value
-        observed = shown(self.fact, value)
+        observed = journal_text(self.fact, value)
         name = f"{self.fact.name} in {self.window}" if self.window else self.fact.name
         parts = [f"{name} is {observed}, the condition {self.limit}", *evidence[:20]]
         return Reason(
@@ -164,8 +164,8 @@ class Condition(ABC):
 _WRITTEN = frozenset(f.name for f in fields(Condition))
 
 
-def shown(fact: Fact, value: Value) -> str:
-    """A value as the journal shows it."""
+def journal_text(fact: Fact, value: Value) -> str:
+    """Return a value as the journal shows it."""
     match value:
         case bool():
             return "true" if value else "false"
@@ -213,7 +213,7 @@ class WordMatches(Condition):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SomeWord(Condition):
-    """Over a set: any member is one of the words."""
+    """A condition on a set: any member is one of the words."""
 
     of = frozenset
     words: frozenset[str]
@@ -224,7 +224,7 @@ class SomeWord(Condition):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EveryWord(Condition):
-    """Over a set, in ``unless``: it has members, and all are among the words."""
+    """A condition on a set, in ``unless``: it has members, and all are among the words."""
 
     of = frozenset
     words: frozenset[str]
@@ -235,7 +235,7 @@ class EveryWord(Condition):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SetMatches(Condition):
-    """``{matches: PATTERN}`` over a set: any member, or with ``every`` all of them if there are any."""
+    """``{matches: PATTERN}`` on a set: any member, or with ``every`` all of them if there are any."""
 
     of = frozenset
     pattern: Pattern
@@ -257,7 +257,7 @@ class InNetwork(Condition):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Empty(Condition):
-    """``none`` (``wanted`` true) or ``any`` over a set."""
+    """``none`` (``wanted`` true) or ``any`` on a set."""
 
     of = frozenset
     wanted: bool
@@ -278,7 +278,7 @@ class Range(Condition):
     below: bool = False
 
     def test(self, value: Value) -> Answer:
-        """Of a count of which only the bounds are known, PENDING unless these decide."""
+        """Return the answer. It is PENDING for a count of which only the bounds are known, unless these decide."""
         if type(value) is Within:
             return PENDING if (answer := self.test(value.count)) is UNKNOWN else answer
         if type(value) is not Count:
@@ -297,7 +297,7 @@ class Range(Condition):
         return n < self.most or (n == self.most and not self.below)
 
     def implies(self, other: Range) -> bool:
-        """Whether it is a part of the other."""
+        """Return whether it is a part of the other."""
         return (self.least, self.beyond) >= (other.least, other.beyond) and (-self.most, self.below) >= (
             -other.most,
             other.below,

@@ -52,7 +52,7 @@ class ConfirmModel(Section):
 
 
 def why_not(values: Mapping[str, Value]) -> Phrase | None:
-    """Why its writer cannot be asked; None if they can. An unknown fact counts against it."""
+    """Return why its writer cannot be asked; None if they can. An unknown fact counts against it."""
     if values.get("sender.proven") is not True or values.get("sender.internal") is not True:
         return UNPROVEN
     if values.get("stream") != frozenset() or values.get("message.automatic") is not False:
@@ -62,7 +62,7 @@ def why_not(values: Mapping[str, Value]) -> Phrase | None:
 
 
 def or_held(verdict: Verdict, facts: Facts) -> Verdict:
-    """The verdict, with a hold in place of a confirmation if the writer cannot be asked."""
+    """Return the verdict, with a hold in place of a confirmation if the writer cannot be asked."""
     if verdict.action is not Action.CONFIRM:
         return verdict
     why = why_not(facts.values)
@@ -70,7 +70,7 @@ def or_held(verdict: Verdict, facts: Facts) -> Verdict:
 
 
 def held(verdict: Verdict, why: Phrase) -> Verdict:
-    """A hold in place of a confirmation."""
+    """Return the verdict with a hold in place of a confirmation."""
     reason = Reason(fact=NOT_ASKED, observed="true", limit="", public=why)
     hits = tuple(
         replace(hit, action=Action.HOLD, reasons=(*hit.reasons, reason))

@@ -45,7 +45,7 @@ def list_of(key: str) -> str:
 
 
 def sender_of(key: str) -> str:
-    """The sender in the key of a count of letters, "" if it counts those of all senders."""
+    """Return the sender in the key of a count of letters, "" if it counts those of all senders."""
     return key.rpartition("\0")[2]
 
 
@@ -119,12 +119,12 @@ def _mailing(subject: Subject) -> list[str] | Value | None:
 
 
 def _lists(subject: Subject) -> list[str] | Value | None:
-    """Each list that it touches, or may touch."""
+    """Return the keys of each list that it touches, or may touch."""
     return list(subject.lists) or NONE
 
 
 def _letter(subject: Subject) -> list[str] | Value | None:
-    """The names under which the first contacts of a letter are counted; none if it is no letter."""
+    """Return the names under which the first contacts of a letter are counted; none if it is no letter."""
     return list(subject.letter_from) or NONE
 
 
@@ -133,7 +133,7 @@ def _answers(subject: Subject) -> list[str] | Value | None:
 
 
 def _letter_to_lists(subject: Subject) -> list[str] | Value | None:
-    """The same for each list that it touches, or may touch."""
+    """Return the keys of a letter for each list that it touches, or may touch."""
     return [f"{name}\0{sender}" for sender in subject.letter_from for name in subject.lists] or NONE
 
 
@@ -170,13 +170,14 @@ def _most(counts: Mapping[str, Count], facts: Facts) -> Value:
 
 
 def _none(counts: Mapping[str, Count], facts: Facts) -> Value:
-    """Whether it answers all of its recipients."""
+    """Return whether it answers all of its recipients."""
     count = _only(counts, facts)
     return not count.high if isinstance(count, Count) else count
 
 
 def _reached(counts: Mapping[str, Count], facts: Facts) -> Value:
-    """At least the people that this transaction reaches by itself; with a list without an index that may be anybody."""
+    """Return at least the people that this transaction reaches by itself. With a list without an index that may be
+    anybody."""
     count, own = _only(counts, facts), facts.get("recipients.reach")
     if not isinstance(count, Count) or not isinstance(own, Count):
         return count
@@ -184,7 +185,7 @@ def _reached(counts: Mapping[str, Count], facts: Facts) -> Value:
 
 
 def _share(counts: Mapping[str, Count], facts: Facts) -> Value:
-    """The largest share of any one list; up to all of a list of unknown size."""
+    """Return the largest share of any one list; up to all of a list of unknown size."""
     return largest(share(count, facts.sizes.get(name, NONE)) for name, count in counts.items())
 
 
@@ -220,11 +221,11 @@ APPROVED = "mailing.approved"
 """The one live fact that is no count."""
 
 
-def asked(
+def questions_of(
     conditions: Iterable[Condition], subject: Subject
 ) -> tuple[Mapping[str, tuple[Ask, ...]], Mapping[str, Value]]:
-    """Two mappings by slot: the asks for the store, and the values that need none. A slot in neither depends on facts
-    that were not asked for yet. ``conditions``: one for each slot."""
+    """Return two mappings by slot: the asks for the store, and the values that need none. A slot in neither depends
+    on facts that are not known yet."""
     asks: dict[str, tuple[Ask, ...]] = {}
     known: dict[str, Value] = {}
     for c in conditions:
@@ -243,8 +244,8 @@ def asked(
     return asks, known
 
 
-def answered(questions: Sequence[Ask], live: Live, facts: Facts) -> Value:
-    """The value from the store's answers."""
+def value_of(questions: Sequence[Ask], live: Live, facts: Facts) -> Value:
+    """Return the value of a fact from the store's answers."""
     counts: dict[str, Count] = {}
     maybe = live.maybe
     for question in questions:

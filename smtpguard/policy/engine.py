@@ -1,8 +1,9 @@
-"""From facts to a verdict, in two steps: plan with what is known and list what else must be asked; close with the
-counts and freezes that the admission read. ``decide`` is both in one. An index skips rules that a message cannot hit.
+"""Decide from facts, in two steps: plan with what is known, and list what else must be asked; close with the counts
+and freezes that the admission read.
 
-All rules are read and the strictest action wins, so adding a rule never loosens a verdict. A rule that could not make
-it stricter any more is skipped rather than asked for; observing rules are always answered. Pure, total, deterministic.
+``decide`` is both in one. An index skips rules that a message cannot hit. All rules are read and the strictest action
+wins, so adding a rule never loosens a verdict. A rule that could not make it stricter any more is skipped rather than
+asked for; observing rules are always answered. Pure, total, deterministic.
 """
 
 from __future__ import annotations
@@ -34,17 +35,17 @@ _NOBODY = Facts()
 _NO_PAUSES: Mapping[str, tuple[Ask, ...]] = {}
 
 Values = tuple[Value | None, ...]
-"""One for each slot of the rules, None if not asked for yet."""
+"""A value for each slot of the rules, None if it was not asked for yet."""
 Given = tuple[tuple[str, Value], ...]
-"""By slot, the values that the admission gives."""
+"""Pairs of a slot and its value, for the values that the admission gives."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Reckoning:
-    """The rules' answers to some values, for any message with them. ``answers``: of the rules that do not surely miss.
-    ``settled``: the hits of rules that are not pending, in words. ``holding``: the slots of each pending rule that
-    would hold. ``confirming``: whether the strictest certain rule, or a pending one, asks the writer. ``pending``: the
-    cheapest source that any of them needs. ``values``: by slot."""
+    """The rules' answers to some values, for any message with them. ``answers``: of the rules that do not surely
+    miss. ``settled``: the hits of rules that are not pending, in words. ``holding``: the slots of each pending rule
+    that would hold. ``confirming``: whether the strictest certain rule, or a pending one, asks the writer.
+    ``pending``: the cheapest source that any of them needs. ``values``: by slot."""
 
     answers: tuple[tuple[Rule, Answer], ...]
     certain: Strength
@@ -58,14 +59,14 @@ class Reckoning:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Asked:
-    """What the admission is asked for messages with one subject. ``questions``: by slot, the asks; ``told``: the values
-    that need none; ``given``: those of each slot that the admission gives. ``open``: the slots in neither, which depend
-    on facts that were not asked for yet. ``lazy``: whether a slot is asked for only if a rule needs it. ``asks``: each
-    once."""
+class Questions:
+    """The questions to the admission about messages with one subject. ``questions``: the asks of each slot;
+    ``uncounted``: the values that need none; ``given``: those of each slot that the admission gives. ``open``: the
+    slots in neither, which depend on facts that were not asked for yet. ``lazy``: whether a slot is asked for only if
+    a rule needs it. ``asks``: each once."""
 
     questions: Mapping[str, tuple[Ask, ...]]
-    told: Mapping[str, Value]
+    uncounted: Mapping[str, Value]
     given: Values
     open: frozenset[str]
     lazy: bool
@@ -78,7 +79,7 @@ def _each_once(questions: Mapping[str, tuple[Ask, ...]]) -> tuple[Ask, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """``least``: the verdict if none of the rules ``pending`` hits."""
+    """The bounds of a verdict. ``least``: the verdict if none of the rules ``pending`` hits."""
 
     least: Verdict
     pending: tuple[Rule, ...]
@@ -124,18 +125,18 @@ class RuleSet:
         self.asks_automatic = "message.automatic" in self._slots
         self.counts_letters = not OF_LETTERS.isdisjoint(self._asked)
         # nearly every message has the same values as an earlier one
-        self._questions = lru_cache(maxsize=_REMEMBERED)(self._questions_of)
-        self._of_anyone = lru_cache(maxsize=_REMEMBERED)(self._asked_of)
+        self._questions = lru_cache(maxsize=_REMEMBERED)(self._questions_for)
+        self._of_anyone = lru_cache(maxsize=_REMEMBERED)(self._questions_of_subject)
         self._reckoned = lru_cache(maxsize=_REMEMBERED)(self._reckon)
         self._judged = lru_cache(maxsize=_REMEMBERED)(self._judge_given)
 
     def plan(self, known: Facts) -> Plan:
-        """The answers with what is known, and what they still depend on."""
+        """Return the answers with what is known, and what they still depend on."""
         values = known.values
         asked = self._questions(counted.Subject.of(known))
         given = asked.given
         if asked.open:
-            given = tuple(values.get(slot) if slot in asked.open else asked.told.get(slot) for slot in self._given)
+            given = tuple(values.get(slot) if slot in asked.open else asked.uncounted.get(slot) for slot in self._given)
         slots = same = tuple(map(values.get, self._gathered, self._ungathered)) + given
         for place, words in self._worded:
             value = slots[place]
@@ -160,7 +161,7 @@ class RuleSet:
         # always the header: a freeze of a sender or a thread looks at it
         pending = reckoned.pending if "sender.address" in values else ONLY_HEADERS
         if not pending and reckoned.confirming:
-            pending = _of_the_writer(known)
+            pending = _source_of_writer(known)
         settled, evidence = reckoned.settled, known.evidence
         if evidence and not pending and any(settled) and not evidence.keys().isdisjoint(self._slots.values()):
             settled = self._in_words(reckoned.answers, self._by_slot(slots), known)
@@ -178,8 +179,8 @@ class RuleSet:
 
     @staticmethod
     def _by_words(slots: Sequence[str], conditions: Sequence[Condition]) -> Iterator[tuple[int, frozenset[str]]]:
-        """A value that has none of the words that its conditions name gives the same answers as any other, and no reason
-        shows it: they all say no."""
+        """Yield the place of each fact that is only compared with words, and these words. A value that has none of
+        them gives the same answers as any other, and no reason shows it: all conditions say no."""
         for place, slot in enumerate(slots):
             mine = [c for c in conditions if c.slot == slot]
             if mine[0].fact.words or mine[0].fact.noun:
@@ -190,13 +191,15 @@ class RuleSet:
 
     @staticmethod
     def _by_size(slots: Sequence[str], conditions: Sequence[Condition]) -> Iterator[tuple[int, float]]:
-        """The place of the size, if it matters only from a limit on: for all smaller messages the conditions say no."""
+        """Yield the place of the size, and its limit, if it matters only from that limit on: for all smaller messages
+        the conditions say no."""
         limits = [c.least if isinstance(c, Range) else 0 for c in conditions if c.slot == SIZE]
         if limits and min(limits) > 0:
             yield slots.index(SIZE), min(limits)
 
-    def _questions_of(self, subject: counted.Subject) -> Asked:
-        """The questions to ask. They are worked out once for all senders, and the sender's key is put in."""
+    def _questions_for(self, subject: counted.Subject) -> Questions:
+        """Return the questions about a message. They are worked out once for all senders, and the sender's key is put
+        in."""
         sender = subject.sender
         if not sender or not isinstance(sender, str):
             return self._of_anyone(subject)
@@ -209,11 +212,11 @@ class RuleSet:
         }
         return replace(some, questions=questions, asks=_each_once(questions))
 
-    def _asked_of(self, subject: counted.Subject) -> Asked:
-        questions, told = counted.asked(self._counted, subject)
-        return Asked(
+    def _questions_of_subject(self, subject: counted.Subject) -> Questions:
+        questions, told = counted.questions_of(self._counted, subject)
+        return Questions(
             questions=questions,
-            told=told,
+            uncounted=told,
             given=tuple(map(told.get, self._given)),
             open=frozenset(self._given).difference(questions, told, (counted.APPROVED,)),
             lazy=not self._lazy.isdisjoint(questions),
@@ -225,7 +228,7 @@ class RuleSet:
 
     def _reckon(self, known: Values) -> Reckoning:
         values = self._by_slot(known)
-        left = [self.rules[n] for n in self._sieve.left(known)]
+        left = [self.rules[n] for n in self._sieve.may_hit(known)]
         answers = tuple((rule, answer) for rule in left if (answer := rule.answer(values)) is not NO)
         certain = _LOOSEST
         for rule, answer in answers:
@@ -308,16 +311,16 @@ class RuleSet:
         return tuple(rule.miss(values, facts) for rule in self.rules if rule.rule_id not in named)
 
     def uncounted(self, subject: counted.Subject) -> Mapping[str, Value]:
-        """By slot, the values of counted facts that need no count for this message."""
-        return self._questions(subject).told
+        """Return the values of counted facts that need no count for this message, by slot."""
+        return self._questions(subject).uncounted
 
     def bounds(self, values: Mapping[str, Value], answered: Callable[[Rule], Answer | None]) -> Bounds:
-        """The bounds of the verdict while only these values are known, by slot, counts included. An absent value is not
-        known here but was known then: so it is pending, not unknown. ``answered``: the recorded answer of a pending
-        rule; None if there is none."""
+        """Return the bounds of the verdict while only these values are known, by slot, counts included. An absent
+        value was known when the rules were answered: so it is pending, not unknown. ``answered``: the recorded answer
+        of a pending rule; None if there is none."""
         known = tuple(map(values.get, self._slots))
         reckoned = self._reckoned(known)
-        answers = [(r, a if a is not PENDING else _known(answered(r))) for r, a in reckoned.answers]
+        answers = [(r, a if a is not PENDING else _or_pending(answered(r))) for r, a in reckoned.answers]
         certain = tuple((rule, answer) for rule, answer in answers if answer not in (NO, PENDING))
         settled = replace(reckoned, answers=certain, settled=self._in_words(certain, reckoned.values, _NOBODY))
         return Bounds(
@@ -333,48 +336,48 @@ class RuleSet:
         return "; ".join((f"known only to be {value}", *evidence[:5]))
 
     def counts(self, fact: str) -> bool:
-        """Whether any rule asks for this count."""
+        """Return whether any rule asks for this count."""
         return fact in self._asked
 
     def purposes(self, language: str = "en") -> Mapping[str, str]:
-        """Rule -> description, in this language if it has one."""
+        """Return the description of each rule, in this language if it has one."""
         return {rule.rule_id: rule.descriptions.get(language, rule.description) for rule in self.rules}
 
     def asking(self, verdict: Verdict) -> tuple[int, bool]:
-        """For how many seconds only its writer is asked, and whether it expires then: the shortest of the rules that
-        ask, and whether any of them says so."""
+        """Return for how many seconds only its writer is asked, and whether it expires then: the shortest time of the
+        rules that ask, and whether any of them lets it expire."""
         asking = {hit.rule for hit in verdict.hits if hit.mode is Mode.ENFORCE and hit.action is Action.CONFIRM}
         rules = [rule for rule in self.rules if rule.rule_id in asking]
         usual = self.confirming.within
         return min((rule.within_seconds or usual for rule in rules), default=usual), any(r.expires for r in rules)
 
     def groups_asked(self) -> frozenset[str]:
-        """Every group that may decide on anything, at any hour."""
+        """Return every group that may decide on anything, at any hour."""
         quorums = [q for q in (self.approvals, *self.quorums.values()) if q is not None]
         late = [q.out_of_hours for q in quorums if q.out_of_hours is not None]
         return frozenset(group for q in (*quorums, *late) for group in q.groups)
 
     def quorum(self, lists: Iterable[str], beside: Iterable[Quorum] = ()) -> tuple[Quorum, ...]:
-        """The quorums to release a hold that touches these lists: all of theirs, and those ``beside`` them."""
+        """Return the quorums to release a hold that touches these lists: all of theirs, and those ``beside`` them."""
         asked = [self.quorums.get(name, self.approvals) for name in sorted(lists)] or [self.approvals]
         return tuple(dict.fromkeys(q for q in (*beside, *asked) if q is not None))
 
 
 def _may_change(certain: Strength, rule: Rule) -> bool:
-    """Whether a pending rule may still change the verdict: its action, or what the message waits with. A weaker rule that keeps the
-    whole message back (confirm) widens a hold of the customers' part alone."""
+    """Return whether a pending rule may still change the verdict: its action, or what the message waits with. A
+    weaker rule that keeps the whole message back (confirm) widens a hold of the customers' part alone."""
     action, whole = certain
     widens = action.waits and not whole and rule.then.waits and rule.scope is Scope.ALL
     return rule.observes or rule.strength() > certain or widens
 
 
-def _of_the_writer(known: Facts) -> frozenset[Source]:
-    """The facts still needed to know whether the writer can be asked: the cheapest source first."""
+def _source_of_writer(known: Facts) -> frozenset[Source]:
+    """Return the cheapest source of the facts still needed to know whether the writer can be asked."""
     missing = {source for name, source in confirming.NEEDED.items() if name not in known.values}
     return frozenset([source for source in _PRICES if source in missing][:1])
 
 
-def _known(answer: Answer | None) -> Answer:
+def _or_pending(answer: Answer | None) -> Answer:
     return PENDING if answer is None else answer
 
 
@@ -402,12 +405,12 @@ class Plan:
 
     @property
     def rests(self) -> tuple[Ask, ...]:
-        """Further asks, to be counted only if ``stops`` says so."""
+        """Return further asks, to be counted only if ``stops`` says so."""
         return tuple(chain.from_iterable(self.pauses.values()))
 
     def stops(self, verdict: Verdict, live: Live) -> tuple[Ask, ...]:
-        """The stops that this message begins: for rules that certainly took effect, in conversations that are not stopped
-        yet."""
+        """Return the stops that this message begins: for rules that certainly took effect, in conversations that are
+        not stopped yet."""
         if not self.pauses:
             return ()
         hits = {hit.rule for hit in verdict.hits if hit.mode is not Mode.APPROVED and not hit.uncertain}
@@ -416,29 +419,29 @@ class Plan:
 
     @property
     def may_ask_writer(self) -> bool:
-        """Whether its rules can at most ask its writer."""
+        """Return whether its rules can at most ask its writer."""
         return self.reckoned.confirming
 
     @property
     def lets_pass(self) -> bool:
-        """Whether its rules let it pass, whatever their counts are, and do not ask its writer."""
+        """Return whether its rules let it pass, whatever their counts are, and do not ask its writer."""
         return not self.reckoned.confirming and self.reckoned.certain[0] is Action.RELAY and not self.expects_hold
 
     @property
     def expects_hold(self) -> bool:
-        """Whether its rules can still come to a hold, except by counts, by which few messages are held. Then its
-        content is stored first; if it turns out to be missing, another round is needed."""
+        """Return whether its rules can still come to a hold, except by counts, by which few messages are held. Then
+        its content is stored first; if it turns out to be missing, another round is needed."""
         if self.certain[0] is not Action.RELAY:
             return self.certain[0].waits
         return any(map(self.questions.keys().isdisjoint, self.reckoned.holding))
 
     def answers(self, live: Live) -> Mapping[str, Value]:
-        """By slot, what the admission counted."""
-        return {slot: counted.answered(asks, live, self.facts) for slot, asks in self.questions.items()}
+        """Return what the admission counted, by slot."""
+        return {slot: counted.value_of(asks, live, self.facts) for slot, asks in self.questions.items()}
 
     def close(self, live: Live, answers: Mapping[str, Value] | None = None, *, misses: bool = False) -> Verdict:
-        """The verdict, with the counts, approvals and freezes of the admission. ``answers``: its counts, if they are
-        known already. ``misses``: include why the other rules did not hit, which is not stored."""
+        """Return the verdict, with the counts, approvals and freezes of the admission. ``answers``: its counts, if
+        they are known already. ``misses``: include why the other rules did not hit, which is not stored."""
         answers = self.answers(live) if answers is None else answers
         given, lists = (*answers.items(), (counted.APPROVED, live.approved)), self.facts.lists
         if not (misses or live.freezes or self.pauses or self.facts.evidence):
@@ -482,7 +485,7 @@ class _Slot:
         self.others[condition.sense] = (first, bits | bit)
 
     def missed(self, value: Value) -> int:
-        """The rules that surely miss with this value."""
+        """Return the rules that surely miss with this value, as bits."""
         missed = 0
         worded = self.worded.get(type(value))
         if worded is not None:
@@ -506,8 +509,8 @@ class RuleIndex:
                 made[condition.slot].add(condition, 1 << n)
         self._slots = tuple(made.values())
 
-    def left(self, values: Sequence[Value | None]) -> Iterator[int]:
-        """The places of the rules that may hit, in order."""
+    def may_hit(self, values: Sequence[Value | None]) -> Iterator[int]:
+        """Yield the places of the rules that may hit, in order."""
         left = self._all
         for slot, value in zip(self._slots, values, strict=True):
             if value is not None and left:

@@ -48,7 +48,8 @@ class Type(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unknown:
-    """It could not be found out. ``why`` is a phrase for operators: "the list ramadan-greetings has no index"."""
+    """A value that could not be found out. ``why``: a phrase for operators: "the list ramadan-greetings has no
+    index"."""
 
     why: str
 
@@ -145,17 +146,18 @@ class Fact:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The closed set of its values; empty if there is none."""
+        """Return the closed set of its values; empty if there is none."""
         return () if self.any_word else tuple(self.called)
 
     @property
     def default(self) -> Value:
-        """Its value in a letter to one person outside. A verdict does not store defaults, so they never change."""
+        """Return its value in a letter to one person outside. A verdict does not store defaults, so they never
+        change."""
         return _NOTHING[self.type] if self.ordinary is None else self.ordinary
 
     @property
     def parts(self) -> frozenset[Part]:
-        """The parts of a policy, beside its rules, that it is made from."""
+        """Return the parts of a policy, beside its rules, that it is made from."""
         if self.made_from is not None:
             return frozenset(self.made_from)
         of_lists = self.area in ("recipients", "list")
@@ -494,5 +496,5 @@ class Facts:
     shared: bool = False
 
     def get(self, name: str) -> Value | None:
-        """The value, Unknown, or None if it has not been asked for yet."""
+        """Return the value, Unknown, or None if it has not been asked for yet."""
         return self.values.get(name)

@@ -97,7 +97,7 @@ _TOLD_BY = {Selector.SENDER: "sender.address", Selector.LIST: "recipients.lists"
 
 
 def stopped_by(freezes: Iterable[Freeze], what: Selectable) -> tuple[Freeze, ...]:
-    """The freezes that stop this. It is released when all of them are lifted."""
+    """Return the freezes that stop this. It is released when all of them are lifted."""
     return tuple(freeze for freeze in freezes if freeze.stops(what))
 
 

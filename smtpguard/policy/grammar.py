@@ -24,7 +24,7 @@ from smtpguard.config.validation import Findings
 from smtpguard.config.yaml import Place
 from smtpguard.lists.members import LISTED, canonical
 from smtpguard.mail.address import Address, BadAddress
-from smtpguard.policy.approvals import LONGEST, Limit, parse_days, parse_time
+from smtpguard.policy.approvals import LONGEST
 from smtpguard.policy.condition import (
     Condition,
     Empty,
@@ -39,6 +39,8 @@ from smtpguard.policy.condition import (
     WordMatches,
 )
 from smtpguard.policy.facts import FACTS, Fact, Type, Usual
+from smtpguard.policy.hours import parse_days, parse_time
+from smtpguard.policy.stages import Limit
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.\-]{0,62}\Z", re.I)
 

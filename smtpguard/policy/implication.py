@@ -39,7 +39,8 @@ from smtpguard.reading.marks import KINDS
 
 
 def implies(one: Condition, other: Condition) -> bool:
-    """Both must be on the same fact and, if it is counted, over the same time; else the result is False."""
+    """Return whether one condition implies another. Both must be on the same fact and, if it is counted, over the
+    same time; else the result is False."""
     if one.slot != other.slot:
         return _narrower(one, other)
     if one.sense == other.sense:
@@ -81,7 +82,7 @@ def _narrower(one: Condition, other: Condition) -> bool:
 
 
 def added(old: Sequence[Condition], new: Sequence[Condition]) -> tuple[Condition, ...]:
-    """The conditions of ``new`` that the conditions of ``old`` together do not imply."""
+    """Return the conditions of ``new`` that the conditions of ``old`` together do not imply."""
     return tuple(c for c in new if not any(implies(before, c) for before in old))
 
 
@@ -96,7 +97,7 @@ def excepted(old: Sequence[Condition], new: Sequence[Condition]) -> tuple[Condit
 
 
 def rule_implies(new: Rule, old: Rule) -> bool:
-    """Whether ``new`` takes effect wherever ``old`` did, at least as strictly, also on unknown facts."""
+    """Return whether ``new`` takes effect wherever ``old`` did, at least as strictly, also on unknown facts."""
     if old.stop_seconds and (new.rule_id != old.rule_id or new.stop_seconds < old.stop_seconds):
         return False
     if old.mode is Mode.ENFORCE and new.mode is not Mode.ENFORCE:
@@ -121,7 +122,7 @@ def can_hit(rule: Rule) -> bool:
 
 
 def can_meet(rule: Rule) -> bool:
-    """Whether any message meets its ``when``, regardless of exceptions."""
+    """Return whether any message meets its ``when``, regardless of exceptions."""
     return _any(rule.when, ())
 
 
@@ -165,7 +166,7 @@ def _tries(conditions: Sequence[Condition], numbers: Collection[float]) -> list[
             return [*sorted(words), *(fact.words or (_OTHER,))]
         case Type.NETWORK:
             networks = [network for c in conditions if isinstance(c, InNetwork) for network in c.networks]
-            return [*dict.fromkeys(address for network in networks for address in _around(network)), _OTHER]
+            return [*dict.fromkeys(address for network in networks for address in _edges(network)), _OTHER]
         case Type.WORDS:
             words = {word for c in conditions if isinstance(c, SomeWord | EveryWord) for word in c.words}
             return [frozenset(), *(frozenset({word}) for word in (*sorted(words), _OTHER)), frozenset({*words, _OTHER})]
@@ -179,8 +180,8 @@ def _tries(conditions: Sequence[Condition], numbers: Collection[float]) -> list[
             return [Count.exactly(n) for n in (*ends, *between)]
 
 
-def _around(network: Network) -> Iterator[str]:
-    """Its first and last address, and their neighbours outside."""
+def _edges(network: Network) -> Iterator[str]:
+    """Yield the first and last address of a network, and their neighbours outside."""
     first, last, most = int(network[0]), int(network[-1]), 1 << network.max_prefixlen
     kind = type(network[0])
     yield from (str(kind(n)) for n in (first - 1, first, last, last + 1) if 0 <= n < most)
@@ -224,23 +225,23 @@ FALL = frozenset({"recipients.internal", "recipients.outside"})
 """Counts that fall when another recipient turns out to be a list, or on one."""
 
 
-def rises(condition: Condition, unless: bool) -> bool:
-    """Whether the rule gets no looser if the count rises."""
+def stricter_if_higher(condition: Condition, unless: bool) -> bool:
+    """Return whether the rule gets no looser if the count rises."""
     return isinstance(condition, Range) and (-condition.least if unless else condition.most) == inf
 
 
-def falls(condition: Condition, unless: bool) -> bool:
-    """Whether the rule gets no looser if the count falls."""
+def stricter_if_lower(condition: Condition, unless: bool) -> bool:
+    """Return whether the rule gets no looser if the count falls."""
     return isinstance(condition, Range) and (condition.most if unless else -condition.least) == inf
 
 
-def _comes(condition: Condition, unless: bool) -> bool:
-    """Whether the rule gets no looser if it becomes true."""
+def _stricter_if_true(condition: Condition, unless: bool) -> bool:
+    """Return whether the rule gets no looser if the condition becomes true."""
     return isinstance(condition, Truth) and condition.wanted is not unless
 
 
-def _goes(condition: Condition, unless: bool) -> bool:
-    """Whether the rule gets no looser if it becomes false."""
+def _stricter_if_false(condition: Condition, unless: bool) -> bool:
+    """Return whether the rule gets no looser if the condition becomes false."""
     return isinstance(condition, Truth) and condition.wanted is unless
 
 
@@ -256,11 +257,11 @@ def stricter_by_touch(condition: Condition, unless: bool) -> bool:
     if name == "message.answers":
         return False
     if name in ("message.correspondence", "sender.is_writer"):
-        return _goes(condition, unless)
+        return _stricter_if_false(condition, unless)
     if name in FALL:
-        return falls(condition, unless)
+        return stricter_if_lower(condition, unless)
     if name.startswith(_COUNTS) and condition.fact.number and name != "recipients.total":
-        return rises(condition, unless)
+        return stricter_if_higher(condition, unless)
     return True
 
 
@@ -270,7 +271,7 @@ def stricter_by_proof(condition: Condition, unless: bool) -> bool:
     if condition.fact.name == "message.looks":
         return isinstance(condition, Word) and ("mailing" in condition.words) is not unless
     if condition.fact.name in ("sender.proven", "message.automatic"):
-        return _comes(condition, unless)
+        return _stricter_if_true(condition, unless)
     return condition.fact.name not in OF_LETTERS
 
 
@@ -288,7 +289,7 @@ def stricter_by_list(condition: Condition, unless: bool) -> bool:
 
 
 def stricter_by_doubt(condition: Condition, unless: bool) -> bool:
-    """Whether a rule gets no looser if nothing proves the origin of a message any more, or its writer is none."""
+    """Return whether a rule gets no looser if nothing proves the origin of a message any more, or its writer is none."""
     name = condition.fact.name
     if name == "stream":
         return (isinstance(condition, Empty) and condition.wanted) is not unless
@@ -297,5 +298,5 @@ def stricter_by_doubt(condition: Condition, unless: bool) -> bool:
             return False
         return condition.words <= {"mailing"} if unless else "mailing" not in condition.words
     if name in ("sender.proven", "sender.is_writer", "message.automatic"):
-        return _goes(condition, unless)
-    return name not in OF_LETTERS or rises(condition, unless)
+        return _stricter_if_false(condition, unless)
+    return name not in OF_LETTERS or stricter_if_higher(condition, unless)

@@ -16,24 +16,24 @@ from smtpguard.config.documents import POLICY, VOCABULARIES, folder_of, policy_d
 from smtpguard.config.durations import Rate
 from smtpguard.config.yaml import Document, Place
 from smtpguard.lists.members import ListMembers, Members
-from smtpguard.policy.approvals import Breakers
 from smtpguard.policy.condition import Condition, Empty, SomeWord, Word
 from smtpguard.policy.facts import OF_LETTERS, OF_TOPICS, Type
 from smtpguard.policy.implication import (
     FALL,
     added,
     excepted,
-    falls,
-    rises,
     rule_implies,
     stricter_by_doubt,
     stricter_by_list,
     stricter_by_proof,
     stricter_by_touch,
+    stricter_if_higher,
+    stricter_if_lower,
 )
 from smtpguard.policy.models import PREVIEWS, ListModel, OriginModel, StreamModel
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.rule import Rule
+from smtpguard.policy.stages import Breakers
 from smtpguard.policy.verdict import Action, Mode, Quorum, Scope
 from smtpguard.reading.fold import fold
 from smtpguard.reading.marks import KINDS, Side
@@ -64,13 +64,13 @@ _Found = Iterator[tuple[str, Place]]
 
 
 def looser(old: Policy, new: Policy, *, where: str = POLICY) -> tuple[Looser, ...]:
-    """In the order of the sections. ``where``: the name of the new policy's file."""
+    """Return the changes, in the order of the sections. ``where``: the name of the new policy's file."""
     compared = _Compared(old, new)
     found: list[Looser] = []
     document = policy_document(new.documents, where)
     for text, place in compared.all():
         if place:
-            mark = document.mark(_written(place, document), key=True)
+            mark = document.mark(_written_place(place, document), key=True)
             found.append(Looser(text=text, file=mark.file or where, line=mark.line, column=mark.column))
         else:
             found.append(Looser(text=text, file=where))
@@ -80,8 +80,8 @@ def looser(old: Policy, new: Policy, *, where: str = POLICY) -> tuple[Looser, ..
     return tuple(dict.fromkeys(found))
 
 
-def _written(place: Place, document: Document) -> Place:
-    """The place, or the nearest enclosing one in the file."""
+def _written_place(place: Place, document: Document) -> Place:
+    """Return the place, or the nearest enclosing one in the file."""
     while place and place not in document.values:
         place = place[:-1]
     return place
@@ -182,12 +182,12 @@ class _Compared:
         for c in added(old.when, new.when):
             before = next((b for b in old.when if b.fact.name == c.fact.name), None)
             if before is not None:
-                text = f"{name}: {_shown(before)} became {_shown(c)}"
+                text = f"{name}: {_in_words(before)} became {_in_words(c)}"
             else:
-                text = f"{name}: hits only where {_shown(c)} as well"
+                text = f"{name}: hits only where {_in_words(c)} as well"
             yield text, (*place, "when", c.fact.name)
         if excepted(old.unless, new.unless):
-            exception = " and ".join(map(_shown, new.unless))
+            exception = " and ".join(map(_in_words, new.unless))
             another = "another exception" if old.unless else "an exception"
             yield f"{name}: has {another}: unless {exception}", (*place, "unless")
 
@@ -225,8 +225,10 @@ class _Compared:
             yield f"organization.domains: {domain} removed", ("organization", "domains")
         if old.customers_here is not new.customers_here and not (new.customers_here and self.touching):
             yield f"organization.customers_here: {str(new.customers_here).lower()}", ("organization", "customers_here")
-        strangers = self.touching and all(rises(c, u) for c, u in self.conditions if c.fact.name in FALL)
-        answering = all(rises(c, u) for c, u in self.conditions if c.fact.name in OF_LETTERS and c.fact.number)
+        strangers = self.touching and all(stricter_if_higher(c, u) for c, u in self.conditions if c.fact.name in FALL)
+        answering = all(
+            stricter_if_higher(c, u) for c, u in self.conditions if c.fact.name in OF_LETTERS and c.fact.number
+        )
         for key, what, fewer in (
             ("people", "one of ours", strangers),
             ("shared", "a mailbox in which several answer", answering),
@@ -281,8 +283,8 @@ class _Compared:
         yield from self._list_approvals(name, old, new)
 
     def _touched(self, model: ListModel, addresses: Iterable[str] = ()) -> str | None:
-        """Why a rule may get looser by mail to this list, to lists within it, or to some of these ``addresses``, that
-        was none to it; None if none does."""
+        """Return why a rule may get looser by mail to this list, to lists within it, or to some of these
+        ``addresses``, that was none to it; None if none does."""
         if not self.touching:
             return ""
         if not self.listing and any(map(self.new.organization.has, addresses)):
@@ -300,9 +302,9 @@ class _Compared:
         safe_more = {"addresses": touched is None, "avoid": self.topics}.get(each, False)
         safe_fewer = {"addresses_elsewhere": touched is None, "writers": self.doubting}.get(each, False)
         if more and not safe_more:
-            yield f"list {name}: {word} added: {_some(more)}{touched or ''}", at
+            yield f"list {name}: {word} added: {_listed(more)}{touched or ''}", at
         if fewer and not safe_fewer:
-            yield f"list {name}: {word} removed: {_some(fewer)}", at
+            yield f"list {name}: {word} removed: {_listed(fewer)}", at
 
     def _members(self, name: str, old: ListModel, new: ListModel, at: Place) -> _Found:
         before, after = [m.what() for m in old.members], [m.what() for m in new.members]
@@ -314,7 +316,7 @@ class _Compared:
         if any(what not in before for what in after) and not gone:
             if (touched := self._touched(new)) is not None:
                 yield f"list {name}: members: a source added{touched}", at
-            elif not all(falls(c, u) for c, u in self.conditions if c.fact.type is Type.SHARE):
+            elif not all(stricter_if_lower(c, u) for c, u in self.conditions if c.fact.type is Type.SHARE):
                 yield f"list {name}: members: a source added, so that the same number of people is a smaller share", at
         for m in old.members:
             now = next((n for n in new.members if n.what() == m.what()), None)
@@ -364,7 +366,7 @@ class _Compared:
         for name in sorted({*self.old.marks, *self.new.marks}):
             kind = KINDS[name]
             was, now = (each.marks.get(name, kind.weight) for each in (self.old, self.new))
-            seen = self._seen(name, found=now > was) or bool(was and now)
+            seen = self._gets_no_looser(name, found=now > was) or bool(was and now)
             if was == now or (plain and seen and kind.side is (Side.INTERNAL if now > was else Side.MAILING)):
                 continue
             yield f"mark {name}: weight {now:g}, where it was {was:g}", ("marks", name)
@@ -375,13 +377,13 @@ class _Compared:
                 continue
             only = before or after if before is None or after is None else None
             more = Side.INTERNAL if before is None else Side.MAILING
-            if only is not None and plain and only.side is more and self._seen(name, found=before is None):
+            if only is not None and plain and only.side is more and self._gets_no_looser(name, found=before is None):
                 continue
             done = "added" if before is None else "removed" if after is None else "changed"
             yield f"mark {name}, your own: {done}", ("own_marks", name) if after is not None else ()
 
-    def _seen(self, name: str, *, found: bool) -> bool:
-        """Whether no rule on marks gets looser if this one is found where it was not, or the other way round."""
+    def _gets_no_looser(self, name: str, *, found: bool) -> bool:
+        """Return whether no rule on marks gets looser if this one is found where it was not, or the other way round."""
         asked = [(c, unless) for c, unless in self.conditions if c.fact.name == "message.marks"]
         return all(
             isinstance(c, SomeWord) and not unless and "contradiction" not in c.words and (found or name not in c.words)
@@ -396,7 +398,7 @@ class _Compared:
             if name not in old.groups:
                 continue  # it decides on nothing until approvals name it, which is reported
             if more := sorted(new.groups.get(name, frozenset()) - old.groups[name]):
-                yield f"group {name}: added: {_some(more)}", ("groups", name)
+                yield f"group {name}: added: {_listed(more)}", ("groups", name)
         for name in sorted((new.groups.elsewhere - old.groups.elsewhere) & set(old.groups)):
             yield f"group {name}: others than the policy say who is in it", ("groups", name)
         for what in ("directories", "claims"):
@@ -408,7 +410,7 @@ class _Compared:
             person, deputy = absence
             names = sorted(g for g in new.groups if person in new.groups[g] and deputy not in new.groups[g])
             if names:
-                yield f"people: {deputy} decides for {person} while they are away, in {_some(names)}", ("people",)
+                yield f"people: {deputy} decides for {person} while they are away, in {_listed(names)}", ("people",)
         for address, everything in sorted(old.aliases.items()):
             if not everything <= new.aliases.get(address, frozenset()):
                 yield f"organization.aliases: {address} is not the same person as before", ("organization", "aliases")
@@ -442,7 +444,7 @@ class _Compared:
                 yield f"vocabulary {name}: {'removed' if after is None else 'added'}", name
                 continue
             if lost := _lost_terms(before, after):
-                yield f"vocabulary {name}: fewer words are found: {_some(lost)}", name
+                yield f"vocabulary {name}: fewer words are found: {_listed(lost)}", name
             elif not self.topics:
                 yield f"vocabulary {name}: changed", name
 
@@ -477,7 +479,7 @@ _SETS = {
 
 
 def as_strict(new: Quorum, old: Quorum) -> bool:
-    """Whether votes that satisfy ``new`` satisfy ``old``, at any hour, with the groups as they are."""
+    """Return whether votes that satisfy ``new`` satisfy ``old``, at any hour, with the groups as they are."""
     within = set(old.groups) <= set(new.groups) and new.each >= old.each
     before, after = old.out_of_hours, new.out_of_hours
     if before is None and after is None:
@@ -490,7 +492,7 @@ def _plain(quorum: Quorum) -> Quorum:
 
 
 def _relied_on(old: Members, new: Members) -> Iterator[str]:
-    """Changes that let an index stay in use that would not have."""
+    """Yield changes that let an index stay in use that would not have."""
     if isinstance(new, ListMembers):
         return
     if new.at_least < old.at_least:
@@ -506,7 +508,7 @@ def _relied_on(old: Members, new: Members) -> Iterator[str]:
 
 
 def _narrower(new: OriginModel, old: OriginModel) -> bool:
-    """Whether a proof of the new origin proves the old one."""
+    """Return whether a proof of the new origin proves the old one."""
     for before, after in ((old.dkim, new.dkim), (old.clients, new.clients), (old.logins, new.logins)):
         if before and not (after and set(after) <= set(before)):
             return False
@@ -514,7 +516,7 @@ def _narrower(new: OriginModel, old: OriginModel) -> bool:
 
 
 def _lower(new: Rate | None, old: Rate | None) -> bool:
-    """A lower rate, or a rate where there was none."""
+    """Return whether a rate is lower, or there was none."""
     if new is None or old is None:
         return old is None
     return new.window_seconds == old.window_seconds and new.count <= old.count
@@ -533,10 +535,10 @@ def _lost_terms(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return sorted(lost) + sorted(f"except {word}" for word in after - before)
 
 
-def _shown(condition: Condition) -> str:
+def _in_words(condition: Condition) -> str:
     window = f" in {condition.window}" if condition.window and condition.window not in condition.limit else ""
     return f"{condition.fact.name} {'is ' if condition.limit[:1].isalnum() else ''}{condition.limit}{window}"
 
 
-def _some(words: Sequence[str]) -> str:
+def _listed(words: Sequence[str]) -> str:
     return ", ".join(words[:_SHOWN]) + (f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else "")

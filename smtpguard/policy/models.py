@@ -19,7 +19,6 @@ from smtpguard.config.problem import Invalid, did_you_mean, one_of
 from smtpguard.config.validation import Section
 from smtpguard.lists.members import LISTED, LdapMembers, Mailbox, Mailboxes, SeveralExpands, SeveralMembers
 from smtpguard.locale import languages
-from smtpguard.policy.approvals import MIDNIGHT, REST, SHARE, SORTS, Breaker, Breakers, Hours, Stages, parse_days
 from smtpguard.policy.confirming import ConfirmModel
 from smtpguard.policy.grammar import (
     Aways,
@@ -37,6 +36,8 @@ from smtpguard.policy.grammar import (
     Zone,
     compiled,
 )
+from smtpguard.policy.hours import MIDNIGHT, Hours, parse_days
+from smtpguard.policy.stages import REST, SHARE, SORTS, Breaker, Breakers, Stages
 from smtpguard.reading.fold import LANGUAGES
 
 MOST_HOLIDAYS = 100
@@ -147,7 +148,7 @@ class ListApprovalsModel(Section):
 
     @property
     def own(self) -> ApprovalsModel | None:
-        """The list's own approvers, if it declares any."""
+        """Return the list's own approvers, if it declares any."""
         if self.from_ is None:
             return None
         return ApprovalsModel.model_validate({"from": self.from_, "each": self.each, "out_of_hours": self.out_of_hours})
@@ -165,7 +166,7 @@ class GroupModel(Section):
 
     @property
     def kept_elsewhere(self) -> bool:
-        """Whether others than the policy say who is in it."""
+        """Return whether others than the policy say who is in it."""
         return self.directory is not None or bool(self.claim)
 
 
@@ -185,7 +186,8 @@ def _always(value: Any) -> Any:
 
 
 class OriginModel(Section):
-    """Of each kind that is declared, one must match. ``logins``: login names of systems, not of people."""
+    """The origin of mail: of each kind that is declared, one must match. ``logins``: login names of systems, not of
+    people."""
 
     dkim: Domains = Field(default=[])
     clients: Networks = Field(default=[])

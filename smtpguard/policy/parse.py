@@ -18,11 +18,12 @@ from smtpguard.config.yaml import Document, Place, load_yaml
 from smtpguard.lists.members import Expands, LdapMembers, ListMembers, Members, canonical
 from smtpguard.mail.address import Address, is_among
 from smtpguard.policy import warnings
-from smtpguard.policy.approvals import Absence, Breakers, ByAddress, Groups, Hours, Stages
+from smtpguard.policy.approvals import Absence, Groups
 from smtpguard.policy.compiling import Declared, declared, left_out, rules
 from smtpguard.policy.engine import RuleSet
 from smtpguard.policy.facts import FACTS
 from smtpguard.policy.grammar import ConditionNames
+from smtpguard.policy.hours import Hours
 from smtpguard.policy.models import (
     ApprovalsModel,
     ListModel,
@@ -33,6 +34,7 @@ from smtpguard.policy.models import (
     StreamModel,
     lacking,
 )
+from smtpguard.policy.stages import Breakers, ByAddress, Stages
 from smtpguard.policy.verdict import Action, Quorum
 from smtpguard.reading.marks import KINDS, Side
 from smtpguard.reading.request import Custom
@@ -155,7 +157,7 @@ def _parsed(documents: Mapping[str, bytes], delimiters: str, freeze_answer: Acti
     problems += wrong + [p for p in findings.problems if p.fatal or not wrong]
     if any(p.fatal for p in problems):
         raise Broken(problems)
-    warnings.look(model, policy.rules.rules, policy.groups, policy.aliases, delimiters, findings)
+    warnings.warn_of_policy(model, policy.rules.rules, policy.groups, policy.aliases, delimiters, findings)
     return replace(policy, warnings=ordered(findings.problems))
 
 

@@ -91,7 +91,7 @@ class Rule:
 
     @property
     def calls(self) -> bool:
-        """Whether it is one that calls a person, be it that it only observes."""
+        """Return whether it is one that calls a person, be it that it only observes."""
         return self.then is Action.RELAY
 
     @property
@@ -106,11 +106,11 @@ class Rule:
         return frozenset(c.sense for c in self.when), frozenset(c.sense for c in self.unless), own
 
     def strength(self, answer: Answer = YES) -> Strength:
-        """Its strictness if it takes effect with this answer."""
+        """Return its strictness if it takes effect with this answer."""
         return (soften(self.then) if answer is UNKNOWN else self.then, self.scope is Scope.ALL)
 
     def answer(self, values: Mapping[str, Value]) -> Answer:
-        """NO, YES, UNKNOWN, or PENDING: more facts may still change it."""
+        """Return NO, YES, UNKNOWN, or PENDING: more facts may still change it."""
         hit = _every(self._when, values)
         if hit is NO or not self._unless:
             return hit
@@ -122,14 +122,14 @@ class Rule:
         return excepted if excepted > hit else hit
 
     def waits_for(self, values: Mapping[str, Value]) -> Source:
-        """The cheapest source that a pending answer depends on."""
+        """Return the cheapest source that a pending answer depends on."""
         waiting = [c.fact.source for c in self.when if values.get(c.slot) is None]
         if self.unless and _every(self._unless, values) is PENDING:
             waiting += [c.fact.source for c in self.unless if values.get(c.slot) is None]
         return min(waiting, key=_COST.__getitem__, default=Source.LIVE)
 
     def hit(self, answer: Answer, values: Mapping[str, Value], facts: Facts) -> Hit:
-        """Its effect: with the reasons of ``when``, and the exceptions that could not be answered."""
+        """Return its effect: with the reasons of ``when``, and the exceptions that could not be answered."""
         unclear = [c for c in self.unless if c.test(_value(c, values)) is UNKNOWN] if answer is UNKNOWN else []
         return Hit(
             rule=self.rule_id,
@@ -143,7 +143,7 @@ class Rule:
         )
 
     def miss(self, values: Mapping[str, Value], facts: Facts) -> Miss:
-        """Its miss: because of the first condition that said no, or of an exception."""
+        """Return its miss: because of the first condition that said no, or of an exception."""
         for because in self.when:
             if because.answer(values) is NO:
                 break
@@ -180,17 +180,17 @@ class Rule:
         return (YES if answer is YES else UNKNOWN), replace(hit, reasons=reasons)
 
     def doubts(self, values: Mapping[str, Value]) -> list[Condition]:
-        """The conditions that could not be answered."""
+        """Return the conditions that could not be answered."""
         return [c for c in self.conditions if c.answer(values) in (UNKNOWN, PENDING)]
 
 
 def is_stopped(pauses: Iterable[Ask], live: Live) -> bool:
-    """Whether an earlier reply has begun a stop."""
+    """Return whether an earlier reply has begun a stop."""
     return any(live.counts.get(ask, 0) > 1 for ask in pauses)
 
 
 def soften(action: Action) -> Action:
-    """The action if it depends on something unknown."""
+    """Return the action if it depends on something unknown."""
     return Action.DEFER if action is Action.REJECT else action
 
 

@@ -164,12 +164,12 @@ class Case:
         return CaseResult(name=self.name, line=self.line, verdict=verdict, failures=tuple(failures))
 
     def run(self, rules: RuleSet) -> CaseResult:
-        """For a case of facts."""
+        """Judge a case of facts."""
         return self.judged(_verdict(rules, self.values, self.model.frozen))
 
 
 def run(document: Document, rules: RuleSet, words: Mapping[str, Collection[str]] | None = None) -> list[CaseResult]:
-    """Every case of facts of one file. Raises Broken as ``cases``."""
+    """Judge every case of facts of one file. Raises Broken as ``cases``."""
     return [case.run(rules) for case in cases(document, rules, words) if case.model.message is None]
 
 

@@ -17,8 +17,8 @@ _code = attrgetter("code")
 
 
 class Action(enum.Enum):
-    """Ordered by strictness, as listed here: the strictest wins. DEFER is for doubt and freezes. The values are those
-    that stores have kept since before CONFIRM existed."""
+    """The decision on a message, ordered by strictness, as listed here: the strictest wins. DEFER is for doubt and
+    freezes. The values are those that stores have kept since before CONFIRM existed."""
 
     RELAY = 0
     CONFIRM = 4  # it waits, and its writer is asked
@@ -102,7 +102,8 @@ class Miss:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quorum:
-    """``each`` distinct people of every group in ``groups`` must approve. ``out_of_hours`` replaces it outside working hours."""
+    """Who must approve: ``each`` distinct people of every group in ``groups``. ``out_of_hours`` replaces it outside
+    working hours."""
 
     groups: tuple[str, ...]
     each: int = 1
@@ -115,14 +116,14 @@ class Quorum:
 
     @property
     def all_groups(self) -> frozenset[str]:
-        """For working hours and others."""
+        """Return the groups for working hours and for others."""
         late = self.out_of_hours.all_groups if self.out_of_hours is not None else frozenset()
         return frozenset(self.groups) | late
 
 
 @constant
 class Verdict:
-    """``action`` is the decision; ``observed`` the strictest action of observing rules.
+    """A verdict. ``action``: the decision; ``observed``: the strictest action of observing rules.
 
     ``unknown`` maps a fact to the reason. ``quorum``: all of them must be satisfied to release a hold.
     """
@@ -139,7 +140,7 @@ class Verdict:
 
     @property
     def scope(self) -> Scope:
-        """CUSTOMERS only if every enforcing hit says so."""
+        """Return the scope: CUSTOMERS only if every enforcing hit says so."""
         scopes = {h.scope for h in self.hits if h.mode is Mode.ENFORCE}
         return Scope.CUSTOMERS if scopes == {Scope.CUSTOMERS} else Scope.ALL
 
@@ -158,8 +159,8 @@ class Relayed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """``taken``: the recipients that wait, if the wire itself passes the message on to the rest; empty for all, or if
-    the outbox does. ``released``: it was sent already; its client tries again."""
+    """The message waits. ``taken``: the recipients that wait, if the wire itself passes the message on to the rest;
+    empty for all, or if the outbox does. ``released``: it was sent already; its client tries again."""
 
     hold_id: str
     taken: tuple[Recipient, ...] = ()
@@ -180,7 +181,7 @@ class Taken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deferred:
-    """``undecided``: there is no verdict, and so no entry of the journal."""
+    """The message is deferred. ``undecided``: there is no verdict, and so no entry of the journal."""
 
     reply: Reply
     undecided: bool = field(default=False)

@@ -48,7 +48,7 @@ _DAILY: Sequence[tuple[str, Mapping[str, Value]]] = (
 """Letters of every day: a guard that holds these is soon switched off."""
 
 
-def look(
+def warn_of_policy(
     model: PolicyModel,
     rules: Sequence[Rule],
     groups: Groups,
@@ -179,7 +179,7 @@ def _writers(
 
 
 def _own_people(model: PolicyModel) -> Iterator[str]:
-    """People whom the policy names as the organization's own."""
+    """Yield people whom the policy names as the organization's own."""
     for group in model.groups.values():
         yield from group.addresses
     for info in model.lists.values():
@@ -208,7 +208,7 @@ def _ordinary(rule: Rule, facts: Mapping[str, Value]) -> Mapping[str, Value]:
 
 
 def _asks_nobody(condition: Condition) -> str:
-    """Why a message that meets it never has a writer who can be asked; "" if it may."""
+    """Return why a message that meets it never has a writer who can be asked; "" if it may."""
     name = condition.fact.name
     if isinstance(condition, Truth) and name in ("sender.proven", "sender.internal") and not condition.wanted:
         return "only a colleague whose identity is proven is asked"
@@ -281,10 +281,12 @@ def _rule(rule: Rule, place: Place, findings: Findings) -> None:
             findings.warn((*place, "unless", name), text, key=True)
 
 
-def short(document: Document, groups: Groups, asked: Mapping[Place, Quorum], now: datetime) -> Iterator[Problem]:
+def unfilled_quorums(
+    document: Document, groups: Groups, asked: Mapping[Place, Quorum], now: datetime
+) -> Iterator[Problem]:
     """Warnings of quorums that the people present cannot fill, each at the absence with which it begins. ``asked``:
     every quorum of the policy, by its place."""
-    coming = [absence for absence in groups.absences if not absence.over(now, groups.zone)]
+    coming = [absence for absence in groups.absences if not absence.is_over(now, groups.zone)]
     told: set[tuple[str, Place]] = set()
     for absence in sorted(coming, key=lambda a: (a.since, a.person)):
         at = max(now, datetime.combine(absence.since, time(12), groups.zone).astimezone(UTC))
@@ -293,7 +295,7 @@ def short(document: Document, groups: Groups, asked: Mapping[Place, Quorum], now
                 continue  # the members of these groups are not in the policy
             if (absence.person, place) in told or not any(absence.person in groups.of(g) for g in quorum.groups):
                 continue
-            there = {group: groups.there(group, at) for group in quorum.groups}
+            there = {group: groups.present(group, at) for group in quorum.groups}
             if not (lacks := lacking(quorum.groups, quorum.each, there)):
                 continue
             if lacking(quorum.groups, quorum.each, groups):
@@ -315,7 +317,7 @@ def short(document: Document, groups: Groups, asked: Mapping[Place, Quorum], now
 
 
 def _place(document: Document, absence: Absence) -> Place:
-    """Its place in the file, or the nearest one."""
+    """Return its place in the file, or the nearest one."""
     local = absence.person.rpartition("@")[0]
     people = document.value.get("people") or {}
     key = next(

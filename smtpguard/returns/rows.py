@@ -27,8 +27,8 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mailings.mailingbatch import mailings_of
 from smtpguard.mailings.model import Mailing
-from smtpguard.policy.approvals import Breaker, Watched
 from smtpguard.policy.freezing import ITSELF, Freeze, Selector
+from smtpguard.policy.stages import Breaker, Watched
 from smtpguard.returns.mentions import Mention
 from smtpguard.returns.model import COUNTED, REASONS, SAID, By, Match, Return, Said, Sort, SortCount
 

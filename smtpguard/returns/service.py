@@ -22,8 +22,8 @@ from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address
 from smtpguard.mail.message import Message
 from smtpguard.mailings.model import Mailing
-from smtpguard.policy.approvals import Watched
 from smtpguard.policy.freezing import Freeze
+from smtpguard.policy.stages import Watched
 from smtpguard.reading.fold import fold
 from smtpguard.reading.headermarks import VERP
 from smtpguard.reading.thread import without_prefixes

@@ -37,7 +37,7 @@ from smtpguard.mail.reply import Reply
 from smtpguard.observe.alarms import SLOW_SECONDS, RaisedAlarm, raised
 from smtpguard.observe.rounds import AlarmMessage, Phase
 from smtpguard.observe.webhooks import genuine
-from smtpguard.policy.approvals import Hours
+from smtpguard.policy.hours import Hours
 from smtpguard.policy.parse import Organization
 from smtpguard.processes.numbers import PUT_OFF, STORE_FAILS, Numbers, Said
 from smtpguard.wire.carried import TurnedAway, Why

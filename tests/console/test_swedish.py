@@ -25,7 +25,7 @@ from smtpguard.locale.phrase import Phrase
 from smtpguard.locale.speech import Speech
 from smtpguard.mailings.staging import At, Move
 from smtpguard.policy import grammar
-from smtpguard.policy.condition import shown
+from smtpguard.policy.condition import journal_text
 from smtpguard.policy.facts import FACTS, Count, Fact, Type, Unknown, Value
 from smtpguard.policy.freezing import FREEZE, Selector
 from smtpguard.policy.grammar import ConditionNames
@@ -102,7 +102,7 @@ def test_conditions_and_their_values_are_translated(name: str, silent: Speech) -
             condition = grammar.condition(fact, raw, every=all_, known=known)
             assert letters(rulewords.condition_in_words(condition, silent), *names) == "", condition.limit
     for value in values(fact):
-        text = shown(fact, value)
+        text = journal_text(fact, value)
         assert letters(rulewords.value_in_words(name, text, silent), *names) == "", text
 
 

@@ -16,7 +16,7 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.holds.deadlines import REMINDERS, Deadlines, deliver_by
 from smtpguard.holds.model import Hold
 from smtpguard.mail.message import parse_header
-from smtpguard.policy.approvals import Hours, parse_days
+from smtpguard.policy.hours import Hours, parse_days
 
 STOCKHOLM = ZoneInfo("Europe/Stockholm")
 OFFICE = Hours(days=parse_days("mon-fri"), opens=time(8), closes=time(18), zone=STOCKHOLM)

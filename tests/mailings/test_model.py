@@ -10,7 +10,7 @@ import pytest
 
 from smtpguard.mailings.model import Grant, Mailing, Person, Rejection
 from smtpguard.mailings.staging import At, Move
-from smtpguard.policy.approvals import REST, Stages
+from smtpguard.policy.stages import REST, Stages
 from smtpguard.reading.fingerprint import Identity
 from tests.every import every
 

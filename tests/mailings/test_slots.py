@@ -25,7 +25,7 @@ from smtpguard.mailings.differences import differences
 from smtpguard.mailings.slotlearning import learn
 from smtpguard.mailings.slots import Block, Item, Slot, Target, Template, is_block
 from smtpguard.mailings.tokens import kind_of
-from smtpguard.policy.approvals import SHARE
+from smtpguard.policy.stages import SHARE
 from smtpguard.reading.shown import Shown, shown_by
 from tests.every import every
 

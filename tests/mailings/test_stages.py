@@ -31,8 +31,8 @@ from smtpguard.mailings import rows as mailings
 from smtpguard.mailings.model import Mailing, State
 from smtpguard.mailings.staging import LEAST, TRANSITIONS, At, Move, Progress
 from smtpguard.outbox.model import IntentKind
-from smtpguard.policy.approvals import REST, Stages
 from smtpguard.policy.freezing import Selector
+from smtpguard.policy.stages import REST, Stages
 from smtpguard.policy.verdict import Held as IsHeld
 from smtpguard.wire.relay import RelayUnavailable
 from tests.every import every

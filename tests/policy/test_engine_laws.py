@@ -77,7 +77,7 @@ def test_earlier_messages_change_no_verdict(data: st.DataObject) -> None:
         known = data.draw(drawn.blurred(known, rules))
         plan, fresh = rules.plan(known), replace(rules).plan(known)
         other = replace(rules)
-        for shorter, without in (("_worded", ()), ("_sized", ()), ("_questions", other._asked_of)):
+        for shorter, without in (("_worded", ()), ("_sized", ()), ("_questions", other._questions_of_subject)):
             object.__setattr__(other, shorter, without)
         live = data.draw(drawn.lives(plan))
         for same in (fresh, other.plan(known)):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.policy.approvals import FARTHEST, MIDNIGHT, Hours, parse_days, parse_time
+from smtpguard.policy.hours import FARTHEST, MIDNIGHT, Hours, parse_days, parse_time
 from tests.every import every
 
 STOCKHOLM = ZoneInfo("Europe/Stockholm")

@@ -98,7 +98,7 @@ def test_rules_that_may_hit_are_kept(data: st.DataObject) -> None:
     known: Facts = data.draw(blurred(data.draw(facts(rules)), rules))
     some = {name: known.values[name] for name in asked(rules) if data.draw(st.booleans())}
     slots = sorted({c.slot for rule in rules.rules for c in rule.conditions})
-    left = list(RuleIndex(rules.rules, slots).left([some.get(slot) for slot in slots]))
+    left = list(RuleIndex(rules.rules, slots).may_hit([some.get(slot) for slot in slots]))
     assert left == sorted(set(left))
     assert {n for n, rule in enumerate(rules.rules) if rule.answer(some) is not NO} <= set(left)
 
@@ -116,7 +116,7 @@ def test_of_a_thousand_rules_few_are_kept() -> None:
     sieve = RuleIndex(rules, slots)
 
     def left(*values: Value | None) -> list[int]:
-        return list(sieve.left(values))
+        return list(sieve.may_hit(values))
 
     assert left("internal", Count.exactly(2000), frozenset({"list7", "list500"})) == [7, 500]
     assert left("internal", Count.exactly(8), frozenset({"list7", "list500"})) == [7]

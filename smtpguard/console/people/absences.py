@@ -90,7 +90,7 @@ class AwayPage:
         """End or cancel the person's absence, whether the person or the policy declared it."""
         who, in_force, now = person(request).address, services_of(request).in_force, self.accounts.clock.now()
         mine = in_force.addresses_of(who)
-        current = [a for a in in_force.groups.absences if a.person in mine and not a.over(now, in_force.groups.zone)]
+        current = [a for a in in_force.groups.absences if a.person in mine and not a.is_over(now, in_force.groups.zone)]
         if not current:
             return await self._page(request, 409, problem=Phrase(NOT_AWAY, address=who))
         first = min(current, key=lambda a: a.since)
@@ -117,7 +117,9 @@ class AwayPage:
         who, deputy = text_of(form, "person", 320), text_of(form, "deputy", 320)
 
         def step(declared: Absence | None) -> tuple[Absence, Event]:
-            if declared is None or declared.over(self.accounts.clock.now(), services_of(request).in_force.groups.zone):
+            if declared is None or declared.is_over(
+                self.accounts.clock.now(), services_of(request).in_force.groups.zone
+            ):
                 raise NotPossible(Phrase(NOT_AWAY, address=who))
             if declared.deputy != deputy or not deputy:
                 raise NotPossible(Phrase("It has changed: {address} has changed their absence meanwhile.", address=who))
@@ -186,7 +188,7 @@ class AwayPage:
         declared = {absence.person for absence in await self.accounts.people.absences()}
         mine = in_force.addresses_of(who.address)
         coming = sorted(
-            (a for a in in_force.groups.absences if not a.over(now, in_force.groups.zone)),
+            (a for a in in_force.groups.absences if not a.is_over(now, in_force.groups.zone)),
             key=lambda a: (a.since, a.person),
         )
         rows = [_row(absence, in_force, by_policy=absence.person not in declared) for absence in coming]
