@@ -179,7 +179,7 @@ async def _both(settings: Settings) -> AsyncIterator[tuple[Store, Digester, Poli
     from smtpguard.app.services import opened
 
     planned = read_policy(settings)
-    async with opened(settings) as (store, digester):
+    async with opened(settings, reads=True) as (store, digester):
         gate = await store.gate.read()
         try:
             documents = await store.policies.documents(gate.policy_sha256)

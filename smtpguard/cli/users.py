@@ -182,7 +182,7 @@ async def _accounts(
 
     settings = context.settings()
     try:
-        async with opened(settings) as (store, digester):
+        async with opened(settings, reads=True) as (store, digester):
             clock = SystemClock()
             service = accounts(settings, store, clock, secret=installation_secret(settings), new_id=ids())
             yield service
@@ -303,7 +303,7 @@ async def _tokens(context: Context, address: str = "") -> AsyncIterator[Tokens]:
 
     settings, delimiters = context.settings(), context.settings().delimiters
     try:
-        async with context.store() as store:
+        async with context.store(reads=True) as store:
             required = second_factor_for(settings)
             yield Tokens(store.people, SystemClock(), new_id=ids(), delimiters=delimiters, required=required)
     except NoToken as refused:

@@ -18,8 +18,9 @@ from smtpguard.config.documents import digest
 from smtpguard.journal.event import Kind
 from smtpguard.store.store import open_store
 from tests import program
-from tests.cli.installing import install
+from tests.cli.installing import install, prepared_installation
 from tests.clocks import Clock
+from tests.guard.house import House
 from tests.store.making import CONTENT, SECRET, a_hold, event, holds, item, relays
 from tests.store.servers import new_database
 
@@ -97,9 +98,23 @@ def test_what_is_held_is_listed(evidence: Path) -> None:
     journal(evidence)
     before = make_read_only(evidence)
     assert found(run(evidence, "held", "list", "--json"))["id"] == "H"
-    assert run(evidence, "mailings", "list").returncode == 0
-    refused = run(evidence, "returns", "list")  # which must be journalled
-    assert (refused.returncode, "guard.db can only be read by this user" in refused.stderr) == (2, True)
+    for of in ("mailings", "users", "tokens"):
+        done = run(evidence, of, "list")
+        assert done.returncode == 0, done.stderr
+    for words in (("returns", "list"), ("users", "add", "eva@example.com", "--sso")):  # which must be journalled
+        refused = run(evidence, *words)
+        assert (refused.returncode, "guard.db can only be read by this user" in refused.stderr) == (2, True)
+    assert contents_of(evidence) == before
+
+
+def test_a_policy_is_tried_on_what_was_held(evidence: Path) -> None:
+    async def happens(home: House) -> None:
+        await home.held()
+
+    prepared_installation(evidence, happens)
+    before = make_read_only(evidence)
+    done = run(evidence, "replay")
+    assert done.returncode == 0, done.stderr
     assert contents_of(evidence) == before
 
 
