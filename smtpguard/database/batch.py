@@ -499,4 +499,4 @@ class Batch(Statements):
 
 
 Step = Callable[[Batch], Any]
-"""What a caller does in one write transaction."""
+"""A function that writes in a batch, as a part of its transaction."""

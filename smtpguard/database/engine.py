@@ -486,7 +486,7 @@ def clock_problem(connection: Connection) -> str:
 
 
 def _clock_problem(at: int) -> str:
-    """As ``clock_problem``. ``at``: the server's time just now, in seconds since 1970."""
+    """Return the problem for ``at``, the server's time just now in seconds since 1970; "" if the clocks agree."""
     if abs(ahead := time.time() - at) <= CLOCKS_SECONDS:
         return ""
     how = "ahead of" if ahead > 0 else "behind"

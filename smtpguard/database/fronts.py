@@ -110,8 +110,8 @@ class Shared:
 
 
 class Progress:
-    """How far a front is written and moved, in its first page. Its process writes how far it is synced, and the process that
-    moves it how far that is committed.
+    """The progress of a front, in its first page. Its process writes how far it is synced, and the process that moves it how far that
+    is committed.
 
     It only saves reads and queries: frames have numbers, and the database knows the last one that is in the chain. A commit
     that moves frames need not be on disk (Fronts.sync).

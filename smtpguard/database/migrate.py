@@ -83,7 +83,7 @@ def migrate(url: str) -> None:
 
 
 def migrate_open(database: Database) -> None:
-    """As ``migrate``, for an open database. Raises Newer, NotMigrated after everything was rolled back, and as
+    """Upgrade an open database, as ``migrate``. Raises Newer, NotMigrated after everything was rolled back, and as
     ``Database.write``."""
     found: str | None = SCHEMA
     try:

@@ -17,7 +17,7 @@ from smtpguard.mail.constant import constant, maker
 
 
 class Kind(enum.Enum):
-    """What happened. The values are in the journal."""
+    """The kind of an event. The journal has the values."""
 
     VERDICT = "verdict"  # a message was decided on; data.action says how. Committed before any effect
     REFUSED = "refused"  # a transaction without a message: the relay had refused recipients at RCPT. No verdict

@@ -97,7 +97,7 @@ class Proof:
 
 
 class Retention(Protocol):
-    """What retention has erased. It goes on during a walk, so each question is answered anew."""
+    """The progress of retention. It goes on during a walk, so each question is answered anew."""
 
     def erased(self, seq: int) -> bool:
         """Return whether it claims to have erased the clear values of an entry. That is believed only if the chain holds."""

@@ -222,7 +222,7 @@ def span(connection: Connection, since: int, until: int, late: int = LATE) -> tu
 
 
 def spans(connection: Connection, since: int, until: int) -> list[tuple[int, int]]:
-    """As ``span``, with the ranges of entries that a bypass recorded in that time and that entered the chain later
+    """Return the range of ``span``, and the ranges of entries that a bypass recorded in that time and that entered the chain later
     (``event.happened``). The ranges are in order and do not overlap."""
     sql = f"SELECT at, body FROM entry WHERE {which(Kind.BYPASS)} AND at >= ?"
     adopted = [at for at, body in rows_of(connection, sql, (since,)) if parsed(body)["data"]["change"] == "adopted"]

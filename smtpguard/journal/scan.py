@@ -371,7 +371,7 @@ def _ill_timed(times: TimeCheck, unproved: int) -> Bad | None:
 
 
 class _Retention:
-    """What the journal says of retention, for ``proof.Retention``. ``through``: clear values of entries up to this one were erased;
+    """The progress of retention by the journal, for ``proof.Retention``. ``through``: clear values of entries up to this one were erased;
     ``source``: the last entry that says what was erased."""
 
     def __init__(self, open: Open, secret: bytes, name: str) -> None:

@@ -144,7 +144,7 @@ def keys(connection: Connection, secret: bytes, journal: str) -> Iterator[Key]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedNotes:
-    """``roots``: by entry, its hash and the signed root of the tree up to it. ``bad``: the first note with a problem."""
+    """The result of ``check_notes``. ``roots``: by entry, its hash and the signed root of the tree up to it. ``bad``: the first note with a problem."""
 
     roots: Mapping[int, Sequence[tuple[bytes, bytes]]]
     bad: Bad | None

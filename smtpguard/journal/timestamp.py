@@ -116,7 +116,7 @@ def stamped_at(one: Timestamp, roots: Sequence[Certificate]) -> datetime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stamped:
-    """``notes``: those with a valid time stamp. ``latest``: the last entry that a valid time stamp covers, and the time of that. ``bad``:
+    """The result of ``checked``. ``notes``: those with a valid time stamp. ``latest``: the last entry that a valid time stamp covers, and the time of that. ``bad``:
     entry and problem of each invalid one; entry 0 for a line that cannot be read."""
 
     notes: tuple[str, ...] = ()

@@ -1,6 +1,6 @@
 """The tables of the outbox: messages to send, recipient by recipient. One worker at a time leases an entry.
 
-Each recipient has one delivery status (journal.outcome); all other figures of a release are counted from these. A lease has a
+Each recipient has one delivery status (journal.deliverystatus); all other figures of a release are counted from these. A lease has a
 token that grows with every lease. A worker that was too slow has an old token, and cannot settle.
 """
 

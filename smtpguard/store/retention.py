@@ -58,7 +58,7 @@ CUT = 2_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """How long content, names of people and the journal are kept."""
+    """The periods for which content, names of people and the journal are kept."""
 
     content: timedelta = timedelta(days=30)
     addresses: timedelta = timedelta(days=90)
