@@ -62,8 +62,8 @@ def _list(name: str, lists: Mapping[str, ListModel], delimiters: str) -> ListInf
 
 
 def _sources(name: str, lists: Mapping[str, ListModel]) -> tuple[tuple[Members, ...], frozenset[str]]:
-    """The sources of a list, with those of the lists within it, and the names of these lists, at any depth. Each list
-    once, so cycles end."""
+    """Return the sources of a list, with those of the lists within it, and the names of these lists, at any depth.
+    Each list once, so cycles end."""
     sources: list[Members] = []
     seen, ahead = [name], [name]
     while ahead:
@@ -105,7 +105,7 @@ _ACTIONS = {action.word: action for action in Action} | {ALARM: Action.RELAY}
 
 
 def rules(model: PolicyModel, known: ConditionNames, findings: Findings) -> Iterator[Rule]:
-    """Every rule, valid or not: problems go to ``findings``, and keep the policy from force."""
+    """Yield every rule, valid or not: problems go to ``findings``, and keep the policy from force."""
     if not model.rules:
         findings.warn(("rules",), "no rules: the guard holds nothing", key=True)
     if len(model.rules) > MAX_RULES:
@@ -130,8 +130,8 @@ def rules(model: PolicyModel, known: ConditionNames, findings: Findings) -> Iter
 
 
 def left_out(document: Document, known: ConditionNames, findings: Findings) -> None:
-    """The mistakes in conditions of rules that another mistake keeps out of the model. ``findings``: of the document without
-    these rules, ``document`` with them."""
+    """Find the mistakes in conditions of rules that another mistake keeps out of the model. ``findings``: of the
+    document without these rules, ``document`` with them."""
     seen = {mark for place, mark in findings.document.values.items() if len(place) == 2 and place[0] == "rules"}
     found = replace(findings, document=document)  # with the same list of problems
     for n, rule in enumerate(document.value["rules"] if isinstance(document.value.get("rules"), list) else ()):
@@ -192,7 +192,7 @@ def _stop(model: RuleModel, place: Place, when: tuple[Condition, ...], findings:
 
 
 def _own(description: Mapping[str, str], policy: PolicyModel) -> str:
-    """In the organization's main language, if it was written in it."""
+    """Return a description in the organization's main language, if it was written in it."""
     spoken = ("", *policy.organization.languages, *description)
     return next((description[language] for language in spoken if language in description), "")
 

@@ -37,7 +37,7 @@ class Ask(NamedTuple):
 
 
 Questions = Mapping[str, Sequence[Ask]]
-"""For each counted slot of the rules, its asks."""
+"""The asks of each counted slot of the rules."""
 
 
 def list_of(key: str) -> str:

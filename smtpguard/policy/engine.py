@@ -268,10 +268,10 @@ class RuleSet:
         freeze: tuple[Freeze, Hit] | None = None,
         misses: bool = False,
     ) -> Verdict:
-        """The verdict on a message of which these values are ``known``, by slot. A rule that could not make it
-        stricter is still answered if the admission happens to know all its facts. ``rests``: the rules that are stopped
-        in its conversation; ``freeze``: the freeze that stops it, whatever the rules say; ``misses``: include why each
-        other rule did not hit."""
+        """Return the verdict on a message of which these values are ``known``, by slot. A rule that could not make it
+        stricter is still answered if the admission happens to know all its facts. ``rests``: the rules that are
+        stopped in its conversation; ``freeze``: the freeze that stops it, whatever the rules say; ``misses``: include
+        why each other rule did not hit."""
         values = {**self._not_asked, **known}
         hits: list[Hit] = [freeze[1]] if freeze is not None else []
         skipped: list[str] = []
@@ -393,7 +393,7 @@ class Plan:
     pending: frozenset[Source]
     questions: Mapping[str, tuple[Ask, ...]]
     pauses: Mapping[str, tuple[Ask, ...]]
-    """For each rule with a stop, the asks that say whether the conversation is stopped."""
+    """The asks of each rule with a stop that say whether the conversation is stopped."""
     asks: tuple[Ask, ...]
     """The counts to read, and to count this message in, whatever the outcome of the rules that use them."""
     settled: tuple[Hit | None, ...] = field(repr=False, compare=False)

@@ -44,8 +44,9 @@ class Selector(enum.Enum):
 
 
 class Selectable(NamedTuple):
-    """What a freeze selects a message, a hold or a mailing by: the lists that it touches, its canonical senders and
-    accounts, the mailing that it is a copy of (None: not known, so any) and its conversation, "" for none."""
+    """The properties by which a freeze selects a message, a hold or a mailing: the lists that it touches, its
+    canonical senders and accounts, the mailing that it is a copy of (None: not known, so any) and its conversation,
+    "" for none."""
 
     lists: frozenset[str] = frozenset()
     senders: frozenset[str] = frozenset()
@@ -106,8 +107,8 @@ def freezes_mailings(freezes: Iterable[Freeze]) -> bool:
 
 
 def frozen(facts: Facts, freezes: Iterable[Freeze], answer: Action, *, mailing: str) -> tuple[Freeze, Hit] | None:
-    """The first freeze that certainly or possibly selects it; the strictest first. ``mailing``: that it is a copy of.
-    ``answer``: HOLD or DEFER, if the freeze itself does not say."""
+    """Return the first freeze that certainly or possibly selects it; the strictest first. ``mailing``: that it is a
+    copy of. ``answer``: HOLD or DEFER, if the freeze itself does not say."""
     freezes = sorted(freezes, key=lambda freeze: not freeze.defers)
     if certain := stopped_by(freezes, Selectable(facts.lists, facts.senders, mailing, facts.thread)):
         return certain[0], _hit(certain[0], answer, uncertain=False)
@@ -123,9 +124,9 @@ def _may_stop(freeze: Freeze, facts: Facts) -> bool:
 
 
 def _hit(freeze: Freeze, answer: Action, *, uncertain: bool) -> Hit:
-    """A message that it holds waits for people's decision; a thaw does not release it. They read the freeze's reason,
-    if it certainly selects the message. A deferred one is retried by its client, whose identity is unproven, so its
-    reply gives no reason."""
+    """Return the hit of a freeze. A message that it holds waits for people's decision; a thaw does not release it.
+    They read the freeze's reason, if it certainly selects the message. A deferred one is retried by its client, whose
+    identity is unproven, so its reply gives no reason."""
     answer = Action.DEFER if freeze.defers else answer
     what = " ".join(part for part in (freeze.selector.value, freeze.value) if part)
     # the observed value is chained for good, so a person's address is only in the detail

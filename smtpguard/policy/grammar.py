@@ -46,7 +46,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_.\-]{0,62}\Z", re.I)
 
 
 def _domain(text: str) -> str:
-    """A domain in lower case and A-labels; ``*.`` before it means every name below."""
+    """Return a domain in lower case and A-labels; ``*.`` before it means every name below."""
     name = text.removeprefix("*.")
     try:
         domain = Address.parse(f"x@{name}").ascii_domain
@@ -134,7 +134,7 @@ class Yearly(NamedTuple):
 
 
 def day(text: Any) -> date:
-    """A day of the calendar. Raises Invalid."""
+    """Parse a day of the calendar. Raises Invalid."""
     try:
         if not isinstance(text, str) or not _DAY.match(text.strip()):
             raise ValueError
@@ -161,7 +161,7 @@ def span(text: Any) -> Span:
 
 
 def holiday(text: Any) -> Span | Yearly:
-    """A span of days, or a day of every year: ``12-25``. Raises Invalid."""
+    """Parse a span of days, or a day of every year: ``12-25``. Raises Invalid."""
     if not isinstance(text, str) or not _OF_A_YEAR.match(text.strip()):
         return span(text)
     try:
@@ -248,7 +248,8 @@ class ConditionNames:
 
 
 def facts_of(raw: Mapping[str, Any], place: Place, findings: Findings) -> Iterator[tuple[Place, Fact, Any]]:
-    """The facts that a mapping at ``place`` names, each with its own place and its value. Reports names that are no fact."""
+    """Return the facts that a mapping at ``place`` names, each with its own place and its value. Reports names that
+    are no fact."""
     for name, value in raw.items():
         here = (*place, name)
         if name in FACTS:

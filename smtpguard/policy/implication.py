@@ -64,7 +64,8 @@ def implies(one: Condition, other: Condition) -> bool:
 
 
 def _narrower(one: Condition, other: Condition) -> bool:
-    """A count over the same time, of fewer lists or one mailing, or that must be further above the usual."""
+    """Return whether the one is a count over the same time, of fewer lists or one mailing, or that must be further
+    above the usual."""
     if not (isinstance(one, Range) and isinstance(other, Range)):
         return False
     if (one.fact, one.window_seconds) != (other.fact, other.window_seconds):
@@ -87,8 +88,8 @@ def added(old: Sequence[Condition], new: Sequence[Condition]) -> tuple[Condition
 
 
 def excepted(old: Sequence[Condition], new: Sequence[Condition]) -> tuple[Condition, ...]:
-    """The conditions of the exception ``old`` that the exception ``new`` no longer has; if ``old`` is empty, all of
-    ``new``."""
+    """Return the conditions of the exception ``old`` that the exception ``new`` no longer has; if ``old`` is empty,
+    all of ``new``."""
     if not new:
         return ()
     if not old:
@@ -246,9 +247,10 @@ def _stricter_if_false(condition: Condition, unless: bool) -> bool:
 
 
 def stricter_by_touch(condition: Condition, unless: bool) -> bool:
-    """Whether a rule gets no looser if a recipient turns out to be on a list, or to be a list address. Then there are
-    more lists, audiences and counts, not more colleagues or people outside, no stream, and possibly no longer
-    correspondence or a writer of all lists. It may answer all its customers, now that it has any, or no longer."""
+    """Return whether a rule gets no looser if a recipient turns out to be on a list, or to be a list address. Then
+    there are more lists, audiences and counts, not more colleagues or people outside, no stream, and possibly no
+    longer correspondence or a writer of all lists. It may answer all its customers, now that it has any, or no
+    longer."""
     name, is_none = condition.fact.name, isinstance(condition, Empty) and condition.wanted
     if name in _GROW:
         return is_none is unless
@@ -266,8 +268,8 @@ def stricter_by_touch(condition: Condition, unless: bool) -> bool:
 
 
 def stricter_by_proof(condition: Condition, unless: bool) -> bool:
-    """Whether a rule gets no looser if a message provably comes from the origin of a list. Then it may be a mailing,
-    which is no letter, and be automatic."""
+    """Return whether a rule gets no looser if a message provably comes from the origin of a list. Then it may be a
+    mailing, which is no letter, and be automatic."""
     if condition.fact.name == "message.looks":
         return isinstance(condition, Word) and ("mailing" in condition.words) is not unless
     if condition.fact.name in ("sender.proven", "message.automatic"):
@@ -276,8 +278,8 @@ def stricter_by_proof(condition: Condition, unless: bool) -> bool:
 
 
 def stricter_by_list(condition: Condition, unless: bool) -> bool:
-    """Whether a rule gets no looser if a colleague's address among the recipients is a list's. Then it looks less
-    internal, and may look like a mailing, which is no letter."""
+    """Return whether a rule gets no looser if a colleague's address among the recipients is a list's. Then it looks
+    less internal, and may look like a mailing, which is no letter."""
     if condition.fact.name == "message.marks":
         return isinstance(condition, SomeWord) and not unless and condition.words.isdisjoint(_OF_COLLEAGUES)
     if condition.fact.name != "message.looks":

@@ -40,7 +40,7 @@ from smtpguard.reading.marks import KINDS, Side
 from smtpguard.reading.topics import Entry, entries_of, words_of
 
 _MANY = 500
-"""With more rules than this, a removed rule is compared only with rules of its own conditions."""
+"""The most rules for which a removed rule is compared with all others, and not only with rules of its own conditions."""
 _SHOWN = 5
 
 
@@ -427,7 +427,8 @@ class _Compared:
     # vocabularies
 
     def vocabularies(self) -> Iterator[tuple[str, str]]:
-        """A sentence, and its vocabulary. A vocabulary that no list and no rule uses makes no difference."""
+        """Yield each change as a sentence, with its vocabulary. A vocabulary that no list and no rule uses makes no
+        difference."""
         old, new = self.old, self.new
         if not (old.enforce and new.enforce):
             return

@@ -212,7 +212,7 @@ _STEP = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*%\Z")
 
 
 def _step(value: Any) -> Any:
-    """A number of people, a share of them, or the rest."""
+    """Parse a number of people, a share of them, or the rest."""
     if value == "rest":
         return REST
     if isinstance(value, str) and (share := _STEP.match(value)) and 0 < float(share[1]) < 100:
@@ -463,7 +463,7 @@ class ReplyVotesModel(Section):
 
     @property
     def special(self) -> bool:
-        """Whether it may go to lists of a special category."""
+        """Return whether it may go to lists of a special category."""
         return self.sensitivity != "none"
 
 
@@ -497,8 +497,9 @@ _MOST_GROUPS = 10
 
 
 def lacking(asked: Sequence[str], each: int, groups: Mapping[str, Set[str]], without: Set[str] = frozenset()) -> str:
-    """The seats for which there are too few people (Hall's condition); "" if all can be filled. ``each``: of each group
-    ``asked`` so many must approve; all of them must be in ``groups``. ``without``: people who may not decide."""
+    """Return the seats for which there are too few people (Hall's condition); "" if all can be filled. ``each``: of
+    each group ``asked`` so many must approve; all of them must be in ``groups``. ``without``: people who may not
+    decide."""
     for size in range(1, min(len(asked), _MOST_GROUPS) + 1):
         for some in combinations(asked, size):
             people = frozenset().union(*(groups[group] for group in some)) - without

@@ -163,7 +163,8 @@ def _parsed(documents: Mapping[str, bytes], delimiters: str, freeze_answer: Acti
 
 @lru_cache(maxsize=32)
 def _vocabulary(name: str, text: bytes) -> tuple[Any, tuple[Problem, ...]]:
-    """Its plain value, None if it is not YAML. Cached, since successive policies mostly have the same."""
+    """Return the plain value of a vocabulary, None if it is not YAML. Cached, since successive policies mostly have
+    the same."""
     try:
         document = load_yaml(text, name)
     except Broken as e:
@@ -306,7 +307,7 @@ class _Sections:
                 self.findings.problem(place, text, "one of organization.domains")
 
     def _aliases(self) -> dict[str, frozenset[str]]:
-        """Each address belongs to one person."""
+        """Return all addresses of a person by each of them, and report an address of two people."""
         found: dict[str, frozenset[str]] = {}
         for address, others in self.model.organization.aliases.items():
             everything = frozenset(map(self._canonical, (address, *others)))
@@ -352,7 +353,7 @@ class _Sections:
         )
 
     def _can_be_met(self, model: OutOfHoursModel, place: Place) -> None:
-        """Every group is known, and distinct people can fill all seats."""
+        """Check that every group is known, and that distinct people can fill all seats."""
         place = (*place, "from")
         unknown = False
         for n, group in enumerate(model.from_):
@@ -423,7 +424,7 @@ class _Sections:
                 self.findings.warn(place, f"list {name} has no members: its size and its members are unknown")
 
     def _within(self, name: str, info: ListModel) -> None:
-        """The lists that this one includes are declared, have members, and do not include it in turn."""
+        """Check that the lists that this one includes are declared, have members, and do not include it in turn."""
         for n, source in enumerate(info.members):
             if not isinstance(source, ListMembers):
                 continue
@@ -435,7 +436,7 @@ class _Sections:
                 self._source_of(source.list, place)
 
     def _way(self, start: str, end: str) -> tuple[str, ...]:
-        """The path from one list to another that it includes, at any depth; () if it does not."""
+        """Return the path from one list to another that it includes, at any depth; () if it does not."""
         ways: list[tuple[str, ...]] = [(start,)]
         seen = {start}
         while ways:
@@ -481,7 +482,7 @@ class _Sections:
 def _absences(
     people: Mapping[str, PersonModel], groups: Groups, delimiters: str, findings: Findings
 ) -> Iterator[Absence]:
-    """Every valid absence. A deputy that the policy names need not be in the person's groups."""
+    """Return every valid absence. A deputy that the policy names need not be in the person's groups."""
     known = frozenset().union(*groups.values())
     first: dict[str, str] = {}
     for key, model in people.items():
@@ -514,8 +515,8 @@ def _named(
     key: bool = False,
     anybody: bool = False,
 ) -> str:
-    """The canonical address of a member of a group, by address or local part; "" if there is none. ``anybody``: any
-    address is accepted."""
+    """Return the canonical address of a member of a group, by address or local part; "" if there is none.
+    ``anybody``: any address is accepted."""
     if "@" not in text:
         called = sorted(person for person in known if person.rpartition("@")[0] == text.lower())
         if len(called) == 1:

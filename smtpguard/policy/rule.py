@@ -68,13 +68,13 @@ class Rule:
     scope: Scope = Scope.ALL
     explain: bool = False
     alarm: bool = False
-    """It calls a person, and does nothing else: it observes."""
+    """Whether it calls a person, and does nothing else: it observes."""
     stop_seconds: int = 0
     """How long a conversation is stopped once the rule has taken effect in it."""
     within_seconds: int = 0
-    """For a rule that asks the writer: for how long; 0 for the policy's default."""
+    """The seconds for which a rule asks the writer; 0 for the policy's default."""
     expires: bool = False
-    """... and an unconfirmed message expires then, without a decision of others."""
+    """Whether an unconfirmed message expires then, without a decision of others."""
     slots: frozenset[str] = field(init=False, repr=False, compare=False)
     """The slots of its conditions."""
     _when: _Tests = field(init=False, repr=False, compare=False)
@@ -100,8 +100,8 @@ class Rule:
 
     @property
     def sense(self) -> Hashable:
-        """Its meaning: rules of equal sense give equal answers, whatever their id and action. One with a stop depends
-        on where it took effect itself, and so on its id."""
+        """Return its meaning: rules of equal sense give equal answers, whatever their id and action. One with a stop
+        depends on where it took effect itself, and so on its id."""
         own = (self.rule_id, self.stop_seconds) if self.stop_seconds else ()
         return frozenset(c.sense for c in self.when), frozenset(c.sense for c in self.unless), own
 
@@ -157,13 +157,14 @@ class Rule:
         return Miss(rule=self.rule_id, reason=_reason(because, values, facts))
 
     def pauses(self, threads: Iterable[str]) -> tuple[Ask, ...]:
-        """The asks whether it has stopped the conversations that a message belongs to. Each reply counts itself.
-        What it stops while it only observes is counted apart: once it is enforced, no conversation rests because of that."""
+        """Return the asks whether it has stopped the conversations that a message belongs to. Each reply counts
+        itself. What it stops while it only observes is counted apart: once it is enforced, no conversation rests
+        because of that."""
         name = f"{self.rule_id}:observed" if self.observes else self.rule_id  # no id has a colon
         return tuple(Ask(RESTS, f"{name} {thread}", self.stop_seconds) for thread in threads)
 
     def stopped(self, values: Mapping[str, Value]) -> tuple[Answer, Hit | None]:
-        """Its answer in a conversation that it has stopped: as if the count of replies were as high as ever."""
+        """Return its answer in a conversation that it has stopped: as if the count of replies were as high as ever."""
         slots = [c.slot for c in self.when if c.fact.name == REPLIES]
         answer = self.answer({**values, **dict.fromkeys(slots, _ANY)})
         if answer is NO:

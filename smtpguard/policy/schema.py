@@ -167,7 +167,7 @@ _NUMBER = "[0-9][0-9_]*(\\.[0-9]+)?"
 
 
 def policy_schema() -> dict[str, Any]:
-    """The schema of policy.yaml. A condition's schema is made from the table of facts."""
+    """Return the schema of policy.yaml. A condition's schema is made from the table of facts."""
     schema = for_editors(PolicyModel.model_json_schema(by_alias=True), POLICY)
     rule = schema["$defs"]["RuleModel"]["properties"]
     for key in ("when", "unless"):

@@ -174,8 +174,8 @@ def run(document: Document, rules: RuleSet, words: Mapping[str, Collection[str]]
 
 
 def cases(document: Document, rules: RuleSet, words: Mapping[str, Collection[str]] | None = None) -> list[Case]:
-    """Every case of one file. ``words``: fact -> the words that the policy declares for it. Raises Broken for a file
-    that is no suite, or uses names that the policy does not have."""
+    """Return every case of one file. ``words``: fact -> the words that the policy declares for it. Raises Broken for
+    a file that is no suite, or uses names that the policy does not have."""
     model = validate(document, SuiteModel)
     if isinstance(model, list):
         raise Broken(model)
@@ -335,7 +335,7 @@ def _declared(
 
 
 def _value(fact: Fact, raw: Any) -> Value:
-    """The value of a fact in a case. Raises Invalid."""
+    """Parse the value of a fact in a case. Raises Invalid."""
     if raw == "unknown" and fact.source is not Source.LIVE:
         return Unknown(why="the case says so")
     match fact.type:

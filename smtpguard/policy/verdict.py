@@ -153,7 +153,7 @@ class Relayed:
 
     @property
     def code(self) -> int:
-        """The best of them; 500 if there is none."""
+        """Return the best of the reply codes; 500 if there is none."""
         return min(map(_code, self.replies), default=500)
 
 

@@ -71,7 +71,8 @@ def warn_of_policy(
 
 
 def _domains(model: PolicyModel, findings: Findings) -> None:
-    """A typing error in a domain turns colleagues into strangers: writers of held mail then get no notices."""
+    """Warn of probable typing errors in domains. A typing error in a domain turns colleagues into strangers: writers
+    of held mail then get no notices."""
     ours = model.organization.domains
     for n, domain in enumerate(ours):
         if domain.removeprefix("*.") in PROVIDERS:
@@ -202,7 +203,8 @@ def _origins(section: str, declared: Mapping[str, ListModel] | Mapping[str, Stre
 
 
 def _ordinary(rule: Rule, facts: Mapping[str, Value]) -> Mapping[str, Value]:
-    """What the rule asks for, by slot, in a letter of a proven colleague: the first of its kind, to one person."""
+    """Return the values that a rule asks for, by slot, in a letter of a proven colleague: the first of its kind, to
+    one person."""
     own = {c.slot: FACTS[c.fact.own or c.fact.name] for c in rule.conditions}
     return {slot: facts.get(fact.name, _COLLEAGUE.get(fact.name, fact.default)) for slot, fact in own.items()}
 
@@ -222,8 +224,8 @@ def _asks_nobody(condition: Condition) -> str:
 
 
 def _misread(condition: Condition) -> tuple[str, str]:
-    """A word that is taken as it is written, and probably means something else; and what may be meant. Two empty texts
-    if there is none."""
+    """Return a word that is taken as it is written, and probably means something else; and what may be meant. Two
+    empty texts if there is none."""
     name = condition.fact.name
     for word in sorted(condition.words) if isinstance(condition, SomeWord | EveryWord | Word) else ():
         if not isinstance(condition, Word) and (meant := word.strip().lower()) in ("any", "none", ""):

@@ -50,7 +50,7 @@ def main(source: BinaryIO, sink: BinaryIO) -> int:
 
 
 def _block(source: BinaryIO) -> bytes | None:
-    """The next block, None at the end of input. A truncated block is the end too."""
+    """Return the next block, None at the end of input. A truncated block is the end too."""
     length = source.read(_LENGTH.size)
     if len(length) < _LENGTH.size:
         return None

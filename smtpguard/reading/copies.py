@@ -114,11 +114,12 @@ def _without_rules(text: str) -> str:
 
 
 ENOUGH = 200
-"""With this number of characters of its own, nothing else of a message counts."""
+"""The characters of its own text from which nothing else of a message counts."""
 LEAST = 100
 """The least characters for a sketch."""
 VERY_SHORT = 40
-"""With fewer letters two people may well write the same: then a copy must have the same sender and subject."""
+"""The letters of a text below which two people may well write the same: then a copy must have the same sender and
+subject."""
 _NONE = (Sketch(), Sketch())
 _OTHERS = 0x51  # the salt of sketches of text that is not the writer's own
 _PIECE = 1 << 20

@@ -176,7 +176,7 @@ _COMMON: dict[str, str] = {
 }
 LANGUAGES = tuple(sorted(_COMMON))
 UNCLEAR = "unclear"
-"""For a text that is too short, or in several languages."""
+"""The language of a text that is too short, or in several languages."""
 _WORDS = {language: frozenset(words.split()) for language, words in _COMMON.items()}
 _OWNERS: dict[str, list[str]] = {}
 for _language, _set in _WORDS.items():

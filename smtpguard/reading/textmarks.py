@@ -165,7 +165,7 @@ def _in_context(words: list[str], folded: str, start: int, end: int) -> str:
 
 _OF_ITSELF = frozenset({"inside-only", "internal-words", "work-talk", "secretive"})
 _OF_ATTACHED = frozenset({"inside-only", "secretive"})
-"""Of an attached text too, which many programs show below the other."""
+"""Marks that count in an attached text too, which many programs show below the other."""
 _OF_A_BEGINNING = frozenset({"newsletter-words", "order-words", "out-of-office", "internal-words", "inside-only"})
 _OF_TEMPLATES = frozenset({"placeholder", "filler"})
 _COMMON = frozenset({"work-talk", "newsletter-words", "order-words"})
@@ -313,7 +313,7 @@ def _last_closing(tail: str) -> re.Match[str] | None:
 
 
 def _is_empty(text: Text) -> bool:
-    """Whether it shows no words but a footer, and has no file: perhaps pictures that no text stands for."""
+    """Return whether it shows no words but a footer, and has no file: perhaps pictures that no text stands for."""
     if len(text.new) > _ONLY_A_FOOTER or any((text.quoted, text.attached, text.attachments, text.files, text.calendar)):
         return False
     shown = (text.new, text.plain, *text.alts)
@@ -398,7 +398,7 @@ def _compiled(pattern: str) -> re2._Regexp:
 
 
 def adjusted(marks: Iterable[Mark], around: Surroundings) -> list[Mark]:
-    """The marks with the admins' weights, without those of weight 0."""
+    """Return the marks with the admins' weights, without those of weight 0."""
     if not around.weights:
         return list(marks)
     weighed = [replace(m, weight=around.weights.get(m.name, m.weight)) for m in marks]
