@@ -25,7 +25,7 @@ from smtpguard.app.certificates import ends_by_file
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import CannotStart, make_state, no_room, no_spool, unwritable
 from smtpguard.app.policies import Following, FollowingFile, Look
-from smtpguard.app.relay import Relays, found, targets
+from smtpguard.app.relay import Relays, last_answers, targets
 from smtpguard.app.services import opened
 from smtpguard.app.start import failing_starts
 from smtpguard.config.settings import Settings
@@ -291,7 +291,7 @@ class Alarms(Part):
         return True
 
     def said(self) -> Said:
-        return Said(levels={STORE_FAILS: int(bool(self._problem))}, found=found(self._targets))
+        return Said(levels={STORE_FAILS: int(bool(self._problem))}, found=last_answers(self._targets))
 
     def told(self, numbers: Mapping[str, Any]) -> None:
         self._tree = numbers["tree"]

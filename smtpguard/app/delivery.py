@@ -199,10 +199,10 @@ class Deliverer(Part):
         wanted = Retention.of(self._settings.retention.model_dump())
         bounds = await self._store.agree(wanted, socket.gethostname())
 
-        async def some() -> bool:
+        async def retain_slice() -> bool:
             return not self._clock.jumped and (await self._store.retain(bounds)).more
 
-        await slices(some, 0.1)
+        await slices(retain_slice, 0.1)
 
 
 def _templates(settings: Settings, policies: Following) -> Callable[[], NoticeTemplates]:

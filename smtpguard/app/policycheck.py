@@ -137,7 +137,7 @@ def check_policy(
     problems += _no_names(documents, document, policy, where)
     problems += _no_bounds(document, policy)
     problems += _out_of_reach(document, policy, people)
-    problems += unfilled_quorums(document, policy.groups, _asked(policy), SystemClock().now())
+    problems += unfilled_quorums(document, policy.groups, _quorums(policy), SystemClock().now())
     if settings is not None:
         problems += _never_proven(document, policy, settings)
         problems += _no_listener(document, policy, settings)
@@ -227,7 +227,7 @@ def _no_bounds(document: Document, policy: Policy) -> Iterator[Problem]:
             yield document.problem((*place, "stops"), "stops without a bound stops nothing", expected, key=True)
 
 
-def _asked(policy: Policy) -> Mapping[Place, Quorum]:
+def _quorums(policy: Policy) -> Mapping[Place, Quorum]:
     found: dict[Place, Quorum] = {("approvals",): policy.approvals}
     found |= {("lists", name, "approvals"): quorum for name, quorum in policy.rules.quorums.items()}
     late = {(*place, "out_of_hours"): quorum.out_of_hours for place, quorum in found.items()}
@@ -402,9 +402,9 @@ def _credentials(document: Document, place: Place, members: Members | Expands, b
             yield document.problem((*place, key), str(e))
             continue
         if not file.is_file():
-            yield document.problem((*place, key), f"there is no file {shown(file)}", "a file that is there")
+            yield document.problem((*place, key), f"there is no file {display_path(file)}", "a file that is there")
         elif not readable(file):
-            yield document.problem((*place, key), f"{shown(file)} cannot be read by this user")
+            yield document.problem((*place, key), f"{display_path(file)} cannot be read by this user")
 
 
 def readable(path: Path) -> bool:
@@ -415,7 +415,7 @@ def readable(path: Path) -> bool:
     return True
 
 
-def shown(path: Path) -> str:
+def display_path(path: Path) -> str:
     """Return a path as people at this folder would write it."""
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
@@ -466,7 +466,7 @@ async def reload(settings: Settings, *, by: str, agree: Agree = never, fail_on_w
     before = stamps(settings)
     documents = await asyncio.to_thread(policy_documents, settings.policy)
     async with services.opened(settings) as (store, digester):
-        proposal = await propose(settings, store, digester, documents, where=shown(settings.policy))
+        proposal = await propose(settings, store, digester, documents, where=display_path(settings.policy))
         now = await asyncio.to_thread(policy_documents, settings.policy)
         if digest(now) != digest(documents) or stamps(settings) != before:
             text = "the policy's files were changed while they were read"

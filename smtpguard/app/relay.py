@@ -98,11 +98,11 @@ class Relays:
             levels[of_relay("idle", name)] = idle
             levels[of_relay("in use", name)] = pool.size - idle
             levels[of_relay("waiting", name)] = pool.waiting
-        return Said(counts=counts, levels=levels, found=found({n: p.target for n, p in self.pools.items()}))
+        return Said(counts=counts, levels=levels, found=last_answers({n: p.target for n, p in self.pools.items()}))
 
 
-def found(asked: Mapping[str, RelayTarget]) -> Mapping[str, tuple[float, int]]:
-    """Return by relay when it answered this process last or failed to, by the monotonic clock, and 1 if it answered."""
+def last_answers(asked: Mapping[str, RelayTarget]) -> Mapping[str, tuple[float, int]]:
+    """Return for each relay when this process tried it last, by the monotonic clock, and 1 if it answered, else 0."""
     heard = {name: target.reachability.found for name, target in asked.items() if target.reachability is not None}
     return {of_relay("", name): (each[0], int(each[1])) for name, each in heard.items() if each is not None}
 

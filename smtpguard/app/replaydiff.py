@@ -75,7 +75,7 @@ class CompiledPolicy:
         return self.registry.lists
 
     @cached_property
-    def asked(self) -> Mapping[str, tuple[str, int]]:
+    def asked_slots(self) -> Mapping[str, tuple[str, int]]:
         """The fact and the window in seconds that each slot of its rules asks for."""
         return {c.slot: (c.fact.name, c.window_seconds) for rule in self.policy.rules.rules for c in rule.conditions}
 
@@ -115,7 +115,7 @@ class CompiledPolicy:
     def conversations(self) -> frozenset[Any]:
         """What decides which conversations are counted: policies that are equal in it count the same. It equals nothing if that
         depends on something that was read only if another rule wanted it."""
-        lazy = {slot for slot, (fact, _) in self.asked.items() if fact in COUNTED and COUNTED[fact].lazy}
+        lazy = {slot for slot, (fact, _) in self.asked_slots.items() if fact in COUNTED and COUNTED[fact].lazy}
         found = set()
         for rule in self.policy.rules.rules:
             if lazy.isdisjoint(rule.slots):

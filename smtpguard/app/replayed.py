@@ -165,7 +165,7 @@ class _Answers:
         rules, values = compiled.policy.rules, {}
         self._uncounted = rules.uncounted(message.subject(compiled.lists))
         self._why: dict[str, str] = {}
-        for slot, (fact, seconds) in compiled.asked.items():
+        for slot, (fact, seconds) in compiled.asked_slots.items():
             value, why = self.value_of(slot, fact, seconds)
             if why:
                 self._why[slot] = why

@@ -75,7 +75,7 @@ async def verify(context: Context, kept: tuple[TextIO, ...]) -> None:
         aside = store.journal.fronts_aside()
     bad = proof.first_bad
     if context.json:
-        context.say({**proof_row(proof), **_stamps_row(stamped)})
+        context.print_json({**proof_row(proof), **_stamps_row(stamped)})
     else:
         whole = f"The journal is whole: {proof.entries:,} entries."
         click.echo(whole if bad is None else f"The journal is not what was written. Entry {bad.seq}: {bad.problem}.")
@@ -166,7 +166,7 @@ async def export(context: Context, after: int, about: str | None, clear: bool, s
         if about is not None:
             for entry, values in await store.journal.history(about):
                 if entry.seq > after:
-                    context.say(_row(entry, values if clear else None))
+                    context.print_json(_row(entry, values if clear else None))
             return
         last, until = after, await store.journal.last()
         notes = await store.journal.checkpoints(after, _NOTES) if signed else []
@@ -174,15 +174,15 @@ async def export(context: Context, after: int, about: str | None, clear: bool, s
             if after < last < (first := page[0][0].seq) - 1:
                 click.echo(_GONE.format(last + 1, first - 1), err=True)
             for entry, values in page:
-                context.say(_row(entry, values if clear else None))
+                context.print_json(_row(entry, values if clear else None))
                 while notes and notes[0].seq <= entry.seq:  # less: of the last entry that was trimmed
-                    context.say({"checkpoint": notes[0].note})
+                    context.print_json({"checkpoint": notes[0].note})
                     notes = notes[1:] or await store.journal.checkpoints(notes[0].seq, _NOTES)
             last = page[-1][0].seq
         for one in _timestamps(context.settings().state) if signed else ():
             if after < one.seq <= last:
                 reply = b64encode(one.reply).decode()
-                context.say({"checkpoint": one.note, "timestamp": reply})
+                context.print_json({"checkpoint": one.note, "timestamp": reply})
 
 
 @command.group(invoke_without_command=True, json="One JSON object a line.")
@@ -212,7 +212,7 @@ async def prove(context: Context, entry: int) -> None:
         found = await store.journal.inclusion(entry)
     if found is None:
         raise CannotRun(f"entry {entry} is in no signed checkpoint, or is gone")
-    context.say(
+    context.print_json(
         {
             "entry": _row(found.entry, None),
             "leaf": found.n,

@@ -258,14 +258,14 @@ class Context:
         async with brakes(settings) as opened:
             yield opened
 
-    def say(self, row: Mapping[str, Any]) -> None:
+    def print_json(self, row: Mapping[str, Any]) -> None:
         """Print one JSON object on one line: times in UTC with Z, absent values as null."""
         click.echo(as_line(row))
 
     def answer(self, row: Mapping[str, Any], text: str | Iterable[str], *, err: bool = False) -> None:
         """Print ``row`` for a program, or ``text`` for a person: a line, or several. ``err``: print the text to standard error."""
         if self.json:
-            self.say(row)
+            self.print_json(row)
             return
         for line in [text] if isinstance(text, str) else text:
             click.echo(line, err=err)
@@ -275,7 +275,7 @@ class Context:
             if isinstance(one, str):
                 click.echo(one)
             else:
-                self.say(one)
+                self.print_json(one)
 
     @property
     def user(self) -> str:
@@ -425,11 +425,11 @@ def progress(label: str) -> Iterator[Callable[[int, int], None] | None]:
         return
     with click.progressbar(length=1, label=label, file=sys.stderr) as bar:
 
-        def told(done: int, of: int) -> None:
+        def advance(done: int, of: int) -> None:
             bar.length = of
             bar.update(done - bar.pos)
 
-        yield told
+        yield advance
 
 
 async def judged(store: Store, since: datetime, until: datetime) -> AsyncIterator[tuple[Entry, Clear | None]]:

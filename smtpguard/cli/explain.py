@@ -225,7 +225,7 @@ def _reach(told: Explained) -> str:
 
 
 def _inert(text: str) -> str:
-    """Return text quoted from a message without terminal control sequences, cut to a line."""
+    """Return text quoted from a message without terminal control sequences, and shortened."""
     clean = "".join(c if c.isprintable() else " " for c in text)
     return clean if len(clean) <= _MOST_CONTEXT + 60 else clean[: _MOST_CONTEXT + 60] + "…"
 

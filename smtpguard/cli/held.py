@@ -113,7 +113,7 @@ async def list_(context: Context, /, states: Sequence[str], limit: int, **given:
         standing, pausing = await services.store.mailings.standing(), await copies.paused(services.store, holds)
     if context.json:
         for hold in holds:
-            context.say(row(hold, frozen.get(hold.hold_id, ())))
+            context.print_json(row(hold, frozen.get(hold.hold_id, ())))
         return
     if not holds:
         nothing = "Nothing is in that state." if states else "Nothing is held."
@@ -164,7 +164,7 @@ async def show(context: Context, hold_id: str, content: bool) -> None:
             click.echo(raw, nl=False)
             return
         if context.json:
-            context.say(await _full_row(services, hold) | {"letters": await _letters(context, services, hold)})
+            context.print_json(await _full_row(services, hold) | {"letters": await _letters(context, services, hold)})
         else:
             purposes, history = services.policies.current().rules.purposes(), await _history(services, hold)
             outgoing, frozen = await services.store.holds.outgoing(hold_id), await _frozen(services, hold)
@@ -308,7 +308,7 @@ async def export(context: Context, hold_id: str, output: Path | None) -> None:
                 write_new(file, octets)
                 click.echo(f"{file}: {len(octets):,} octets", err=True)
         elif context.json:
-            context.say(known | {"content": base64.b64encode(content).decode("ascii")})
+            context.print_json(known | {"content": base64.b64encode(content).decode("ascii")})
         else:
             click.echo(content, nl=False)
 
@@ -459,7 +459,7 @@ async def _content(context: Context, services: Services, hold: Hold, *, viewed: 
 def _print_decision(context: Context, done: Decided, covers: Coverage | None = None, *, vote: str = "counted") -> None:
     hold = done.hold
     if context.json:
-        context.say(
+        context.print_json(
             row(hold, done.frozen) | {"missing": [quorum_row(q) for q in done.missing]} | of_mailing(done.outgoing)
         )
     elif done.missing:

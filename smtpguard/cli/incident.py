@@ -92,7 +92,7 @@ async def report(
     made = await making(context, asked, now, said, names=not no_names, prove=not no_proof)
     page = report_in_words(made, said, context.user)
     if for_programs and output is None:
-        context.say(report_row(made, page))
+        context.print_json(report_row(made, page))
     else:
         if form == "text":
             content = "".join(f"{line}\n" for line in _page(page, said)).encode()

@@ -156,7 +156,7 @@ def members(file: Path) -> CsvMembers | TextMembers:
 def _option(parse: Callable[[str], T]) -> Callable[[click.Context, click.Parameter, object], object]:
     """Return a click callback that parses an option's text, or each of its texts."""
 
-    def taken(ctx: click.Context, parameter: click.Parameter, value: object) -> object:
+    def parse_value(ctx: click.Context, parameter: click.Parameter, value: object) -> object:
         try:
             if isinstance(value, tuple):
                 return tuple(parse(str(each)) for each in value)
@@ -164,7 +164,7 @@ def _option(parse: Callable[[str], T]) -> Callable[[click.Context, click.Paramet
         except Unfit as error:
             raise click.BadParameter(str(error)) from None
 
-    return taken
+    return parse_value
 
 
 @click.command(cls=Command, json=None)
@@ -252,24 +252,24 @@ def _config_option(settings: Path) -> str:
 def _ask(question: str, parse: Callable[[str], T], default: str | None = None) -> T:
     """Ask until the answer can be used."""
 
-    def taken(text: str) -> T:
+    def parse_value(text: str) -> T:
         try:
             return parse(text)
         except Unfit as error:
             raise click.UsageError(str(error)) from None
 
-    found: T = click.prompt(question, default=default, value_proc=taken)
+    found: T = click.prompt(question, default=default, value_proc=parse_value)
     return found
 
 
 def _parse_each(parse: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
-    def taken(text: str) -> tuple[T, ...]:
+    def parse_value(text: str) -> tuple[T, ...]:
         found = tuple(dict.fromkeys(parse(word) for word in text.replace(",", " ").split()))
         if not found:
             raise Unfit("no answer was given")
         return found
 
-    return taken
+    return parse_value
 
 
 def _relay(relay: tuple[str, int] | None, *, yes: bool) -> tuple[tuple[str, int], Offered | None, str]:

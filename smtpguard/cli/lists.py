@@ -54,7 +54,7 @@ def sync(context: Context, names: Sequence[str], force: bool, accept_shrink: boo
             report = reader.sync(info, datetime.now(UTC), force=force, accept_shrink=accept_shrink, progress=progress)
         reports.append(report)
         if context.json:
-            context.say(_row(report))
+            context.print_json(_row(report))
         else:
             _print_report(report)
     _journal(context, reports)

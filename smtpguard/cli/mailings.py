@@ -55,6 +55,31 @@ WORDS = {
 """The word for each number of a mailing's people."""
 _EVERY_SECONDS = 1.0
 _MOST_OCTETS = 50 << 20
+"""The largest message of a correction."""
+_WIDTH = 40
+"""The characters of a bar."""
+_HEAD = (
+    "ID",
+    "STATE",
+    "CAME",
+    "WENT OUT",
+    "LAST OUT",
+    "SENT",
+    "AT MOST",
+    "ON WAY",
+    "DOUBT",
+    "HELD",
+    "WAITS",
+    "REFUSED",
+    "STOPPED",
+    "PER MIN",
+    "LISTS",
+    "SUBJECT",
+)
+_NUMBERS = range(5, 14)
+"""The columns of numbers."""
+_RECENT = 6
+"""The looks that the current rate is taken from."""
 
 an_id = click.argument("mailing_id", metavar="ID")
 a_comment = click.option("--comment", default="", metavar="TEXT", help="A comment; it is journalled.")
@@ -339,7 +364,7 @@ async def _rows(context: Context, looks: AsyncIterator[Mailing]) -> None:
     said: Mapping[str, Any] | None = None
     async for mailing in looks:
         if (now := row(mailing)) != said:
-            context.say(now)
+            context.print_json(now)
             said = now
 
 
@@ -353,29 +378,6 @@ async def _print_bars(looks: AsyncIterator[Mailing]) -> None:
         elif now != line:
             click.echo(now)
         line = now
-
-
-_WIDTH = 40
-_HEAD = (
-    "ID",
-    "STATE",
-    "CAME",
-    "WENT OUT",
-    "LAST OUT",
-    "SENT",
-    "AT MOST",
-    "ON WAY",
-    "DOUBT",
-    "HELD",
-    "WAITS",
-    "REFUSED",
-    "STOPPED",
-    "PER MIN",
-    "LISTS",
-    "SUBJECT",
-)
-_NUMBERS = range(5, 14)
-_RECENT = 6  # looks that the current rate is taken from
 
 
 def _per_minute(mailing: Mailing) -> float:

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from smtpguard.app.certificates import ENDS_SOON_DAYS, Pair, ending, of_console, of_listener, of_relay, try_authorities
 from smtpguard.app.files import CannotStart, contact, exposed, webhook_secret
 from smtpguard.app.lists import people_of
-from smtpguard.app.policycheck import CheckedPolicy, check_policy, readable, shown, warning
+from smtpguard.app.policycheck import CheckedPolicy, check_policy, display_path, readable, warning
 from smtpguard.config.documents import policy_document, policy_documents
 from smtpguard.config.fields import Network, is_public, loose_networks, read_secret
 from smtpguard.config.listeners import MilterListener, SenderRates, SmtpListener, network_text, open_to_all
@@ -31,6 +31,19 @@ from smtpguard.mail.compose import mailbox_of
 from smtpguard.notices.notice import NoticeHead, NoticeTemplates
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.verdict import Mode
+
+_HOST = re.compile(r"[^\s:/@\[\]]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[\w.-]+)?")
+"""A name, an IPv4 or an IPv6 address; no place to connect to is spelled otherwise."""
+_ROUTES = Path("/proc/net/route")
+_IN_CONTAINER = (Path("/.dockerenv"), Path("/run/.containerenv"))
+_BRIDGE = re.compile(r"(docker|podman|cni|lxcbr|lxdbr|flannel)\w*\Z|br-[0-9a-f]{12}\Z")
+_USUAL: Mapping[str, str] = {
+    "172.17.0.0/16": "Docker's",
+    "10.88.0.0/16": "Podman's",
+    "10.42.0.0/16": "K3s's",
+    "10.244.0.0/16": "Kubernetes'",
+    "192.168.65.0/24": "Docker Desktop's",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,12 +89,12 @@ def _of_its_policy(path: Path, document: Document | None) -> tuple[Problem, ...]
 def _policy(path: Path, settings: Settings | None) -> Checked:
     try:
         documents = policy_documents(path)
-        found = check_policy(documents, path.parent, settings, where=shown(path))
+        found = check_policy(documents, path.parent, settings, where=display_path(path))
     except Broken as e:
         return Checked(problems=e.problems)
     problems = found.problems
     if not found.fatal and found.policy.enforce:
-        document = policy_document(documents, shown(path))
+        document = policy_document(documents, display_path(path))
         problems = ordered((*problems, *_let_through(document, found.policy, settings, found.people)))
     return Checked(found=found, problems=problems)
 
@@ -125,14 +138,14 @@ def _named(document: Document, settings: Settings) -> Iterator[Problem]:
         if place in (("state",), ("secret_file",)) or place[-1] in ("unix", "templates"):
             continue
         if not path.is_file():
-            yield document.problem(place, f"there is no file {shown(path)}", "a file that is there")
+            yield document.problem(place, f"there is no file {display_path(path)}", "a file that is there")
         elif not readable(path):
-            yield document.problem(place, f"{shown(path)} cannot be read by this user")
+            yield document.problem(place, f"{display_path(path)} cannot be read by this user")
         else:
             try:
                 _try(place, path)
             except Broken as e:
-                yield document.problem(place, f"{shown(path)} {e.problems[0].text}", "a file with one secret")
+                yield document.problem(place, f"{display_path(path)} {e.problems[0].text}", "a file with one secret")
             except CannotStart as e:
                 yield document.problem(place, str(e))
 
@@ -180,7 +193,7 @@ def _usable(document: Document, settings: Settings) -> Iterator[Problem]:
     is_none = looked_for and secret.stat().st_size != KEY_OCTETS
     if is_none:
         yield document.problem(
-            ("secret_file",), f"{shown(secret)} does not hold {KEY_OCTETS} octets", "a secret of ours"
+            ("secret_file",), f"{display_path(secret)} does not hold {KEY_OCTETS} octets", "a secret of ours"
         )
     for key, sentence in exposed(settings):
         if key == "secret_file" and is_none:
@@ -216,10 +229,12 @@ def _certificates(document: Document, settings: Settings) -> Iterator[Problem]:
         if found.ends is None:
             yield document.problem(place, found.problem, "a certificate and its key, in PEM")
         elif found.ends <= now:
-            text = f"{shown(pair.certificate)} ended on {found.ends:%Y-%m-%d}: clients that verify it refuse it"
+            text = f"{display_path(pair.certificate)} ended on {found.ends:%Y-%m-%d}: clients that verify it refuse it"
             yield document.problem(place, text, "a renewed certificate")
         elif (left := found.ends - now) < timedelta(days=ENDS_SOON_DAYS):
-            text = f"{shown(pair.certificate)} ends on {found.ends:%Y-%m-%d}, in {many(left.days, 'day', 'days')}"
+            text = (
+                f"{display_path(pair.certificate)} ends on {found.ends:%Y-%m-%d}, in {many(left.days, 'day', 'days')}"
+            )
             yield warning(document, place, text, "a renewed certificate")
 
 
@@ -375,7 +390,7 @@ def _notices(document: Document, settings: Settings) -> Iterator[Problem]:
     if notices.templates is None:
         return
     if not notices.templates.is_dir():
-        yield document.problem(("notices", "templates"), f"there is no folder {shown(notices.templates)}")
+        yield document.problem(("notices", "templates"), f"there is no folder {display_path(notices.templates)}")
         return
     head = NoticeHead(sender=sender, contact=notices.contact, templates=notices.templates)
     for wrong in NoticeTemplates(head).check():
@@ -405,20 +420,6 @@ def second_way(settings: Settings) -> tuple[str, str]:
         "no one receives alarms while the relay cannot be used: alarms has neither a relay of its own nor a webhook",
         "alarms",
     )
-
-
-_HOST = re.compile(r"[^\s:/@\[\]]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[\w.-]+)?")
-"""A name, an IPv4 or an IPv6 address; no place to connect to is spelled otherwise."""
-_ROUTES = Path("/proc/net/route")
-_IN_CONTAINER = (Path("/.dockerenv"), Path("/run/.containerenv"))
-_BRIDGE = re.compile(r"(docker|podman|cni|lxcbr|lxdbr|flannel)\w*\Z|br-[0-9a-f]{12}\Z")
-_USUAL: Mapping[str, str] = {
-    "172.17.0.0/16": "Docker's",
-    "10.88.0.0/16": "Podman's",
-    "10.42.0.0/16": "K3s's",
-    "10.244.0.0/16": "Kubernetes'",
-    "192.168.65.0/24": "Docker Desktop's",
-}
 
 
 def too_open(networks: Sequence[Network], routes: str | None = None, *, inside: bool | None = None) -> Iterator[str]:

@@ -101,7 +101,7 @@ async def diff(context: Context, a: str, b: str) -> None:
     except Broken as e:
         found, unread = (), str(e.problems[0])
     if context.json:
-        context.say(
+        context.print_json(
             {
                 "a": first,
                 "b": second,
@@ -175,7 +175,7 @@ def tell_documents(context: Context, sha256: str, documents: Mapping[str, bytes]
         if whole or not name.startswith(f"{VOCABULARIES}/")
     }
     if context.json:
-        context.say({"sha256": sha256, "documents": texts})
+        context.print_json({"sha256": sha256, "documents": texts})
         return
     for name, text in texts.items():
         if len(texts) > 1:
@@ -266,7 +266,7 @@ async def putting(
     except NotAgreed as e:
         _warned(e.proposal)
         if context.json:
-            context.say(_row(e.proposal, changed=False))
+            context.print_json(_row(e.proposal, changed=False))
         how = "" if asks or not e.proposal.looser or e.why == "there are warnings" else f". To put it in force: {again}"
         click.echo(f"smtpguard: the policy in force stays: {e.why}{how}", err=True)
         raise click.exceptions.Exit(1) from None
@@ -274,7 +274,7 @@ async def putting(
         raise NotFine("somebody else put another policy in force meanwhile: look at it, and try again") from None
     _warned(done)
     if context.json:
-        context.say(_row(done, changed=done.changed))
+        context.print_json(_row(done, changed=done.changed))
         return None
     if not done.changed:
         return done

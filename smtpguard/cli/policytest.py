@@ -82,7 +82,7 @@ async def command(
         raise CannotRun(f'no case matches "{pattern}"' if pattern else "there is no case in these files")
     for one in results:
         if form == "json":
-            context.say(_case_row(one))
+            context.print_json(_case_row(one))
         elif form == "github":
             for failure in one.failures:
                 click.echo(f"::error file={one.file},line={one.line},title={_escaped(one.name)}::{_escaped(failure)}")

@@ -70,7 +70,7 @@ async def _rows(context: Context, store: Store, walk: Replaying, asked: Asked) -
         if asked.names and not named:
             await context.journal_export(store, what="replay")  # names from the journal are shown
             named = True
-        context.say(_row(one, difference, names=asked.names))
+        context.print_json(_row(one, difference, names=asked.names))
     return tally
 
 

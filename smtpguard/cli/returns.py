@@ -79,7 +79,7 @@ async def take(context: Context, files: tuple[str, ...], to: tuple[str, ...]) ->
         ) from error
     for receipt in receipts:
         for one in receipt.returns if context.json else ():
-            context.say(row(one))
+            context.print_json(row(one))
     for receipt in receipts:
         for stop in receipt.freezes:
             click.echo(f"Frozen: {stop.selector.value} {stop.value} ({stop.reason})", err=True)

@@ -76,9 +76,9 @@ async def command(context: Context, since: str, holds: float, write: Path | None
     if context.json:
         for each in found.suggestions:
             place = {"path": list(each.path), "key": each.key, "value": each.value}
-            context.say({**place, "reason": each.reason, "looser": each.looser})
+            context.print_json({**place, "reason": each.reason, "looser": each.looser})
         for note in found.notes:
-            context.say({"note": note})
+            context.print_json({"note": note})
     else:
         click.echo(diff(old, new, settings.policy.name), nl=False)
         notes = (*found.notes, *elsewhere)

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from smtpguard.console.people.accounts import Accounts
 
 ROLES = [role.value for role in Role]
+SCOPES = [scope.value for scope in Scope]
+MOST_DAYS = 730
+"""The longest that a token is valid."""
 
 an_address = click.argument("address", metavar="ADDRESS")
 a_password_file = click.option(
@@ -244,9 +247,6 @@ def _print_account(context: Context, account: Account, what: str) -> None:
     context.answer(_row(account), f"{account.address} {what}.")
 
 
-SCOPES = [scope.value for scope in Scope]
-MOST_DAYS = 730
-
 tokens = Group(help="Tokens of the API: add, revoke, list.")
 
 
@@ -266,7 +266,7 @@ async def add_token(context: Context, name: str, address: str, scopes: Sequence[
             address, name=name, scopes=[Scope(s) for s in scopes], good_for=timedelta(days=days), by=context.user
         )
         if context.json:
-            context.say(_token_row(token, address) | {"token": text})
+            context.print_json(_token_row(token, address) | {"token": text})
         else:
             click.echo(text)
             click.echo(f"Good until {token.expires_at:%Y-%m-%d}. It is not shown again.", err=True)
