@@ -41,7 +41,7 @@ def build(
     app = Starlette(
         routes=[Mount("/static", StaticFiles(directory=_STATIC), name="static"), *routes, *PAGES],
         middleware=list(middleware),
-        exception_handlers={NotSignedIn: _to_the_door, 404: _error, 403: _error, 405: _error, 400: _error},
+        exception_handlers={NotSignedIn: _to_sign_in, 404: _error, 403: _error, 405: _error, 400: _error},
     )
     app.router.redirect_slashes = False  # it redirects to the scheme of this connection: behind a proxy, out of TLS
     app.state.console = console
@@ -49,7 +49,7 @@ def build(
     return app
 
 
-async def _to_the_door(request: Request, error: Exception) -> Response:
+async def _to_sign_in(request: Request, error: Exception) -> Response:
     """Redirect to sign-in, and back to the requested page afterwards; not to the page of a link that is not valid. A
     page that refreshes itself gets one line in place."""
     if request.headers.get("hx-request") == "true":
@@ -65,8 +65,8 @@ _FORMS = {"decide": "/held", "decided": "/held", "freeze": "/still", "logout": "
 
 
 async def _error(request: Request, error: Exception) -> Response:
-    """A program that asks for a version of the API that does not exist gets the API's answer. A browser that asks for
-    the address of a form (it stood above the answer to the form) gets the form's page."""
+    """Answer an error. A program that asks for a version of the API that does not exist gets the API's answer. A browser that asks
+    for the address of a form (it stood above the answer to the form) gets the form's page."""
     status, path = error.status_code if isinstance(error, HTTPException) else 500, request.url.path
     if path.startswith(API):
         return answer(status)

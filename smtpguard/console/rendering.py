@@ -137,8 +137,8 @@ async def page(
         "titled": lambda names: ", ".join(titles.get(name, name) for name in names),
         "what_of": lambda freeze: what_of(freeze.selector.value, freeze.value, said, titles),
         "reach_of": reach_of,
-        "kept": partial(frozen_in_words, said, titles),
-        "reason_of": lambda freeze: labels.freeze_reason(freeze.reason, said),
+        "freezes_in_words": partial(freezes_in_words, said, titles),
+        "freeze_reason": lambda freeze: labels.freeze_reason(freeze.reason, said),
         "person": getattr(request.state, "person", None),
         "signed_in": getattr(request.state, "account", None) is not None,
         "csrf": getattr(request.state, "csrf", ""),
@@ -150,7 +150,7 @@ async def page(
         "filled": lambda action: _filled(request, action, status, wrong or {}),
         "wrong": wrong,
         "now": here.clock.now(),
-        "believed": here.approvals.clock.passed(),  # what deadlines go by
+        "deadline_now": here.approvals.clock.passed(),  # what deadlines go by
     }
     made: Environment = request.app.state.templates
     text = made.get_template(template).render(shown | values)
@@ -173,7 +173,7 @@ def what_of(selector: str, name: str, said: Speech, titles: Mapping[str, str]) -
     return said(labels.SELECTORS.get(selector, selector), name=name)
 
 
-def frozen_in_words(
+def freezes_in_words(
     said: Speech, titles: Mapping[str, str], freezes: Iterable[Freeze], named: Collection[str] | None = None
 ) -> str:
     """Return which freezes must be thawed first, with who set them and when. ``named``: titles of the lists that may be named to this

@@ -49,7 +49,7 @@ class Holder:
 
     @property
     def by(self) -> str:
-        """The account and the token, as the journal has them beside the person's address."""
+        """Return the account and the token, as the journal has them beside the person's address."""
         return f"{self.account.address} (token {self.token.token_id}: {self.token.name})"
 
 
