@@ -21,7 +21,7 @@ from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.constant import changed, constant
 from smtpguard.mailings.differences import FACT as DIFFERS
 from smtpguard.mailings.differences import MOST_SAID, Difference, gravest
-from smtpguard.mailings.model import Coming, Grant, Mailing, Rejection
+from smtpguard.mailings.model import Candidate, Grant, Mailing, Rejection
 from smtpguard.mailings.staging import Move, Progress
 from smtpguard.policy import confirming
 from smtpguard.policy.facts import OF_MAILINGS, OF_SENDERS, named
@@ -207,7 +207,7 @@ def _same(entry: Hold, gathered: Gathered) -> bool:
     return bool(entry.exact) and (entry.exact, entry.author) == (coming.exact, coming.author)
 
 
-def _compared(gathered: Gathered) -> Coming:
+def _compared(gathered: Gathered) -> Candidate:
     if gathered.coming is None:
         raise ComparisonMissing("something like it was decided on", {})
     return gathered.coming
@@ -381,7 +381,9 @@ def _uncovered(verdict: Verdict, gathered: Gathered, live: Seen, mailing: Mailin
     return gravest(next(found for found in several if len(found) == fewest))[:MOST_SAID]
 
 
-def _from_one(grant: Grant, coming: Coming, gathered: Gathered, live: Seen, mailing: Mailing) -> tuple[Difference, ...]:
+def _from_one(
+    grant: Grant, coming: Candidate, gathered: Gathered, live: Seen, mailing: Mailing
+) -> tuple[Difference, ...]:
     found = list(gathered.differs[grant.hold_id])
     cover = grant.cover
     if cover is not None and not cover.is_from(coming):

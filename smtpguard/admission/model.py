@@ -10,7 +10,7 @@ from smtpguard.holds.model import Hold
 from smtpguard.journal.event import Event
 from smtpguard.lists.recipients import Classified
 from smtpguard.mail.constant import constant
-from smtpguard.mailings.model import Coming, Grant, Mailing, Person
+from smtpguard.mailings.model import Candidate, Grant, Mailing, Person
 from smtpguard.mailings.staging import Progress
 from smtpguard.outbox.model import Intent
 from smtpguard.policy.counted import Ask, Live
@@ -79,7 +79,7 @@ class Item:
     thread: str = ""
     identity: Identity | None = None
     always: frozenset[str] = frozenset()
-    coming: Coming | None = None
+    coming: Candidate | None = None
     test: bool = False
     doubled: bool = False
     sent_by: tuple[str, ...] = ()

@@ -266,7 +266,7 @@ class Corrections:
         self, mailing: Mailing, in_force: InForce, starter: str, doubt: bool, matched: Mapping[bytes, CopyStatus] | None
     ) -> tuple[Correction, set[bytes]]:
         as_of = self.clock.now()
-        account = await self.store.mailings.account(mailing.mailing_id)
+        account = await self.store.mailings.reached_people(mailing.mailing_id)
         sent, may = set(account.sent), set(account.may)
         for digest, status in (matched or _NOBODY).items():
             if status is CopyStatus.RELAYED:

@@ -60,7 +60,7 @@ class Run:
         self._queues = holds.queues(batch, list({item.sent_by[-1] for item in items if item.sent_by}))
         self._leading: dict[str, tuple[int, int]] = {}  # by primary hold: its copies and people after this run
         self._sets = PeopleSets(batch)
-        mailings_of(batch).meet(items)
+        mailings_of(batch).look_up_items(items)
         self._counts = WindowCounts(batch, items)  # some counts need the mailing of an item
 
     def admit(self, item: Item, step: Callable[[Seen], Admission]) -> Admission:
@@ -69,7 +69,7 @@ class Run:
             raise PolicyMoved("another policy is in force")
         if item.identity is None and freezes_mailings(batch.freezes):
             raise ComparisonMissing("a mailing is frozen")
-        row = mailings_of(batch).of(item)
+        row = mailings_of(batch).row_of(item)
         live = self._live(item, row)
         admission = step(live)
         sealed = batch.sealed(admission.events)
@@ -143,7 +143,7 @@ class Run:
             counts |= of_mailing
             mailing = mailings.view(row)
             if mailing.grant is not None:
-                fresh = mailings.fresh(row, item)
+                fresh = mailings.new_people(row, item)
                 grants, astray = self._covering(item, row, mailing, fresh)
             entry = self._entry(mailing.entry)
         queue = self._entry(self._queues.get(item.sent_by[-1], "")) if item.sent_by else None
@@ -209,7 +209,7 @@ class Run:
         taken = isinstance(done, Held) and bool(done.taken)  # until the MTA reports, it is unknown what it passed on
         if admission.hold is None and admission.adopt is None and isinstance(done, Held):
             if taken:
-                mailings.became(row, admission.spared, CopyStatus.DOUBTED, only={CopyStatus.DEFERRED})
+                mailings.set_status(row, admission.spared, CopyStatus.DOUBTED, only={CopyStatus.DEFERRED})
             return None
         status = CopyStatus.HELD if isinstance(done, Held) else STATUSES[admission.verdict.action]
         spared = dict.fromkeys(admission.spared, CopyStatus.DOUBTED if taken else CopyStatus.ADMITTED)

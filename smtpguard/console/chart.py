@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Generic, TypeVar
 
-from smtpguard.mailings.model import Grown
+from smtpguard.mailings.model import GrowthPoint
 
 WIDTH, HEIGHT, LOW = 720, 260, 190
 LEFT, RIGHT, TOP, BOTTOM = 74, 16, 24, 34
@@ -42,7 +42,7 @@ class Chart(Frame[datetime]):
     height: int = HEIGHT
 
 
-def growth_chart(points: Sequence[Grown]) -> Chart | None:
+def growth_chart(points: Sequence[GrowthPoint]) -> Chart | None:
     """Return the chart of a mailing's growth, None if there is nothing to draw."""
     if not points:
         return None

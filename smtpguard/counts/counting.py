@@ -244,7 +244,7 @@ class WindowCounts:
         return counts
 
     def _sum(self, scope: int, ask: Ask, item: Item) -> Sum:
-        has_come = self._mailings.has_come(item)
+        has_come = self._mailings.has_messages(item)
         return self._sums.get(scope, ask.window_seconds, has_come=has_come)
 
     def _new(self, members: Members, scope: int, since_us: int) -> int:

@@ -102,13 +102,13 @@ class Follower(Protocol):
         """Take relayed verdicts. For each: the mailing's number, when it was decided and when relayed, in microseconds, the
         people's digests, and whether other copies are in doubt."""
 
-    def part(self, hold_id: str, at: int, *, arrived: bool) -> None:
+    def record_part(self, hold_id: str, at: int, *, arrived: bool) -> None:
         """Take the outcome of the part of a held message that its MTA passes on itself."""
 
-    def doubt(self, ids: Sequence[str]) -> None:
+    def record_doubt(self, ids: Sequence[str]) -> None:
         """Mark the outcome of verdicts to relay as unknown."""
 
-    def doubt_ended(self, out: Mapping[str, int]) -> None:
+    def end_doubt(self, out: Mapping[str, int]) -> None:
         """Take verdicts that were relayed, by id with the time. Those that were in doubt no longer are."""
 
     def write(self) -> None:
@@ -200,13 +200,13 @@ class Batch(Statements):
                 clears.append((seq, clear))
             if event.kind is Kind.OUTCOME and event.data.get("part"):
                 self.flush()
-                self.follower.part(event.id, at, arrived=relayed(kind, event.data) is Outcome.DELIVERED)
+                self.follower.record_part(event.id, at, arrived=relayed(kind, event.data) is Outcome.DELIVERED)
             elif event.kind is Kind.OUTCOME:
                 if self._unwritten.pop(event.id, None) is None:
                     self._settled[event.id] = relayed(kind, event.data), at
             elif event.kind is Kind.IN_DOUBT:
                 self.flush()
-                self.follower.doubt([event.id])
+                self.follower.record_doubt([event.id])
                 self.connection.execute(
                     update(schema.underway).where(schema.underway.c.id == event.id).values(doubt=True, marks="")
                 )
@@ -474,7 +474,7 @@ class Batch(Statements):
                 (n, at, out[id], people, again) for id, n, at, people, again in known if id in out
             )
             if len(known) < len(outcomes):  # the others had been marked as in doubt
-                self.follower.doubt_ended(out)
+                self.follower.end_doubt(out)
 
     def _write_rows(self) -> None:
         self.rows("underway").extend(self._unwritten.values())

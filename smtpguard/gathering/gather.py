@@ -27,7 +27,7 @@ from smtpguard.mail.fields import DkimResult, mailboxes
 from smtpguard.mail.message import Message
 from smtpguard.mail.trace import NUMBERS, TraceInfo, trusted
 from smtpguard.mailings.differences import Approved, Difference
-from smtpguard.mailings.model import Coming
+from smtpguard.mailings.model import Candidate
 from smtpguard.mailings.slots import Template
 from smtpguard.policy.engine import Plan
 from smtpguard.policy.facts import ONLY_HEADERS, ONLY_ORIGIN, ONLY_TEXT, Count, Facts, Source, Unknown
@@ -81,7 +81,7 @@ class Gathered:
     origin: DkimResult | Unknown | None = None
     streams: tuple[Stream, ...] = ()
     shown: Shown | None = None
-    coming: Coming | None = None
+    coming: Candidate | None = None
     differs: Mapping[str, tuple[Difference, ...]] = field(default_factory=dict)
 
     @property
@@ -328,7 +328,7 @@ class Gather:
         to_all = known.by_address if to is None else registry.classify(to).addressed
         if to_all and (names := named_otherwise(message.header, (shown.sender, *known.called))):
             said = changed(shown, blocks=(*shown.blocks, names))
-        coming = Coming(
+        coming = Candidate(
             content=shown.content,
             said=said,
             author=known.sender.claimed or "",

@@ -42,7 +42,7 @@ from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mailings.mailingbatch import mailings_of
 from smtpguard.mailings.mailingrow import MailingRow
-from smtpguard.mailings.model import ON_THE_WAY, Coming, CopyStatus, Mailing
+from smtpguard.mailings.model import ON_THE_WAY, Candidate, CopyStatus, Mailing
 from smtpguard.mailings.staging import Move
 from smtpguard.outbox import rows as outboxes
 from smtpguard.outbox.model import OF_CONTENT, IntentKind, Lease, Settled
@@ -184,23 +184,23 @@ def _apply_to_mailing(
     if before.state in SENDING and hold.state in LET_GO:
         if not _is_revoked(before, hold):
             return
-        mailings.not_sent(row, made.cancelled, CopyStatus.STOPPED)  # if some people had it, or may have it
+        mailings.record_not_sent(row, made.cancelled, CopyStatus.STOPPED)  # if some people had it, or may have it
         doubted = hold.settled is not None and hold.settled.doubted
         if over:  # another copy may still be on its way to those who did not get this one
             lost = made.cancelled | outboxes.not_sent(batch.connection, hold.hold_id)
             got = [person for person in held if person not in lost]
-            mailings.became(row, got, CopyStatus.DOUBTED if doubted else CopyStatus.RELAYED, only=ON_THE_WAY)
+            mailings.set_status(row, got, CopyStatus.DOUBTED if doubted else CopyStatus.RELAYED, only=ON_THE_WAY)
     elif before.state in SENDING and hold.state in _STATUSES:
-        mailings.not_sent(row, held, _STATUSES[hold.state])
+        mailings.record_not_sent(row, held, _STATUSES[hold.state])
     elif hold.state is State.APPROVED:
-        mailings.let_go(row, held)
+        mailings.record_release(row, held)
         if not held_up_by(hold, batch.freezes):
             mailings.advance(row)
     elif hold.state in _STATUSES:
-        mailings.became(row, held, _STATUSES[hold.state], only={CopyStatus.HELD})
+        mailings.set_status(row, held, _STATUSES[hold.state], only={CopyStatus.HELD})
         if hold.state is State.VOID:  # the colleagues' part was not sent either
-            mailings.failed(row, apart, CopyStatus.DEFERRED)
-            mailings.became(row, apart, CopyStatus.DEFERRED, only={CopyStatus.DOUBTED})
+            mailings.record_failure(row, apart, CopyStatus.DEFERRED)
+            mailings.set_status(row, apart, CopyStatus.DEFERRED, only={CopyStatus.DOUBTED})
 
 
 def _heir(batch: Batch, row: MailingRow, void: Hold) -> Hold | None:
@@ -283,7 +283,7 @@ def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
         assert copy is not None
         row = mailings_of(batch).by_name(copy.mailing_id)
         people, _ = holds.people(batch.connection, copy_id)
-        new = mailings_of(batch).waiting(row, people) if row is not None else 0
+        new = mailings_of(batch).people_without(row, people) if row is not None else 0
         view = mailings_of(batch).view(row) if row is not None else None
         made = step(lead, copy, view, new, sendings.get(copy_id), _covered(batch, view, lead, copy, new))
         # In the outbox it would fill its stage with nothing sent, and the pause would pass: all stages would go at once
@@ -312,7 +312,7 @@ def _covered(batch: Batch, mailing: Mailing | None, lead: Hold, copy: Hold, new:
         return not listed or holds.is_listed(batch.connection, lead.hold_id, min(listed), copy.hold_id)
     if mailing is None or copy.state is not State.WAITING or copy.mailing_id != lead.mailing_id:
         return True
-    came = Coming(
+    came = Candidate(
         content=copy.content_sha256, said=copy.exact, author=copy.author, proofs=copy.proofs, by_address=copy.by_address
     )
     grant = next((grant for grant in mailing.grants if grant.hold_id == lead.hold_id), None)
@@ -456,21 +456,21 @@ def _record_people(
     for one in changes:
         people = mine & one.people
         if one.status is DeliveryStatus.DELIVERED:
-            mailings.became(row, people, CopyStatus.RELAYED, only=set(CopyStatus), at=batch.now_us)
+            mailings.set_status(row, people, CopyStatus.RELAYED, only=set(CopyStatus), at=batch.now_us)
             row.note_sent(batch.now_us)
         elif one.status is DeliveryStatus.ATTEMPTED and one.over:
-            mailings.became(row, people, CopyStatus.DOUBTED, only=ON_THE_WAY)
+            mailings.set_status(row, people, CopyStatus.DOUBTED, only=ON_THE_WAY)
         elif one.status is DeliveryStatus.REFUSED:
-            mailings.not_sent(row, people, CopyStatus.REFUSED)
+            mailings.record_not_sent(row, people, CopyStatus.REFUSED)
         elif one.status is DeliveryStatus.CANCELLED:
-            mailings.not_sent(row, people, CopyStatus.STOPPED)
+            mailings.record_not_sent(row, people, CopyStatus.STOPPED)
     if settled is not None and settled.sent:
-        mailings.went(row, mine)
+        mailings.record_sent(row, mine)
     elif settled is not None:
         if settled.doubted:
             others = mine - outboxes.not_sent(batch.connection, hold_id)
-            mailings.became(row, others, CopyStatus.DOUBTED, only=ON_THE_WAY)
-        mailings.not_sent(row, mine, lost)
+            mailings.set_status(row, others, CopyStatus.DOUBTED, only=ON_THE_WAY)
+        mailings.record_not_sent(row, mine, lost)
     mailings.judge(row)
 
 

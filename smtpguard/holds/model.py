@@ -269,7 +269,7 @@ class Hold:
     author: str = ""
     """The one address in its From; "" if there is not exactly one."""
     proofs: frozenset[str] = frozenset()
-    """The proofs of its origin (mailings.model.Coming)."""
+    """The proofs of its origin (mailings.model.Candidate)."""
     by_address: bool = False
     """Whether a recipient is a list address, or another address that expands. A decision is then on this message
     only."""

@@ -20,7 +20,7 @@ from smtpguard.mailings.model import ON_THE_WAY
 from smtpguard.outbox.model import OF_CONTENT, IntentKind
 
 IN_FLIGHT_STATUSES = tuple(int(status) for status in sorted(ON_THE_WAY))
-"""As in the column: for these statuses the entries in flight decide whether the person has it."""
+"""The values of the status column for which the entries in flight decide whether the person has it."""
 _APART = bytes(8)
 """The separator in the column of people: before it are the recipients whose copy is held, after it those who get it now.
 As long as a digest."""
@@ -45,14 +45,14 @@ _FOR_SEVERAL = f"SELECT 1 FROM hold WHERE {SEVERAL} AND mailing IN (SELECT id FR
 _FOR_SINGLE = f"SELECT hold_id FROM hold WHERE {SINGLE} AND people {{}}"
 _RESULTS = "SELECT intent_id, state, people FROM delivery WHERE intent_id {}"
 _FEW = 100
-"""Up to so many people are named in the query; for more, entries are chosen from all."""
+"""The most people that are named in a query; for more, entries are chosen from all."""
 _Result = tuple[str, bytes | None]
 
 
 @dataclass(slots=True)
 class InFlight:
-    """People of one mailing, as digests. ``people``: their copies are to be sent; ``attempted``: an attempt has begun,
-    and its result is not known yet; ``doubted``: its result will never be known."""
+    """The people of one mailing with a copy in flight, as digests. ``people``: their copies are to be sent; ``attempted``: an
+    attempt has begun, and its result is not known yet; ``doubted``: its result will never be known."""
 
     people: set[bytes] = field(default_factory=set)
     attempted: set[bytes] = field(default_factory=set)
@@ -70,8 +70,10 @@ class InFlight:
 def in_flight(
     connection: Connection, numbers: Collection[int], people: Collection[bytes] | None = None
 ) -> dict[int, InFlight]:
-    """The people of these mailings, by number. ``people``: only these matter, so that a query takes hardly longer if many
-    copies of the mailing wait in the outbox."""
+    """Return the people with a copy in flight, by the number of each of these mailings.
+
+    ``people``: only these matter, so that a query takes hardly longer if many copies of the mailing wait in the outbox.
+    """
     found = {n: InFlight() for n in numbers}
     wanted = None if people is None else frozenset(people)
     for n, some, doubt in rows_among(connection, _RELAYING, list(found)):
@@ -91,15 +93,17 @@ def in_flight(
 
 
 def being_relayed(connection: Connection, number: int) -> Iterator[bytes]:
-    """The people of a mailing who have a copy with a verdict to relay and no outcome yet."""
+    """Yield the people of a mailing who have a copy with a verdict to relay and no outcome yet."""
     for _, some, doubt in rows_among(connection, _RELAYING, [number]):
         yield from () if doubt else people_of(bytes(some))
 
 
 def _entries(connection: Connection, numbers: Sequence[int], wanted: frozenset[bytes] | None) -> Iterator[Any]:
-    """The entries of the outbox for copies of these mailings, or of others. For a few people that are each the only one of
-    a hold, by the index of those holds: joined in the query, the planner would begin with all that waits in the
-    outbox. Holds for several people can only be compared."""
+    """Yield the entries of the outbox for copies of these mailings, and perhaps of others.
+
+    For a few people, each the only one of a hold, they are found by the index of those holds: joined in the query, the planner
+    would begin with all that waits in the outbox. Holds for several people can only be compared.
+    """
     if wanted is None or len(wanted) > _FEW:
         yield from rows_among(connection, _SENDING_COPIES, numbers)
         return
@@ -114,9 +118,11 @@ def _entries(connection: Connection, numbers: Sequence[int], wanted: frozenset[b
 
 
 def _sending(results: Sequence[_Result], into: InFlight, people: set[bytes]) -> None:
-    """By the status of each recipient of one entry. Only an attempt records the people behind a recipient, and an
-    earlier version did not. A person known to be behind no recipient is in doubt if a recipient with unknown people is,
-    or if no other recipient is left."""
+    """Sort the people of one entry of the outbox into ``into``, by the status of each recipient.
+
+    Only an attempt records the people behind a recipient, and an earlier version did not. A person known to be behind no recipient is in doubt if a recipient with unknown people is,
+    or if no other recipient is left.
+    """
     known = {status: set[bytes]() for status in DeliveryStatus}
     unsaid = set[DeliveryStatus]()
     for state, behind in results:
@@ -132,9 +138,11 @@ def _sending(results: Sequence[_Result], into: InFlight, people: set[bytes]) -> 
 
 
 def is_unsent(connection: Connection, mailing_id: str, leads: Iterable[str], most: int) -> bool:
-    """Whether more than ``most`` recipients of its releases are not settled. One more entry is enough to look at: each has
-    such a recipient. The copies under its approved holds (``leads``) are counted first, by their index: to count all of
-    the mailing is to read whatever waits in the outbox."""
+    """Return whether more than ``most`` recipients of a mailing's releases are not settled.
+
+    One more entry is enough to look at: each has such a recipient. The copies under its approved holds (``leads``) are counted
+    first, by their index: to count all of the mailing is to read whatever waits in the outbox.
+    """
 
     def over(sql: str, id: str) -> bool:
         return int(connection.execute(text(sql), {"id": id, "some": most + 1}).scalar() or 0) > most
@@ -143,16 +151,17 @@ def is_unsent(connection: Connection, mailing_id: str, leads: Iterable[str], mos
 
 
 def people_of(people: bytes) -> list[bytes]:
-    """Each digest once, in order."""
+    """Return the digests in a column of people, in order, without the separator."""
     return [one for at in range(0, len(people), 8) if (one := people[at : at + 8]) != _APART]
 
 
 def pack_people(held: Collection[bytes], apart: Collection[bytes]) -> bytes:
-    """One value of those for whom it is held, and those who get it now."""
+    """Return one value of those for whom a copy is held, and those who get it now."""
     return b"".join((*held, _APART, *apart) if apart else held)
 
 
 def unpack_people(people: bytes) -> tuple[list[bytes], list[bytes]]:
+    """Return those for whom a copy is held, and those who get it now."""
     digests = [people[at : at + 8] for at in range(0, len(people), 8)]
     if _APART not in digests:
         return digests, []

@@ -30,20 +30,20 @@ from smtpguard.mailings.mailingrow import (
     kinds,
     list_bit,
 )
-from smtpguard.mailings.model import LET_THROUGH, MAY_HAVE, ON_THE_WAY, CopyStatus, Mailing, stood
+from smtpguard.mailings.model import LET_THROUGH, MAY_HAVE, ON_THE_WAY, CopyStatus, Mailing, stages_wait_event
 from smtpguard.mailings.staging import Move, Progress
 from smtpguard.policy.counted import DAY, Ask
 from smtpguard.policy.facts import OF_MAILINGS
 from smtpguard.reading.fingerprint import Identity
 
-WINDOW = DAY * 1_000_000
+WINDOW = DAY * 1_000_000  # microseconds
 QUIET = 14 * WINDOW
-"""A mailing is over when it has had no messages for this time."""
+"""The microseconds without messages after which a mailing is over."""
 MANY_TEXTS = 10
 """A file that comes with this number of different texts is a price list or a logo: messages with it are no mailing by
 the file."""
 OUT = 20
-"""If this number of people have a mailing that nobody held or refused, or that people approved, quoting it is no copy."""
+"""If this number of people have a mailing that is neither held nor rejected, or if people approved it, quoting it is no copy."""
 _NOBODY: Mapping[bytes, CopyStatus] = {}
 _SOON = 1_000_000  # microseconds
 _KEY = itemgetter(0)
@@ -58,7 +58,7 @@ def mailings_of(batch: Batch) -> MailingBatch:
 
 
 class MailingBatch:
-    """Belongs to one batch, and follows it. ``memory`` is the process's."""
+    """The mailings of one batch. ``memory``: the process's cache of mailings."""
 
     def __init__(self, page: Batch, memory: Memory) -> None:
         self._page = page
@@ -74,7 +74,7 @@ class MailingBatch:
 
     # -- finding mailings
 
-    def meet(self, items: Iterable[Item]) -> None:
+    def look_up_items(self, items: Iterable[Item]) -> None:
         """Find the mailing of each item, and read its rows and those of its people."""
         there = (item for item in items if item.id not in self._met and (item.everybody or item.test))
         wanted = [item for item in there if item.identity is not None]
@@ -94,8 +94,8 @@ class MailingBatch:
         )
 
     def _look_behind(self, items: Iterable[Item]) -> None:
-        """For items that quote a text or attach a file instead of own words: whether that is common, or was sent
-        before."""
+        """Find the mailing of items that quote a text or attach a file by their identity without it, if the file is common or
+        the text was sent before."""
         others: list[tuple[Item, Identity]] = []
         shown = [(item, item.identity) for item in items if item.identity is not None and item.identity.instead]
         quoting = [one for one in shown if one[1].quoted]
@@ -119,8 +119,8 @@ class MailingBatch:
         mailing = self.view(row)
         return mailing.grant is not None or (mailing.out >= OUT and not mailing.entry and mailing.rejection is None)
 
-    def of(self, item: Item) -> MailingRow | None:
-        """The item's mailing; a new one is begun, and dropped with the batch unless something is recorded of it."""
+    def row_of(self, item: Item) -> MailingRow | None:
+        """Return the item's mailing. A new one is begun, and dropped with the batch unless something is recorded of it."""
         if item.id not in self._met:
             return None
         row = self._met[item.id]
@@ -132,12 +132,12 @@ class MailingBatch:
         return row
 
     def name_of(self, item: Item) -> str:
-        """The id of the item's mailing; "" if none is known yet, or none is needed."""
+        """Return the id of the item's mailing; "" if none is known yet, or none is needed."""
         row = self._met.get(item.id)
         return row.known.mailing_id if row is not None else ""
 
-    def has_come(self, item: Item) -> bool:
-        """Whether anything was recorded of its mailing before."""
+    def has_messages(self, item: Item) -> bool:
+        """Return whether anything was recorded of the item's mailing before."""
         row = self._met.get(item.id)
         return row is not None and row.messages > 0
 
@@ -212,11 +212,12 @@ class MailingBatch:
             self._arrived(on_the_way)
 
     def _arrived(self, on_the_way: Mapping[int, Sequence[bytes]]) -> None:
-        """Before anything else is written of admitted people: those whose copy is no longer in flight have it."""
+        """Set the status of admitted people whose copy is no longer in flight, and so delivered, or in doubt. This comes before
+        anything else is written of them."""
         now = in_flight(self._page.connection, list(on_the_way), {one for some in on_the_way.values() for one in some})
         for n, digests in on_the_way.items():
             row, doubted, gone = self._rows[n], now[n].doubted, now[n].all
-            for old, people in self._there(row, digests):
+            for old, people in self._by_copy(row, digests):
                 self._set(row, old, [one for one in people if one in doubted], CopyStatus.DOUBTED)
                 self._set(row, old, [one for one in people if one not in gone], CopyStatus.RELAYED)
 
@@ -225,20 +226,20 @@ class MailingBatch:
     def view(self, row: MailingRow) -> Mailing:
         return row.view(self._page.now)
 
-    def fresh(self, row: MailingRow, item: Item) -> int:
-        """How many people it would reach who have nothing of the mailing yet."""
+    def new_people(self, row: MailingRow, item: Item) -> int:
+        """Return how many people an item would reach who have nothing of the mailing yet."""
         there = row.people
         return sum(
             p.weight for p in item.everybody if (old := there.get(p.digest)) is None or old.status not in LET_THROUGH
         )
 
     def may_have(self, row: MailingRow, digest: bytes) -> bool:
-        """Whether this person, who was looked up, has a copy, or may have one."""
+        """Return whether this person, who was looked up, has a copy, or may have one."""
         return (old := row.people.get(digest)) is not None and old.status in LET_THROUGH
 
     def list_in_doubt(self, row: MailingRow, item: Item) -> bool:
-        """Whether an attempt to send a copy to the address of one of its lists has begun, and its result is not known. An
-        earlier version of the list counts too."""
+        """Return whether an attempt to send a copy to the address of one of the item's lists has begun, and its result is not
+        known. An earlier version of the list counts too."""
         if not item.lists:
             return False
         bits = 0
@@ -246,7 +247,7 @@ class MailingBatch:
             bits |= list_bit(row.mailing.lists, name)
         # a list of one, or of unknown size, is no crowd
         digests = (*row.crowds, *(person.digest for person in item.everybody))
-        theirs = [(copy.status, people) for copy, people in self._there(row, digests) if copy.kind & bits]
+        theirs = [(copy.status, people) for copy, people in self._by_copy(row, digests) if copy.kind & bits]
         if any(status is CopyStatus.DOUBTED for status, _ in theirs):
             return True
         sent = [digest for status, people in theirs if status in ON_THE_WAY for digest in people]
@@ -256,7 +257,7 @@ class MailingBatch:
         return not attempted.isdisjoint(sent)
 
     def counts(self, row: MailingRow, item: Item) -> tuple[dict[Ask, int], dict[Ask, float]]:
-        """For each ask the count with this item included, and how many more it may be."""
+        """Return the count for each ask, with this item included, and how many more it may be."""
         asks = [a for a in item.asks if a.fact in OF_MAILINGS]
         if not asks:
             return {}, {}
@@ -304,8 +305,10 @@ class MailingBatch:
         named: tuple[str, str, str],
         spared: Mapping[bytes, CopyStatus] = _NOBODY,
     ) -> bytes:
-        """A copy was decided on; people in ``spared`` get another status. Returns its people, for later outcomes, those
-        apart marked."""
+        """Record that a copy was decided on. Return its people, packed for later outcomes, those of ``spared`` apart.
+
+        ``named``: its subject, reverse-path and sender. ``spared``: the people who get another status than ``status``.
+        """
         now, content = self._page.now_us, _content(item)
         lists = list(row.mailing.lists)
         counts = status in (CopyStatus.HELD, CopyStatus.ADMITTED)
@@ -362,7 +365,7 @@ class MailingBatch:
             row.mailing = replace(row.mailing, lists=tuple(lists))
         return pack_people(held, apart)
 
-    def became(
+    def set_status(
         self,
         row: MailingRow,
         digests: Iterable[bytes],
@@ -372,14 +375,14 @@ class MailingBatch:
         at: int | None = None,
     ) -> None:
         """Set a new status for people whose status so far is in ``only``. ``at``: when their copies were sent."""
-        for old, people in self._there(row, digests):
+        for old, people in self._by_copy(row, digests):
             if old.status in only:
                 self._set(row, old, people, status, at)
 
-    def let_go(self, row: MailingRow, digests: Iterable[bytes]) -> None:
-        """A held copy for these people is to be sent. Those in doubt about another stay that until it is. Whether one that
-        is being relayed arrives will be asked after, since this one may fail."""
-        for old, people in self._there(row, digests):
+    def record_release(self, row: MailingRow, digests: Iterable[bytes]) -> None:
+        """Record that a held copy for these people is to be sent. Those in doubt about another stay in doubt until it is sent.
+        Whether one that is being relayed arrives is looked up later, since this one may fail."""
+        for old, people in self._by_copy(row, digests):
             if old.status is CopyStatus.ADMITTED:
                 relaying = set(being_relayed(self._page.connection, row.known.n)).intersection(people)
                 self._set(row, old, relaying, CopyStatus.AGAIN)
@@ -387,32 +390,32 @@ class MailingBatch:
             elif old.status not in LET_THROUGH:
                 self._set(row, old, people, CopyStatus.ADMITTED)
 
-    def failed(self, row: MailingRow, digests: Iterable[bytes], status: CopyStatus) -> None:
-        """A copy to these people that was being relayed did not arrive: the client keeps it (DEFERRED), or the relay
+    def record_failure(self, row: MailingRow, digests: Iterable[bytes], status: CopyStatus) -> None:
+        """Record that a copy to these people that was being relayed did not arrive: the client keeps it (DEFERRED), or the relay
         refused it (REFUSED)."""
-        for old, people in self._there(row, digests):
+        for old, people in self._by_copy(row, digests):
             self._set(row, old, people, old.status.failed(status))
 
     def look_up(self, row: MailingRow, digests: Iterable[bytes]) -> None:
-        """Read them as they are now, before copies in flight to them are settled or revoked."""
+        """Read these people as they are now, before copies in flight to them are settled or revoked."""
         self._load_people((row, digest) for digest in digests)
 
-    def not_sent(self, row: MailingRow, digests: Iterable[bytes], status: CopyStatus) -> None:
-        """A copy in the outbox to these people, who were looked up as such, was refused or revoked: it is settled there.
-        For some another copy may still be in flight."""
-        waiting = [one for old, people in self._there(row, digests) if old.status in ON_THE_WAY for one in people]
+    def record_not_sent(self, row: MailingRow, digests: Iterable[bytes], status: CopyStatus) -> None:
+        """Record that a copy in the outbox to these people, who were looked up before, was refused or revoked, and is settled
+        there. For some another copy may still be in flight."""
+        waiting = [one for old, people in self._by_copy(row, digests) if old.status in ON_THE_WAY for one in people]
         if waiting:
             now = in_flight(self._page.connection, [row.known.n], waiting)[row.known.n]
-            self.failed(row, (digest for digest in waiting if digest not in now.people | now.attempted), status)
+            self.record_failure(row, (digest for digest in waiting if digest not in now.people | now.attempted), status)
 
-    def went(self, row: MailingRow, digests: Iterable[bytes]) -> None:
-        """Copies in flight to these people have been sent now; all of them if it is not known for each."""
-        for old, people in self._there(row, digests):
+    def record_sent(self, row: MailingRow, digests: Iterable[bytes]) -> None:
+        """Record that copies in flight to these people have been sent now; to all of them if it is not known for each."""
+        for old, people in self._by_copy(row, digests):
             if old.status is CopyStatus.ADMITTED:
                 self._put(row, people, replace(old, went=self._page.now_us), old)
 
-    def _there(self, row: MailingRow, digests: Iterable[bytes]) -> Iterable[tuple[Copy, list[bytes]]]:
-        """The copies of these people, each with those who have it."""
+    def _by_copy(self, row: MailingRow, digests: Iterable[bytes]) -> Iterable[tuple[Copy, list[bytes]]]:
+        """Group these people by equal copies."""
         wanted = list(dict.fromkeys(digests))
         self._load_people((row, digest) for digest in wanted)
         alike: dict[int, tuple[Copy, list[bytes]]] = {}
@@ -424,7 +427,7 @@ class MailingBatch:
     def _set(
         self, row: MailingRow, old: Copy, people: Collection[bytes], status: CopyStatus, at: int | None = None
     ) -> None:
-        """A new status for people who have the same copy."""
+        """Set a new status for people who have the same copy."""
         if people and old.status is not status:
             row.statuses[old.status] -= old.weight * len(people)
             row.statuses[status] += old.weight * len(people)
@@ -433,22 +436,22 @@ class MailingBatch:
             self._put(row, people, replace(old, status=status, went=went), old)
 
     def change(self, row: MailingRow, mailing: Mailing) -> None:
-        """Journals if its stages wait for a person from now on."""
-        if mailing.progress is not None and mailing.progress.stands_since(row.mailing.progress):
-            self._page.record([stood(row.mailing, mailing.progress, self._page.now)])
+        """Change the mailing, and journal it if its stages wait for a person from now on."""
+        if mailing.progress is not None and mailing.progress.newly_waits(row.mailing.progress):
+            self._page.record([stages_wait_event(row.mailing, mailing.progress, self._page.now)])
         row.mailing, row.changed = mailing, True
 
-    def waiting(self, row: MailingRow, digests: Iterable[bytes]) -> int:
-        """How many of these people have nothing of it yet."""
+    def people_without(self, row: MailingRow, digests: Iterable[bytes]) -> int:
+        """Return how many of these people have nothing of the mailing yet."""
         return sum(
-            one.weight * len(people) for one, people in self._there(row, digests) if one.status not in LET_THROUGH
+            one.weight * len(people) for one, people in self._by_copy(row, digests) if one.status not in LET_THROUGH
         )
 
     def weight(self, row: MailingRow, digests: Iterable[bytes]) -> int:
-        return sum(one.weight * len(people) for one, people in self._there(row, digests))
+        return sum(one.weight * len(people) for one, people in self._by_copy(row, digests))
 
     def advance(self, row: MailingRow, and_then: int = 0) -> None:
-        """Advance a release in stages to the people reached; ``and_then``: the people who do not fit into the stage."""
+        """Advance a release in stages to the people reached. ``and_then``: how many come next, who may not fit into the stage."""
         mailing = self.view(row)
         progress = mailing.progress
         if progress is None:
@@ -459,19 +462,22 @@ class MailingBatch:
         self._progressed(row, after)
 
     def settle(self, outcomes: Mapping[str, Outcome | None]) -> None:
-        """Outcomes of verdicts to relay, by transaction; read before they are no longer in flight. An admitted copy
-        counts as delivered unless an outcome says otherwise, so usually there is nothing to write."""
+        """Apply the outcomes of verdicts to relay, by transaction, before these are no longer in flight. An admitted copy counts as
+        delivered unless an outcome says otherwise, so usually there is nothing to write."""
         for id, row, people in self._underway([id for id, end in outcomes.items() if end is not Outcome.DELIVERED]):
             status = (
                 CopyStatus.REFUSED if outcomes[id] is Outcome.REFUSED else CopyStatus.DEFERRED
             )  # the client keeps it
-            self.failed(row, people, status)
+            self.record_failure(row, people, status)
             self.judge(row)
 
     def record_relayed(self, relayed: Iterable[tuple[int | None, int, int, bytes | None, bool]]) -> None:
-        """For verdicts to relay that were carried out: the mailing, the times of decision and sending, the people, and
-        whether this settles a doubt about another copy. The times are written to the mailing. They are written to its
-        people only for a doubt, or if the relay took long; otherwise they are the same second."""
+        """Record verdicts to relay that were carried out.
+
+        ``relayed``: for each the mailing, the times of decision and sending, the people, and whether this settles a doubt about
+        another copy. The times are written to the mailing. They are written to its people only for a doubt, or if the relay took
+        long; otherwise they are the same second.
+        """
         times: dict[int, list[int]] = {}
         late: list[tuple[int, int, int, list[bytes], bool]] = []
         for n, decided, out, people, again in relayed:
@@ -488,8 +494,8 @@ class MailingBatch:
             if row is None:
                 continue
             if again:
-                self.became(row, them, CopyStatus.RELAYED, only=MAY_HAVE, at=out)
-            for old, late_ones in self._there(row, them):
+                self.set_status(row, them, CopyStatus.RELAYED, only=MAY_HAVE, at=out)
+            for old, late_ones in self._by_copy(row, them):
                 if old.went == decided:
                     self._put(row, late_ones, replace(old, went=out), old)
         others = []
@@ -503,30 +509,30 @@ class MailingBatch:
         if others:
             self._page.execute_with(_WENT, others)
 
-    def doubt(self, ids: Sequence[str]) -> None:
+    def record_doubt(self, ids: Sequence[str]) -> None:
         for _, row, people in self._underway(ids):
-            self.became(row, people, CopyStatus.DOUBTED, only=ON_THE_WAY)
+            self.set_status(row, people, CopyStatus.DOUBTED, only=ON_THE_WAY)
 
-    def doubt_ended(self, out: Mapping[str, int]) -> None:
-        """Some in doubt have been relayed after all, at these times. A failure says nothing of another copy in doubt."""
+    def end_doubt(self, out: Mapping[str, int]) -> None:
+        """Record that some in doubt have been relayed after all, at these times. A failure says nothing of another copy in doubt."""
         for id, row, people in self._underway(list(out)):
-            self.became(row, people, CopyStatus.RELAYED, only=MAY_HAVE, at=out[id])
+            self.set_status(row, people, CopyStatus.RELAYED, only=MAY_HAVE, at=out[id])
             row.note_sent(out[id])
 
-    def part(self, hold_id: str, at: int, *, arrived: bool) -> None:
-        """The part of a held message that its MTA passes on itself, to those who get it in any case."""
+    def record_part(self, hold_id: str, at: int, *, arrived: bool) -> None:
+        """Record whether the part of a held message that its MTA passes on itself, to those who get it in any case, has arrived."""
         for name, people in self._page.select(
             "SELECT mailing, people FROM hold WHERE hold_id = ? AND people IS NOT NULL", (hold_id,)
         ):
             row = self.by_name(name)
             if row is not None:
                 status = CopyStatus.RELAYED if arrived else CopyStatus.DEFERRED
-                self.became(row, unpack_people(bytes(people))[1], status, only={CopyStatus.DOUBTED}, at=at)
+                self.set_status(row, unpack_people(bytes(people))[1], status, only={CopyStatus.DOUBTED}, at=at)
                 if arrived:
                     row.note_sent(at)
 
     def _underway(self, ids: Sequence[str]) -> list[tuple[str, MailingRow, list[bytes]]]:
-        """For unsettled verdicts to relay: the mailing and its people, all of them looked up."""
+        """Return the mailing and the people of unsettled verdicts to relay, all of them looked up."""
         sql = "SELECT id, mailing, people FROM underway WHERE id {} AND mailing IS NOT NULL"
         found = list(self._page.among(sql, ids))
         self._load({n for _, n, _ in found})
@@ -541,7 +547,7 @@ class MailingBatch:
         mailing = self.view(row)
         if mailing.progress is None:
             return
-        judged = mailing.progress.judged(
+        judged = mailing.progress.after_reports(
             reached=mailing.out, refused=mailing.people.refused, reported=mailing.reported, now=self._page.now
         )
         self._progressed(row, judged)
@@ -551,13 +557,13 @@ class MailingBatch:
             self.change(row, replace(row.mailing, progress=progress))
 
     def _put(self, row: MailingRow, people: Collection[bytes], copy: Copy, old: Copy | None) -> None:
-        """The same copy, for people who had the same one."""
+        """Give people who had the same copy another one."""
         row.people.update(dict.fromkeys(people, copy))
         if copy != old:
             self._dirty.setdefault(row.known.n, {}).update(dict.fromkeys(people, copy))
 
     def write(self) -> None:
-        """Write the changed mailings, with the batch's rows, when those of the copies in flight are written."""
+        """Add the changed mailings to the batch's rows, when those of the copies in flight are written."""
         if self._again:
             self._page.execute(_AGAIN, [(True, n) for n in sorted(self._again)])
             self._again.clear()
@@ -577,5 +583,5 @@ class MailingBatch:
 
 
 def _content(item: Item) -> bytes:
-    """The key by which a retry is recognised."""
+    """Return the key by which a retry is recognised."""
     return hashlib.blake2b((item.content_sha256 or item.key).encode(), digest_size=8).digest()

@@ -1,8 +1,8 @@
-"""A mailing as the admission sees it: the outcome by recipient, people's decisions, and what they mean for the next
+"""A mailing as the admission sees it: the outcome by recipient, people's decisions, and what these mean for the next
 message.
 
 A mailing is one text sent to many people, over any number of transactions, senders and connections. ``Mailing`` is what
-is stored of it; ``rule_on`` applies people's decisions to one more message. Pure.
+is stored of it; mailingverdict applies people's decisions to one more message. Pure.
 """
 
 from __future__ import annotations
@@ -30,9 +30,12 @@ MOST_GRANTS = 20
 
 @constant
 class Person:
-    """One recipient as counts know it: an 8-byte keyed digest. ``lists``: that it is on. ``maybe``: it may be a
-    customer, since a list was unavailable. ``weight``: the number of people behind a list address, those of one
-    ``version`` of its index. ``unbounded``: the least number, as without an index, or with a stale one."""
+    """One recipient as counts know it, by a keyed digest of 8 octets.
+
+    ``lists``: those that it is on. ``maybe``: it may be a customer, since a list was unavailable. ``weight``: the number of people
+    behind a list address, at that ``version`` of its index. ``unbounded``: ``weight`` is the least number, since there is no
+    index, or a stale one.
+    """
 
     digest: bytes
     customer: bool = False
@@ -44,8 +47,8 @@ class Person:
 
 
 class CopyStatus(enum.IntEnum):
-    """The known status of a person's copies: of the last one, except that one that was or may have been delivered is
-    never undone by another (``with_another``)."""
+    """The known status of a person's copies. It is that of the last one, except that no later copy undoes one that was or may have
+    been delivered (``with_another``)."""
 
     NONE = 0
     DEFERRED = 1  # the client keeps it
@@ -58,28 +61,33 @@ class CopyStatus(enum.IntEnum):
     STOPPED = 8  # held, and not sent: rejected, withdrawn, expired
 
     def with_another(self, status: CopyStatus) -> CopyStatus:
-        """After one more copy was decided on. ADMITTED here is still in flight, not delivered already."""
+        """Return the status after one more copy was decided on. ADMITTED here is still in flight, not delivered already."""
         if self is CopyStatus.RELAYED or (self in MAY_HAVE and status not in (CopyStatus.ADMITTED, CopyStatus.DOUBTED)):
             return self
         return CopyStatus.AGAIN if self in MAY_HAVE else status
 
     def failed(self, status: CopyStatus) -> CopyStatus:
-        """After one copy did not arrive, by which ``status``: if there were two, it is unknown whether the other did."""
+        """Return the status after one copy ended with ``status`` and did not arrive. If there were two, it is unknown whether the
+        other did."""
         return {CopyStatus.ADMITTED: status, CopyStatus.AGAIN: CopyStatus.DOUBTED}.get(self, self)
 
 
 ON_THE_WAY = frozenset({CopyStatus.ADMITTED, CopyStatus.AGAIN})
 MAY_HAVE = ON_THE_WAY | {CopyStatus.DOUBTED}
+"""The statuses of people who may have a copy."""
 LET_THROUGH = MAY_HAVE | {CopyStatus.RELAYED}
+"""The statuses of people who have a copy, or may have one."""
 
 
 @constant
-class Coming:
-    """A message as approvals compare it. ``said``: what it shows, or the digest of that. ``author``: the one address in
-    From, "" if there is not exactly one.
-    ``proofs``: of its origin ("login NAME", "dkim DOMAIN", or "origin" if only the client proves it). ``by_address``: a
-    recipient is a list address, or another that expands. ``fits``: by template name, whether it is a copy, for each one
-    compared."""
+class Candidate:
+    """A message as approvals compare it.
+
+    ``content``: the SHA-256 of its octets. ``said``: what it shows, or the digest of that. ``author``: the one address in From, ""
+    if there is not exactly one. ``proofs``: the proofs of its origin ("login NAME", "dkim DOMAIN", or "origin" if only the client
+    proves it). ``by_address``: a recipient is a list address, or another that expands. ``fits``: whether it is a copy, by the name
+    of each template that it was compared with.
+    """
 
     content: str
     said: Shown | str
@@ -90,15 +98,15 @@ class Coming:
 
     @property
     def exact(self) -> str:
-        """``Shown.digest``. It is made when it is asked for: a copy that fits a template needs none."""
+        """The digest of what it shows. It is made when it is asked for: a copy that fits a template needs none."""
         return self.said if isinstance(self.said, str) else self.said.digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovedContent:
-    """The approved content. ``content``: SHA-256 of its octets; ``exact``: of all that it shows or links to ("" if an
-    earlier version approved it). ``learned``: the template of the copies that are covered too; "" for none. ``also``:
-    other writers of copies that were seen, with their proofs."""
+    """The approved content. ``content``: the SHA-256 of its octets; ``exact``: the digest of all that it shows or links to, "" if an
+    earlier version approved it. ``learned``: the name of the template of copies that are covered too, "" for none. ``also``: other
+    writers of copies that were seen, with their proofs."""
 
     content: str
     exact: str = ""
@@ -107,8 +115,9 @@ class ApprovedContent:
     learned: str = ""
     also: tuple[tuple[str, frozenset[str]], ...] = ()
 
-    def matches(self, coming: Coming) -> bool | None:
-        """Whether it is the same content, or a copy of it, from the same sender. None: compare it first (``fits``)."""
+    def matches(self, coming: Candidate) -> bool | None:
+        """Return whether a message is the same content, or a copy of it, from the same sender; None if it must be compared with the
+        template first (``fits``)."""
         if not self.exact:
             return self.content == coming.content
         if not self.is_from(coming):
@@ -116,15 +125,15 @@ class ApprovedContent:
         fits = coming.fits.get(self.learned) if self.learned and not coming.by_address else False
         return fits or (True if self.exact == coming.exact else fits)
 
-    def is_from(self, coming: Coming) -> bool:
-        """Whether an approved writer sent it, proven at least as well as then."""
+    def is_from(self, coming: Candidate) -> bool:
+        """Return whether an approved writer sent a message, proven at least as well as then."""
         seen = ((self.author, self.proofs), *self.also)
         return any(author and author == coming.author and proofs <= coming.proofs for author, proofs in seen)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Correction:
-    """A message to exactly the people who got a mailing. ``people``: the name of that set (``set_of``), as of
+    """A message to exactly the people who got a mailing. ``people``: the name of that set (``set_of``) at the time
     ``as_of``. ``sent``: how many of them have the mailing; ``may``: how many in the set may have it. ``beyond``: how
     many more got it behind addresses whose people are unknown. ``by``: who asked for it."""
 
@@ -165,13 +174,13 @@ class Grant:
     by_writer: bool = False
     only: str = ""
 
-    def matches(self, coming: Coming) -> bool | None:
-        """None: compare it with the template first."""
+    def matches(self, coming: Candidate) -> bool | None:
+        """Return whether a message is covered; None if it must be compared with the template first."""
         return self.cover.matches(coming) if self.cover is not None else False
 
     def other_lists(self, people: Iterable[Person], always: frozenset[str]) -> frozenset[str]:
-        """Lists of some of these people that it was not approved for. A person on an approved list is covered whatever
-        else they are on, except for lists that ``always`` ask."""
+        """Return the lists of these people that it was not approved for. A person on an approved list is covered whatever else they
+        are on, except for lists that ``always`` ask."""
         on = {frozenset(person.lists) for person in people if person.lists}
         return frozenset().union(
             *((lists & always) - self.lists if lists & self.lists else lists - self.lists for lists in on)
@@ -180,8 +189,8 @@ class Grant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejection:
-    """A rejection in force: until then copies from those writers are rejected, with this sentence. ``senders``: their
-    addresses; empty for any writer. ``only``: the digest of the one content that was rejected, if it was for a list
+    """A rejection in force. Until that time copies of the mailing are rejected with this sentence. ``senders``: the writers whose
+    copies are rejected; empty for any writer. ``only``: the digest of the one content that was rejected, if it was for a list
     address."""
 
     hold_id: str
@@ -193,8 +202,8 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disclosure:
-    """The addresses of a mailing's recipients are disclosed until then, to a person who asked for it and a second one
-    who agreed (``agreed_by``, "" for not yet)."""
+    """A disclosure of the addresses of a mailing's recipients, until that time, to a person who asked for it and a second one who
+    agreed (``agreed_by``, "" for not yet)."""
 
     asked_by: str
     asked_at: datetime
@@ -203,7 +212,7 @@ class Disclosure:
 
     @property
     def people(self) -> frozenset[str]:
-        """Who may see them: nobody until two agree."""
+        """The people who may see them: nobody until two agree."""
         return frozenset((self.asked_by, self.agreed_by)) if self.agreed_by else frozenset()
 
 
@@ -219,11 +228,13 @@ class State(enum.Enum):
 
 @constant
 class Tally:
-    """Distinct people, each once, by the status of their copies (CopyStatus). A list address weighs as much as its people.
-    ``relayed`` have it, as far as is known; ``doubted`` may; for ``admitted`` it is in flight. ``same``: so many of the
-    ``relayed`` may be counted twice, as a person on two lists; ``apart``: so many more may have it, if two versions of
-    a list share nobody, or who had a copy of their own was not on the list when it went there. ``unbounded``: the fields
-    whose number may be higher, since of the people of a list only the least number was known."""
+    """The numbers of distinct people by the status of their copies (CopyStatus). A list address weighs as much as its people.
+
+    ``relayed`` have it, as far as is known; ``doubted`` may; for ``admitted`` it is in flight. ``same``: how many of the
+    ``relayed`` may be counted twice, as a person on two lists. ``apart``: how many more may have it, if two versions of a list
+    share nobody, or who had a copy of their own was not on the list when it went there. ``unbounded``: the fields whose number
+    may be higher, since of the people of a list only the least number was known.
+    """
 
     deferred: int = 0
     refused: int = 0
@@ -238,7 +249,7 @@ class Tally:
 
     @classmethod
     def of(cls, statuses: Sequence[int]) -> Tally:
-        """``statuses``: people by status, in the order of CopyStatus."""
+        """``statuses``: the numbers of people by status, in the order of CopyStatus."""
         _, deferred, refused, held, admitted, relayed, doubted, again, stopped = statuses
         return cls(
             deferred=deferred, refused=refused, held=held, admitted=admitted + again, relayed=relayed, doubted=doubted,
@@ -247,16 +258,16 @@ class Tally:
 
     @property
     def at_least(self) -> int:
-        """How many people certainly have it."""
+        """The number of people who certainly have it."""
         return self.relayed - self.same
 
     @property
     def at_most(self) -> int | None:
-        """How many people have it if all in doubt do, without those for whom it is in flight; None: unknown."""
+        """The number of people who have it if all in doubt do, without those for whom it is in flight; None if unknown."""
         return None if self.unbounded & {"relayed", "doubted"} else self.relayed + self.doubted + self.apart
 
     def amount(self, field: str) -> int | Amount:
-        """The number of a field, for people."""
+        """Return the number of a field, for people."""
         n: int = getattr(self, field)
         return Amount(n, inf) if field in self.unbounded else n
 
@@ -278,18 +289,18 @@ SUREST = (
     CopyStatus.DOUBTED,
     CopyStatus.RELAYED,
 )
-"""In order of precedence: of the statuses of a person's own copy and of a list's the later one counts."""
+"""The statuses by precedence: of those of a person's own copy and of a list's the later one here counts."""
 
 
 @constant
 class Mailing:
-    """``first_at``, ``last_at``: when its first and last message came; ``went_first_at``, ``went_last_at``: when the
-    relay accepted the first and the last, None if it accepted none. ``subject``, ``reverse_path``, ``sender``: of its
+    """A mailing. ``first_at``, ``last_at``: when its first and last message came; ``went_first_at``, ``went_last_at``: when the
+    relay accepted the first and the last, None if it accepted none. ``subject``, ``reverse_path``, ``sender``: those of its
     first message; they are erased with the retention of addresses.
 
     ``entry``: the hold that people are to decide on, "" if none waits; ``release_at``: when its approval takes effect,
-    if it is approved and that can still be undone (mailings.rows adds it). ``copies``: messages stored under it.
-    ``customers``: distinct customers among its recipients in all, whatever the outcome. ``grant``: the last approval;
+    if it is approved and that can still be undone (mailings.rows adds it). ``copies``: the messages stored under it.
+    ``customers``: the distinct customers among its recipients in all, whatever the outcome. ``grant``: the last approval;
     ``earlier``: approvals before it for other lists, still in force.
     """
 
@@ -338,7 +349,7 @@ class Mailing:
 
     @property
     def out(self) -> int:
-        """How many people it was admitted to, at most."""
+        """The greatest number of people that it may have been admitted to."""
         return self.people.admitted + self.people.doubted + self.people.relayed
 
     @property
@@ -348,12 +359,12 @@ class Mailing:
 
     @property
     def decided(self) -> bool:
-        """Whether a decision of people is kept: of a mailing ``as_of`` a time, one that is in force then."""
+        """Return whether there is a decision of people. Of a mailing ``as_of`` a time it is one that is in force then."""
         return any((self.grant, self.rejection, self.progress, self.disclosure))
 
     @property
     def writers(self) -> frozenset[str]:
-        """Who sent its first message, and who wrote the copies that an approval covers, as far as they are known."""
+        """The sender of its first message, and the writers of the copies that an approval covers, as far as they are known."""
         covers = [grant.cover for grant in self.grants if grant.cover is not None]
         authors = {author for one in covers for author in (one.author, *(who for who, _ in one.also))}
         return frozenset(filter(None, (self.sender, *authors)))
@@ -361,7 +372,7 @@ class Mailing:
     def allowing(
         self, people: Iterable[Person], fresh: int, now: datetime, always: frozenset[str] = frozenset()
     ) -> tuple[Grant, ...]:
-        """Approvals that may cover one more message to ``people``, ``fresh`` of whom have nothing of it yet, if its
+        """Return the approvals that may cover one more message to ``people``, ``fresh`` of whom have nothing of it yet, if its
         content is covered."""
         everybody = tuple(people)
         return tuple(
@@ -373,35 +384,37 @@ class Mailing:
         )
 
     def as_of(self, now: datetime) -> Mailing:
-        """Without decisions and stages that have expired."""
+        """Return the mailing without decisions and stages that have expired."""
         if not self.decided:
             return self
         grants = tuple(grant for grant in self.grants if now < grant.until)
-        progress = self.progress.timely(now) if self.progress is not None and grants else None
+        progress = self.progress.as_of(now) if self.progress is not None and grants else None
         disclosure = self.disclosure if self.disclosure is not None and now < self.disclosure.until else None
         return replace(self._under(grants, self.rejected(now), progress), disclosure=disclosure)
 
     def _under(self, grants: Sequence[Grant], rejection: Rejection | None, progress: Progress | None) -> Mailing:
-        """``grants``: the newest first."""
+        """Return the mailing under these decisions. ``grants``: the newest first."""
         return replace(
             self, grant=next(iter(grants), None), earlier=tuple(grants[1:]), rejection=rejection, progress=progress
         )
 
     def granted(self, grant: Grant, stages: Stages | None, out: int, now: datetime, at_once: int = 0) -> Mailing:
-        """A new approval, when ``out`` people have been admitted so far. If it is for other lists than an earlier one,
-        both are in force, and the earlier people are added to its number, since all are counted together. An unfinished
-        release in stages goes on for another list, and beside what this lets go ``at_once``."""
-        there = self.as_of(now)
-        beside = tuple(old for old in there.grants if not _replaces(grant, old))[: MOST_GRANTS - 1]
+        """Return the mailing with a new approval, when ``out`` people have been admitted so far.
+
+        If it is for other lists than an earlier one, both are in force, and the earlier people are added to its number, since all
+        are counted together. An unfinished release in stages goes on for another list, and beside what this lets go ``at_once``.
+        """
+        current = self.as_of(now)
+        beside = tuple(old for old in current.grants if not _replaces(grant, old))[: MOST_GRANTS - 1]
         if grant.only:
-            return self._under((grant, *beside), _beside(grant, there.rejection), there.progress)
+            return self._under((grant, *beside), _rejection_beside(grant, current.rejection), current.progress)
         others = tuple(old for old in beside if not old.only and not grant.lists >= old.lists)
         if (
             (not others or grant.by_writer) and not grant.said and grant.people <= out
         ):  # for another list, long after, or for other content
             grant = replace(grant, people=out + grant.people)
-        old = there.progress
-        progress = Progress.begun(stages, grant.people, now, out) if stages is not None else None
+        old = current.progress
+        progress = Progress.begin(stages, grant.people, now, out) if stages is not None else None
         if old is not None and old.at is At.STOPPED and progress is not None:
             progress = replace(progress.moved(Move.STOP, now, old.why) or progress, told=old.told)
         elif old is not None and (old.at is At.STOPPED or (beside and progress is None)):
@@ -415,40 +428,41 @@ class Mailing:
             if old is not None and (old.waits or not old.last):
                 progress = old.with_more(at_once)
         if grant.by_writer:  # it undoes no decision of others
-            return self._under((grant, *beside), there.rejection, there.progress)
-        return self._under((grant, *beside), _beside(grant, there.rejection), progress)
+            return self._under((grant, *beside), current.rejection, current.progress)
+        return self._under((grant, *beside), _rejection_beside(grant, current.rejection), progress)
 
     def refused(self, rejection: Rejection | None = None, *, hold: bool = False) -> Mailing:
-        """All approvals end; if a single content was rejected, other approvals stay in force. ``hold``: a held message was rejected, not the
-        mailing; approvals for a set of people stay in force."""
+        """Return the mailing without its approvals, and with this rejection. If a single content was rejected, approvals of others
+        stay in force. ``hold``: a held message was rejected, not the mailing, so that approvals for a set of people stay in force."""
         if rejection is not None and rejection.only:
             left = tuple(g for g in self.grants if g.cover is None or g.cover.exact != rejection.only)
             return self._under(left, rejection, self.progress if left else None)
         return self._under(tuple(grant for grant in self.grants if hold and grant.only), rejection, None)
 
     def ungranted(self, hold_id: str) -> Mailing:
-        """The approval of that hold ends. A release in stages ends with the last approval."""
+        """Return the mailing without the approval of that hold. A release in stages ends with the last approval."""
         left = tuple(grant for grant in self.grants if grant.hold_id != hold_id)
         if len(left) == len(self.grants):
             return self
         return self._under(left, self.rejection, self.progress if left else None)
 
     def rejected(self, now: datetime) -> Rejection | None:
+        """Return the rejection that is in force."""
         return self.rejection if self.rejection is not None and now < self.rejection.until else None
 
 
 def _replaces(grant: Grant, old: Grant) -> bool:
-    """Whether an earlier approval is replaced by this one: it is for no other lists, and no other content."""
+    """Return whether an approval replaces an earlier one: the earlier one is for no other lists, and no other content."""
     if (grant.by_writer and not old.by_writer) or grant.only != old.only:
         return False
     alike = grant.cover is None or old.cover is None or grant.cover == old.cover
     return grant.lists >= old.lists and alike
 
 
-def _beside(grant: Grant, rejection: Rejection | None) -> Rejection | None:
-    """The rejection that stays in force beside an approval: of another content, to a list address."""
-    apart = rejection is not None and rejection.only and grant.cover is not None and grant.cover.exact != rejection.only
-    return rejection if apart else None
+def _rejection_beside(grant: Grant, rejection: Rejection | None) -> Rejection | None:
+    """Return the rejection if it stays in force beside an approval: one of another content, to a list address."""
+    stays = rejection is not None and rejection.only and grant.cover is not None and grant.cover.exact != rejection.only
+    return rejection if stays else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -463,9 +477,9 @@ class Crowd:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grown:
-    """Numbers of people at a point of a mailing's growth. ``sent``: those to whom a copy was sent by ``at``; ``held``:
-    those whose copy had arrived by then and was not sent yet, or never is."""
+class GrowthPoint:
+    """The numbers of people at a point of a mailing's growth. ``sent``: those to whom a copy was sent by ``at``; ``held``: those
+    whose copy had arrived by then and was not sent yet, or never is."""
 
     at: datetime
     sent: int
@@ -473,9 +487,9 @@ class Grown:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
-    """The people that a mailing has reached by now: single people who have it, and who may, as keyed digests; and
-    crowds."""
+class ReachedPeople:
+    """The people that a mailing has reached by now. ``sent``, ``may``: the single people who have it, and who may, as keyed
+    digests."""
 
     sent: frozenset[bytes] = frozenset()
     may: frozenset[bytes] = frozenset()
@@ -483,7 +497,7 @@ class Account:
 
 
 def set_of(people: Iterable[bytes]) -> str:
-    """The name of a set of people: the SHA-256 over their keyed digests of 8 octets in order, each once."""
+    """Return the name of a set of people: the SHA-256 over their keyed digests of 8 octets in order, each once."""
     return hashlib.sha256(b"".join(sorted(set(people)))).hexdigest()
 
 
@@ -492,7 +506,7 @@ class NoSuch(KeyError):
 
 
 def whole_id(prefix: str, found: Collection[str]) -> str:
-    """The one id that begins with ``prefix``. Raises NoSuch if there is none, or several."""
+    """Return the only id that begins with ``prefix``. Raises NoSuch if there is none, or several. ``found``: the ids that begin so."""
     if prefix.strip().upper() in found:
         return prefix.strip().upper()
     if not found:
@@ -509,15 +523,15 @@ def event_of(
     return Event(kind=Kind.MAILING, id=mailing.mailing_id, at=now, data={"what": what, **data}, private=private)
 
 
-def stood(mailing: Mailing, progress: Progress, now: datetime) -> Event:
-    """Its release in stages has stopped by itself, or begun a pause, that only a person ends."""
+def stages_wait_event(mailing: Mailing, progress: Progress, now: datetime) -> Event:
+    """Return the event that a release in stages has stopped by itself, or begun a pause that only a person ends."""
     what = Move.STOP if progress.at is At.STOPPED else Move.FULL
     data = {"why": dump(progress.why)} if progress.why else {}
     return event_of(mailing, now, what.value, ("smtpguard",), stage=progress.stage, limit=progress.limit, **data)
 
 
 def is_automatic(data: Mapping[str, object]) -> bool:
-    """Whether an entry about a mailing is such a one (``stood``), and no act of a person."""
+    """Return whether an entry about a mailing has such an event (``stages_wait_event``), and no act of a person."""
     return "why" in data or data.get("what") == Move.FULL.value
 
 

@@ -32,11 +32,11 @@ from smtpguard.mailings.model import (
     LET_THROUGH,
     ON_THE_WAY,
     SUREST,
-    Account,
     CopyStatus,
     Crowd,
-    Grown,
+    GrowthPoint,
     Mailing,
+    ReachedPeople,
     State,
     Tally,
     set_of,
@@ -179,11 +179,11 @@ def reached_by(connection: Connection, mailing_id: str, digests: Sequence[bytes]
     }
 
 
-def account(connection: Connection, mailing_id: str) -> Account:
+def reached_people(connection: Connection, mailing_id: str) -> ReachedPeople:
     """Return the people that a mailing has reached by now; nobody if there is no such mailing."""
     found = connection.execute(select(*_COLUMNS).where(mailing.c.id == mailing_id)).one_or_none()
     if found is None:
-        return Account()
+        return ReachedPeople()
     row, n = MailingRow.read(*found), found.n
     still = in_flight(connection, [n])[n]
     people: dict[bool, set[bytes]] = {True: set(), False: set()}
@@ -203,7 +203,7 @@ def account(connection: Connection, mailing_id: str) -> Account:
         if crowd.status in LET_THROUGH
         for name, version in [crowd.of]
     )
-    return Account(sent=frozenset(people[True]), may=frozenset(people[False]), crowds=tuple(crowds))
+    return ReachedPeople(sent=frozenset(people[True]), may=frozenset(people[False]), crowds=tuple(crowds))
 
 
 def _status_now(status: CopyStatus, person: bytes, now: InFlight) -> CopyStatus:
@@ -406,7 +406,7 @@ def _people(connection: Connection, n: int, digests: Iterable[bytes]) -> int:
     return sum(int(some or 0) for (some,) in among(connection, query, reached.c.person, list(digests)))
 
 
-def growth(connection: Connection, mailing_id: str) -> list[Grown]:
+def growth(connection: Connection, mailing_id: str) -> list[GrowthPoint]:
     """Return how a mailing grew over time, for a chart of at most a hundred points at equal distances.
 
     A person who has it counts from the first copy that was sent to them, everybody else from the time when their copy came. A
@@ -446,7 +446,7 @@ def growth(connection: Connection, mailing_id: str) -> list[Grown]:
     has, waits = 0, 0
     for number in sorted({number for each in (sent, held) for number, some in each.items() if some}):
         has, waits = has + sent[number], waits + held[number]
-        grown.append(Grown(at=instant(first + number * step), sent=has, held=waits))
+        grown.append(GrowthPoint(at=instant(first + number * step), sent=has, held=waits))
     return grown
 
 

@@ -245,11 +245,11 @@ class Mailings:
                     "it is not released in stages: freeze it to stop it, or reject or reopen it to take back the approval"
                 )
             _check_decides(who, mailing, in_force, now)
-            moved = mailing.progress.timely(now).moved(
+            moved = mailing.progress.as_of(now).moved(
                 move, now, comment or Phrase("by {who}", who=who) if move is Step.STOP else ""
             )
             if moved is None:
-                raise Conflict(f"it is {mailing.progress.timely(now).at.value}")
+                raise Conflict(f"it is {mailing.progress.as_of(now).at.value}")
             if move is Step.STOP:
                 moved = replace(moved, told=True)
             else:

@@ -16,16 +16,20 @@ from smtpguard.locale.phrase import N_, Phrase, Said
 from smtpguard.policy.stages import REST, Stages
 
 LEAST = 3
-"""The least number of refusals or reports that stops: one of two is no sign."""
+"""The least number of refusals or reports that stops a release: one of two is no sign."""
 
 
 class At(enum.Enum):
+    """Where a release in stages stands."""
+
     RUNNING = "running"
     PAUSED = "paused"
     STOPPED = "stopped"
 
 
 class Move(enum.Enum):
+    """What moves a release in stages."""
+
     FULL = "full"  # the stage has reached its people, and another one follows
     ALL = "all"  # everybody has been admitted: no pause follows
     TIME = "time"  # the pause is over
@@ -47,10 +51,13 @@ TRANSITIONS: Mapping[tuple[At, Move], At] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """The progress of a release. ``stage``: counted from 0; ``full``: it has reached its people, so that resuming opens
-    the next one. ``limit``: how many may be reached in all by its end. ``since``: of ``at``. ``why``: what stopped it.
-    ``told``: people know that it waits for one of them. ``reached``, ``refused``, ``reported``: the people when a person
-    last resumed it: what stops it is counted from then."""
+    """The progress of a release.
+
+    ``whole``: how many people the mailing may reach in all. ``stage``: counted from 0; ``full``: it has reached its people, so
+    that resuming opens the next one. ``limit``: how many may be reached in all by the end of the stage. ``since``: when ``at``
+    began. ``why``: what stopped it. ``told``: people know that it waits for one of them. ``reached``, ``refused``, ``reported``:
+    the numbers of people when a person last resumed it. What stops it is counted from then.
+    """
 
     stages: Stages
     whole: int
@@ -66,8 +73,8 @@ class Progress:
     reported: int = 0
 
     @classmethod
-    def begun(cls, stages: Stages, whole: int, now: datetime, reached: int = 0) -> Progress:
-        """``whole``: how many people the mailing may reach in all; ``reached``: who had it before the decision."""
+    def begin(cls, stages: Stages, whole: int, now: datetime, reached: int = 0) -> Progress:
+        """Begin a release. ``whole``: how many people the mailing may reach in all; ``reached``: how many had it before."""
         limit = _limit(stages.steps[0], whole, reached)
         return cls(stages=stages, whole=whole, at=At.RUNNING, stage=0, limit=limit, since=now)
 
@@ -80,7 +87,7 @@ class Progress:
         return self.stage + 1 >= len(self.stages.steps)
 
     def goes_on_at(self) -> datetime | None:
-        """When the pause ends by itself; None if only a person ends it."""
+        """Return when the pause ends by itself; None if there is none, or only a person ends it."""
         if self.at is not At.PAUSED or self.stages.pause_seconds is None:
             return None
         return self.since + timedelta(seconds=self.stages.pause_seconds)
@@ -90,15 +97,15 @@ class Progress:
         return self.waits and self.goes_on_at() is None
 
     def fits(self, out: int, more: int) -> bool:
-        """Whether its stage has room for ``more`` people, when ``out`` were admitted."""
+        """Return whether its stage has room for ``more`` people, when ``out`` were admitted."""
         return not self.waits and (self.last or out + more <= self.limit)
 
-    def stands_since(self, before: Progress | None) -> bool:
-        """Whether it has stopped by itself since ``before``, or begun a pause, that only a person ends."""
+    def newly_waits(self, before: Progress | None) -> bool:
+        """Return whether it has stopped by itself since ``before``, or begun a pause that only a person ends."""
         return self.waits_for_person and not self.told and (before is None or before.at is not self.at)
 
     def moved(self, move: Move, now: datetime, why: Said = "") -> Progress | None:
-        """After the move, or None if it is impossible."""
+        """Return the progress after a move, or None if the move is impossible."""
         to = TRANSITIONS.get((self.at, move))
         if to is None or (move is Move.FULL and self.last):
             return None
@@ -115,26 +122,26 @@ class Progress:
 
     @property
     def half(self) -> int:
-        """A pause that ends by time begins when no more of its stage is unsent. Otherwise all stages would wait in the outbox
-        for a relay that is away, and go at once when it is back."""
+        """Half of the people of the stage. A pause that ends by time begins when no more of them are unsent. Otherwise all stages
+        would wait in the outbox for a relay that is away, and go at once when it is back."""
         return _limit(self.stages.steps[self.stage], self.whole, 0) // 2
 
-    def timely(self, now: datetime) -> Progress:
-        """As it is now: a pause that is over has ended."""
+    def as_of(self, now: datetime) -> Progress:
+        """Return the progress as it is now: a pause that is over has ended."""
         end = self.goes_on_at()
         return self if end is None or now < end else self.moved(Move.TIME, now) or self
 
     def with_reached(self, people: int, now: datetime) -> Progress:
-        """``people``: how many have been admitted in all."""
+        """Return the progress when ``people`` have been admitted in all: a full stage begins a pause."""
         move = Move.ALL if people >= self.whole else Move.FULL
         return self if people < self.limit else self.moved(move, now) or self
 
     def with_more(self, people: int) -> Progress:
-        """``people`` are added at once, outside the stages: explicitly approved, for another list."""
+        """Return the progress with ``people`` added at once, outside the stages: explicitly approved, for another list."""
         return replace(self, whole=self.whole + people, limit=self.limit + people)
 
-    def judged(self, *, reached: int, refused: int, reported: int, now: datetime) -> Progress:
-        """Apply refusals of the relay and reports: too many of either since a person resumed it stop it."""
+    def after_reports(self, *, reached: int, refused: int, reported: int, now: datetime) -> Progress:
+        """Return the progress after refusals of the relay and reports: too many of either since a person resumed it stop it."""
         refused, reported = refused - self.refused, reported - self.reported
         tried = max(reached - self.reached + refused, 1)
         for why, n, most in (

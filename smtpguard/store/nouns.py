@@ -90,7 +90,7 @@ class Mailings(Rows):
     named = asks(mailings.named)
     like = asks(mailings.like, snapshot=True)
     reached_by = asks(mailings.reached_by, snapshot=True)
-    account = asks(mailings.account, snapshot=True)
+    reached_people = asks(mailings.reached_people, snapshot=True)
     growth = asks(mailings.growth, snapshot=True)
     change = writes(deciding.change_mailing)
     take_back = writes(revoking.take_back_mailing)

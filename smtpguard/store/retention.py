@@ -144,7 +144,7 @@ def erase(batch: Batch, keep: Retention) -> Erased:
 def _forget_doubts(batch: Batch, before: datetime) -> None:
     """Forget the keys by which a retry of a message in doubt is recognised. The people of these messages stay in doubt."""
     old = underway.c.at < microseconds(before)
-    mailings_of(batch).doubt(list(batch.connection.execute(select(underway.c.id).where(old)).scalars()))
+    mailings_of(batch).record_doubt(list(batch.connection.execute(select(underway.c.id).where(old)).scalars()))
     batch.connection.execute(delete(underway).where(old))
 
 

@@ -12,7 +12,7 @@ from smtpguard.accounts.model import Role
 from smtpguard.console.chart import growth_chart
 from smtpguard.holds.model import Choice, State
 from smtpguard.journal.deliverystatus import DeliveryEvent
-from smtpguard.mailings.model import Grown
+from smtpguard.mailings.model import GrowthPoint
 from tests.clocks import MONDAY
 from tests.console.api.program import held as held_by_program
 from tests.console.api.program import program
@@ -173,7 +173,7 @@ async def test_rejecting_a_mailing_rejects_its_waiting_texts(here: Stage) -> Non
 
 
 def test_the_chart_rises_in_steps_within_its_frame() -> None:
-    points = [Grown(at=MONDAY + timedelta(minutes=n), sent=n * 100, held=n) for n in range(5)]
+    points = [GrowthPoint(at=MONDAY + timedelta(minutes=n), sent=n * 100, held=n) for n in range(5)]
     chart = growth_chart(points)
     assert chart is not None
     assert [n for _, n in chart.across] == [0, 250, 500]
@@ -181,7 +181,7 @@ def test_the_chart_rises_in_steps_within_its_frame() -> None:
     numbers = [float(n) for n in re.findall(r"[\d.]+", chart.sent)]
     assert all(0 <= n <= chart.width for n in numbers)
     assert growth_chart([]) is None
-    assert growth_chart([Grown(at=MONDAY, sent=0, held=0)]) is not None
+    assert growth_chart([GrowthPoint(at=MONDAY, sent=0, held=0)]) is not None
 
 
 # the policy

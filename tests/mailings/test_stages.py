@@ -424,7 +424,7 @@ async def test_copies_are_held_when_their_own_approval_ends(tmp_path: Path, text
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 STAGES = Stages(steps=(50, 0.01, REST), pause_seconds=1800)
-BEGUN = Progress.begun(STAGES, 400_000, NOW, reached=7)
+BEGUN = Progress.begin(STAGES, 400_000, NOW, reached=7)
 
 LEGAL = {
     (At.RUNNING, Move.FULL): At.PAUSED,
@@ -451,8 +451,8 @@ def test_progress_of_a_release() -> None:
     assert BEGUN.with_reached(56, NOW) is BEGUN
     paused = BEGUN.with_reached(57, NOW)
     assert (paused.at, paused.full, paused.goes_on_at()) == (At.PAUSED, True, NOW + timedelta(minutes=30))
-    assert paused.timely(NOW + timedelta(minutes=29)) is paused
-    second = paused.timely(NOW + timedelta(minutes=30))
+    assert paused.as_of(NOW + timedelta(minutes=29)) is paused
+    second = paused.as_of(NOW + timedelta(minutes=30))
     assert (second.at, second.stage, second.limit) == (At.RUNNING, 1, 57 + 4000)
     last = second.with_reached(5000, NOW).moved(Move.GO, NOW)
     assert last is not None
@@ -475,8 +475,8 @@ def test_after_a_stop_it_continues_with_the_right_stage() -> None:
 
 
 def test_a_pause_without_a_time_is_ended_by_a_person() -> None:
-    paused = Progress.begun(replace(STAGES, pause_seconds=None), 400_000, NOW).with_reached(50, NOW)
-    assert paused.timely(NOW + timedelta(days=400)) is paused
+    paused = Progress.begin(replace(STAGES, pause_seconds=None), 400_000, NOW).with_reached(50, NOW)
+    assert paused.as_of(NOW + timedelta(days=400)) is paused
 
 
 def test_without_remaining_people_there_is_no_pause() -> None:
@@ -497,16 +497,16 @@ def test_additional_people_raise_the_limit() -> None:
     [(LEAST - 1, 0, False), (LEAST, 0, False), (6, 0, True), (0, LEAST, True), (0, LEAST - 1, False)],
 )
 def test_refusals_and_reports_stop_it(refused: int, reported: int, stops: bool) -> None:
-    judged = BEGUN.judged(reached=100, refused=refused, reported=reported, now=NOW)
+    judged = BEGUN.after_reports(reached=100, refused=refused, reported=reported, now=NOW)
     assert (judged.at is At.STOPPED) is stops
     assert bool(judged.why) is stops
-    assert judged.judged(reached=0, refused=99, reported=99, now=NOW) is judged or not stops
+    assert judged.after_reports(reached=0, refused=99, reported=99, now=NOW) is judged or not stops
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(list(Move)), st.integers(0, 500)), max_size=30))
 def test_limits_are_never_exceeded_and_stages_never_go_back(script: list[tuple[Move, int]]) -> None:
-    one = Progress.begun(Stages(steps=(10, 0.1, REST)), 300, NOW)
+    one = Progress.begin(Stages(steps=(10, 0.1, REST)), 300, NOW)
     for move, reached in script:
         before, one = one, one.moved(move, NOW) or one.with_reached(reached, NOW)
         assert one.limit >= before.limit

@@ -38,7 +38,7 @@ from smtpguard.journal.linefiles import CHECKPOINTS, write_line
 from smtpguard.journal.merkle import leaf, parent
 from smtpguard.journal.tree import Tree
 from smtpguard.mail.codec import Codec
-from smtpguard.mailings.model import MAILING, Coming
+from smtpguard.mailings.model import MAILING, Candidate
 from smtpguard.outbox.model import INTENT, NONE_YET, RECIPIENT, AttemptResult
 from smtpguard.policy.counted import Ask
 from smtpguard.reading.fingerprint import Sketch
@@ -420,7 +420,7 @@ async def test_an_older_approval_covers_only_the_same_octets(url: str, tmp_path:
         assert hold is not None
         assert mailing is not None
         approved, gone = mailing.grants
-        same = Coming(content=hold.content_sha256, said="any", author="campaigns@example.com")
+        same = Candidate(content=hold.content_sha256, said="any", author="campaigns@example.com")
         assert approved.matches(same)
         assert not approved.matches(replace(same, content="0" * 64))
         assert not gone.matches(same), "its text is unknown"

@@ -128,7 +128,7 @@ async def mailing_page(
     found = await mailing_in_path(request)
     in_force = here.in_force
     may = Role.APPROVER in who.roles and decides(who.address, found.lists, in_force, here.clock.now())
-    progress = found.progress.timely(here.clock.now()) if found.progress is not None else None
+    progress = found.progress.as_of(here.clock.now()) if found.progress is not None else None
     return await page(
         request,
         "mailing.html",
