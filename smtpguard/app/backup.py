@@ -102,7 +102,7 @@ class Manifest:
 
     @classmethod
     def loads(cls, data: bytes) -> Manifest:
-        """Raises BadBackup."""
+        """Read a manifest. Raises BadBackup."""
         try:
             row = json.loads(data)
             if row.pop("format") != _FORMAT:

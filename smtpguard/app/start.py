@@ -1,5 +1,5 @@
-"""What ``serve`` does once before its parts start, and after they have ended; and how a person is told if it fails to start
-again and again, since the alarms part does not run then.
+"""Prepare ``serve`` before its parts start, and record its end; and tell a person if it fails to start again and again, since the
+alarms part does not run then.
 
 A start takes the policy in force from the store and does not change it. Two exceptions: the first start with an empty
 store, and a start that is told to take the file with a given SHA-256. A file in the state folder has the time of the

@@ -324,7 +324,7 @@ async def ack(context: Context, alarm: str | None) -> None:
 async def making(
     context: Context, asked: IncidentQuery, now: datetime, said: Speech, *, names: bool, prove: bool = False
 ) -> Made:
-    """Raises CannotRun and NotFine."""
+    """Make a report, and journal it if it has names. Raises CannotRun and NotFine."""
     from smtpguard.app.lists import on_list
 
     settings = context.settings()

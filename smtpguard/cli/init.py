@@ -91,7 +91,7 @@ class Answers:
 
 
 def domain(text: str) -> str:
-    """Raises Unfit."""
+    """Parse a domain. Raises Unfit."""
     name = text.strip().lower().removesuffix(".").removeprefix("@")
     if not is_host_name(name):
         raise Unfit(f'"{text}" is not a domain: expected one like example.com')
@@ -99,7 +99,7 @@ def domain(text: str) -> str:
 
 
 def mailbox(text: str) -> str:
-    """Raises Unfit."""
+    """Parse an address. Raises Unfit."""
     try:
         return str(Address.parse(text.strip()))
     except BadAddress as error:
@@ -115,7 +115,7 @@ def place(text: str, port: int = 25) -> tuple[str, int]:
 
 
 def list_name(text: str) -> str:
-    """Raises Unfit."""
+    """Check the name of a list, and return it. Raises Unfit."""
     if not _LIST_NAME.match(text):
         raise Unfit(
             f'"{text}" is not a name of a list: expected lower-case letters, digits, ".", "_" and "-", like newsletter'
