@@ -221,13 +221,15 @@ class Run:
             mailing = replace(mailing, progress=admission.progress)
         if mailing.progress is not None and status is CopyStatus.ADMITTED:
             mailing = replace(mailing, progress=mailing.progress.with_reached(mailings.view(row).out, self._batch.now))
+        adopt = admission.adopt
+        joins = adopt is not None and mailing.entry not in ("", adopt.hold_id, adopt.primary)
         if admission.hold is not None and not admission.hold.primary and not admission.hold.kind and admission.leads:
             mailing = replace(mailing, entry=admission.hold.hold_id, copies=0)
             self._entries[admission.hold.hold_id] = admission.hold
             more = row.statuses[CopyStatus.DEFERRED]  # to its reach; other held copies have a hold of their own
         elif admission.hold is not None and admission.hold.primary and admission.hold.primary != mailing.entry:
             self._queue_up(admission.hold)
-        elif admission.hold is not None and admission.hold.primary:
+        elif joins or (admission.hold is not None and admission.hold.primary):
             mailing = replace(mailing, copies=mailing.copies + 1)
         if admission.grown is not None:
             holds.grow(self._batch.connection, admission.grown)
