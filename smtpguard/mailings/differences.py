@@ -1,7 +1,7 @@
 """List the differences between a message and the approved copies of its mailing, to explain why the approval does not
 cover it.
 
-This only explains. Cover and Template decide whether a message is covered.
+This only explains. ApprovedContent and Template decide whether a message is covered.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MOST_COMPARED = 600
 _MOST_TRIED = 40
 """The most paragraphs of each side that are tried as copies, or as a changed form, of those of the other."""
 _MOST_TOKENS = 100_000
-"""The most tokens of all that are tried as copies."""
+"""The most tokens of all paragraphs together that are tried as copies."""
 _LONG = 60
 
 SAID: Mapping[str, str] = {
@@ -56,13 +56,13 @@ SAID: Mapping[str, str] = {
     "markup": N_("How its text is laid out, shown or hidden differs from what was approved"),
     "order": N_("It has what was approved in another order"),
 }
-"""One sentence for each kind of difference, without its full stop; the gravest first."""
+"""A sentence for each kind of difference, without its full stop, the gravest first."""
 _RANKS = {kind: n for n, kind in enumerate(SAID)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """``kind``: a key of SAID. ``what``: the words, name or address that differ, for readers who may see the message;
+    """A difference. ``kind``: a key of SAID. ``what``: the words, name or address that differ, for readers who may see the message;
     "" for none."""
 
     kind: str
@@ -81,7 +81,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approved:
-    """The approved content. ``template``: None if it is no longer stored. ``exact``: they approved that content alone."""
+    """The approved content. ``template``: None if it is no longer stored. ``exact``: that content alone was approved."""
 
     template: Template | None
     exact: bool = False
@@ -91,7 +91,8 @@ class Approved:
 
 
 def differences(approved: Template, coming: Shown, *, exact: bool) -> tuple[Difference, ...]:
-    """The gravest first, each kind once; none if it is what was approved. ``exact``: what was approved has no slots."""
+    """Return the differences, the gravest first, each kind once; none if the message is what was approved. ``exact``: what was
+    approved has no slots."""
     if coming.opaque:
         return (Difference(kind="octets"),)
     found = [*_sender(approved, coming, exact), *_files(approved.files, coming.files), *_text(approved, coming, exact)]
@@ -101,7 +102,7 @@ def differences(approved: Template, coming: Shown, *, exact: bool) -> tuple[Diff
 
 
 def gravest(found: Iterable[Difference]) -> tuple[Difference, ...]:
-    """Each kind once, in the order of its first occurrence."""
+    """Return the first difference of each kind, the gravest first."""
     kinds: dict[str, Difference] = {}
     for one in found:
         kinds.setdefault(one.kind, one)
@@ -120,12 +121,12 @@ def _sender(approved: Template, coming: Shown, exact: bool) -> Iterator[Differen
 
 
 def _who(sender: str) -> str:
-    """``Shown.sender`` without what it says of To and Cc."""
+    """Return ``Shown.sender`` without what it says of To and Cc."""
     return sender.removesuffix(MANY_SHOWN).removesuffix(ANOTHER_SHOWN)
 
 
 def _files(approved: Sequence[str], coming: Sequence[str]) -> Iterator[Difference]:
-    """Each entry is type, name and digest of a file."""
+    """Yield the differences of files. Each entry is type, name and digest of a file."""
     had, has = Counter(approved), Counter(coming)
     names = {_name(one) for one in has - had}
     for one in has - had:
@@ -142,7 +143,7 @@ def _name(file: str) -> str:
 
 
 def _text(approved: Template, coming: Shown, exact: bool) -> Iterator[Difference]:
-    """Blocks that only one side has. The most similar of these are reported as changed."""
+    """Yield the blocks that only one side has. The most similar of these are reported as changed."""
     fit = Template.fits_exactly if exact else approved.fits
     blocks = approved.blocks_in(coming)
     subject = approved.elements[0] if approved.elements else None
@@ -184,7 +185,7 @@ def _text(approved: Template, coming: Shown, exact: bool) -> Iterator[Difference
 def _without_slots(
     missing: Sequence[Block], added: Sequence[str], fits: Callable[[Block, str], bool]
 ) -> tuple[list[Block], list[str]]:
-    """Without blocks that differ only as copies may."""
+    """Return the missing and the added blocks without those that differ only as copies may."""
     left, free, budget = list[Block](), list(added), _MOST_TOKENS
     for n, element in enumerate(missing):
         same = None
@@ -203,7 +204,7 @@ def _without_slots(
 
 
 def _paired(missing: Sequence[Block], added: Sequence[str]) -> list[tuple[Block, str]]:
-    """Blocks that share most words with another, in order."""
+    """Pair blocks with those of the other side that share most words with them, in order."""
     pairs: list[tuple[Block, str]] = []
     words = [Counter(token for token in tokens(block) if not is_markup(token)) for block in added]
     free = list(range(len(added)))
@@ -251,7 +252,7 @@ def _changed(items: Sequence[Item], said: Sequence[str]) -> Iterator[Difference]
 
 
 def _whole(said: Sequence[str], *, added: bool) -> Difference:
-    """A block without a similar one on the other side."""
+    """Return the difference that is a block without a similar one on the other side."""
     words = _readable(said)
     if words:
         return Difference(kind="paragraph" if added else "paragraph-missing", what=words)

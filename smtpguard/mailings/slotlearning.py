@@ -56,13 +56,14 @@ T = TypeVar("T", bound=Hashable)
 
 @dataclass(slots=True)
 class _Budget:
+    """``left``: how many more tokens of alternatives of a mailing are compared with others to find forms."""
+
     left: int = 500_000
-    """The most tokens of alternatives of a mailing that are compared with others to find forms."""
 
 
 def learn(first: Shown, copies: Iterable[Shown], share: float = SHARE) -> Template:
-    """The common template of ``first`` and of those ``copies`` that have its files. A copy that could not be parsed, or
-    has other files, is ignored."""
+    """Return the common template of ``first`` and of those ``copies`` that have its files. A copy that could not be parsed, or has
+    other files, is ignored."""
     alike = [c for c in copies if not c.opaque and c.files == first.files]
     senders = tuple({mailboxes(c.sender): c.sender for c in reversed((first, *alike))}.values())[::-1]
     linked = frozenset(a for c in (first, *alike) for a in linked_in(c.blocks) if a != c.recipient)
@@ -90,8 +91,8 @@ def learn(first: Shown, copies: Iterable[Shown], share: float = SHARE) -> Templa
 
 
 def _chosen(seen: Sequence[tuple[str, ...]], budget: _Budget) -> Iterator[Block | Choice]:
-    """The alternatives: common templates of those that differ in slots alone, and the most frequent others. If there are
-    too many: the common template of all, if each has the same number of blocks with the same markup, and it fits all."""
+    """Yield the alternatives: common templates of those that differ in slots alone, and the most frequent others. If there are too
+    many, yield the common template of all, if each has the same number of blocks with the same markup, and it fits all."""
     common: list[Block] = []
     if len(set(seen)) > MOST_ALTERNATIVES and len(set(map(len, seen))) == 1:
         columns = list(zip(*seen, strict=True))
@@ -115,7 +116,7 @@ def _chosen(seen: Sequence[tuple[str, ...]], budget: _Budget) -> Iterator[Block 
 def _forms(
     seen: Sequence[tuple[str, ...]], budget: _Budget
 ) -> tuple[tuple[tuple[Block, ...], ...], list[tuple[str, ...]]]:
-    """The common templates of alternatives that differ in slots alone, and the alternatives beside them."""
+    """Return the common templates of alternatives that differ in slots alone, and the alternatives beside them."""
     groups: list[list[tuple[str, ...]]] = []
     for one in filter(None, seen):
         budget.left -= len(groups) * sum(block.count("\n") + 1 for block in one)
@@ -147,7 +148,7 @@ def _words(some: Iterable[str]) -> int:
 
 
 def _block(seen: Sequence[str]) -> Block:
-    """The template of one block over all copies. If the differing words have more combinations than an approver can
+    """Return the template of one block over all copies. If the differing words have more combinations than an approver can
     review, the stretch from the first to the last of them becomes one slot, if it is a list."""
     first, _ = split(seen[0])
     if all(one == seen[0] for one in seen):
@@ -175,7 +176,8 @@ def _block(seen: Sequence[str]) -> Block:
 
 
 def _items(texts: Sequence[Words], maps: Sequence[Sequence[int]], fixed: Sequence[int]) -> tuple[Block, bool]:
-    """The items between the tokens that all copies have; and whether more words were seen in them than it lists."""
+    """Return the block with items between the tokens that all copies have, and whether more words were seen in them than it
+    lists."""
     first, _ = texts[0]
     items: list[Item] = []
     worded: list[list[str]] = []
@@ -200,7 +202,7 @@ def _items(texts: Sequence[Words], maps: Sequence[Sequence[int]], fixed: Sequenc
 
 
 def _slot(values: Sequence[tuple[Sequence[str], bool]]) -> Slot:
-    """A free slot if the values are names, numbers or codes of many; otherwise one of the values seen."""
+    """Return a free slot if the values are names, numbers or codes of many; otherwise a slot for one of the values seen."""
     values = [([word.removeprefix(ITSELF) for word in value], broken) for value, broken in values]
     said = [" ".join(value) for value, _ in values]
     distinct = tuple(dict.fromkeys(said))
@@ -247,8 +249,8 @@ def _slot(values: Sequence[tuple[Sequence[str], bool]]) -> Slot:
 
 
 def _samples(distinct: Sequence[str]) -> tuple[str, ...]:
-    """First one with a site, an address, and each currency, if any: a slot takes none if its samples have none. Those who
-    approve see them all, so the one with the most words is among them."""
+    """Return samples of the values: first one with a site, an address, and each currency, if any, since a slot takes none if its
+    samples have none. Those who approve see them all, so the one with the most words is among them."""
     special = {kind: one for one in reversed(distinct) for kind in _special(one.split())}
     longest = max(distinct, key=lambda one: one.count(" "))
     return tuple(dict.fromkeys((*special.values(), distinct[0], longest, *distinct)))[: max(_SAMPLES, len(special))]
@@ -259,13 +261,13 @@ def _special(words: Sequence[str]) -> frozenset[str]:
 
 
 def _often(said: Sequence[T]) -> tuple[T, ...]:
-    """The first, and the most frequent ones."""
+    """Return the first, and the most frequent ones."""
     counted = Counter(said)
     return tuple(sorted(counted, key=lambda one: (one != said[0], -counted[one]))[:MOST_ALTERNATIVES])
 
 
 def _target(seen: Sequence[str]) -> str | Target:
-    """A token that all have; for a link, with slots for the parts that differ."""
+    """Return a token that all have; for a link, one with slots for the parts that differ."""
     if not is_target(seen[0]) or all(one == seen[0] for one in seen):
         return unmarked(seen[0])
     apart = [parts_of(one) for one in seen]
@@ -299,7 +301,7 @@ def _target(seen: Sequence[str]) -> str | Target:
 
 
 def _aligned(base: tuple[str, ...], other: tuple[str, ...]) -> list[int]:
-    """The place of each block of the first in the other, -1 for none."""
+    """Return the place of each block of the first in the other, -1 for none."""
     found = [-1] * len(base)
     for op, i1, i2, j1, j2 in opcodes([plain(b) for b in base], [plain(b) for b in other]):
         if op == "equal":
@@ -321,7 +323,7 @@ def _aligned(base: tuple[str, ...], other: tuple[str, ...]) -> list[int]:
 
 @lru_cache(maxsize=8192)
 def _alike(one: str, other: str) -> bool:
-    """Whether two blocks are one block with slots: the same markup, and few differences beside values of slots."""
+    """Return whether two blocks are one block with slots: they have the same markup, and few differences beside values of slots."""
     mine, theirs = split(one)[0], split(other)[0]
     if [t for t in map(key_of, mine) if is_tag(t)] != [t for t in map(key_of, theirs) if is_tag(t)]:
         return False

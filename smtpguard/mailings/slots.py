@@ -51,7 +51,7 @@ from smtpguard.policy.stages import SHARE
 from smtpguard.reading.shown import ANOTHER_SHOWN, MANY_SHOWN, PICTURE, Shown
 
 AT_LEAST = 8
-"""Without copies to learn from, at least this number of words may differ, even if the share gives fewer."""
+"""The words that may differ without copies to learn from, even if the share gives fewer."""
 _WORD = 40
 _ENDS = frozenset((".", "!", "?", ":", "…", "<subject>", "。", "！", "？"))
 _SPOKEN_TO = frozenset((",", "!", ":", "，", "！", "："))
@@ -66,10 +66,12 @@ _PLACEHOLDER = re.compile(r"[\[{%*|<_]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
-    """``kind``: name, number or code; picture: a serial code in its path; list: numbers among words that were seen; words:
-    one of ``values``, which were seen. For other kinds ``values`` are examples that were seen, first those with sites,
-    addresses and currencies. ``most`` and ``longest``: the most words, and characters of one; ``empty``: it may be
-    missing. ``known``: words that it may contain beside its kind."""
+    """A place where copies differ.
+
+    ``kind``: "name", "number" or "code"; "picture", a serial code in its path; "list", numbers among words that were seen;
+    "words", one of ``values``, which were seen. For other kinds ``values`` are examples that were seen, first those with sites,
+    addresses and currencies. ``most`` and ``longest``: the most words, and characters of one. ``empty``: it may be missing.
+    ``known``: words that it may contain beside its kind."""
 
     kind: str
     values: tuple[str, ...]
@@ -85,7 +87,7 @@ class Slot:
 
     @property
     def opens(self) -> bool:
-        """Whether one copy of those seen may let others pass: by its words, a site, an address, or another currency."""
+        """Return whether one copy of those seen may let others pass, by its words, a site, an address, or another currency."""
         seen = [word for value in self.values for word in value.split()]
         return self.kind == "words" or bool(self.known or links_in(seen)) or len(currencies_in(seen)) > 1
 
@@ -108,14 +110,14 @@ class Slot:
         return bool(kind) and (kind == self.kind or (self.kind, kind) == ("code", "number"))
 
     def may_link(self, words: Iterable[str]) -> bool:
-        """Whether sites and addresses were seen in it if the words have some."""
+        """Return whether the words have no kind of link (site, address) that was not seen in the slot."""
         links = links_in(words)
         return not links or links <= links_in(word for value in self.values for word in value.split())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A link or picture whose parts may differ. ``base``: kind, scheme and host; ``parts``: of path and query, each
+    """A link or picture whose parts may differ. ``base``: kind, scheme and host; ``parts``: those of path and query, each
     fixed, a slot, or, for an encoded address within a link, a target of its own. ``whole``: the targets that were seen,
     if they differ in more than single parts."""
 
@@ -135,14 +137,13 @@ Item = str | Slot | Target
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """``together``: the combinations of values seen in its slots of words, if there are several such slots."""
+    """A block of a template. ``together``: the combinations of values seen in its slots of words, if it has several such slots.
+    ``runs``: its items, with the tokens between two slots together. ``fixed``: its tokens, None if copies differ in it."""
 
     items: tuple[Item, ...]
     together: tuple[tuple[str, ...], ...] = ()
     runs: tuple[tuple[str, ...] | Slot | Target, ...] = field(init=False, repr=False, compare=False)
-    """``items``, with the tokens between two slots together."""
     fixed: tuple[str, ...] | None = field(init=False, repr=False, compare=False)
-    """Its tokens, if copies do not differ in it."""
 
     def __post_init__(self) -> None:
         runs: list[tuple[str, ...] | Slot | Target] = []
@@ -163,7 +164,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """One of several alternative sequences of blocks; an empty one: they may be missing. ``forms``: those with slots."""
+    """Alternative sequences of blocks; an empty one says that they may be missing. ``forms``: the alternatives with slots."""
 
     alternatives: tuple[tuple[str, ...], ...]
     forms: tuple[tuple[Block, ...], ...] = ()
@@ -171,9 +172,14 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
-    """``senders``: From as it is shown, of each writer. ``learned``: from how many copies beside the first; 0:
-    ``share`` of the words may differ, or AT_LEAST; with a share of 0 none. ``own``: addresses a link to which counts as
-    one to the copy's own recipient: they are recipients, and copies to other people link to them too."""
+    """The text of a mailing with slots.
+
+    ``senders``: From as it is shown, of each writer. ``learned``: the number of copies beside the first that it was learned
+    from; with 0 the ``share`` of the words may differ, or AT_LEAST, and with a share of 0 none. ``own``: addresses that are
+    recipients, and that copies to other people link to as well; a link to them counts as one to the copy's own recipient.
+    ``alone``: the template of the first alone, if the others are versions that people approved one by one. ``passed``: for each
+    element the block of the last copy that matched; empty if there are choices.
+    """
 
     senders: tuple[str, ...]
     files: tuple[str, ...]
@@ -182,9 +188,7 @@ class Template:
     share: float = SHARE
     own: tuple[str, ...] = ()
     alone: Template | None = None
-    """The template of the first alone, if the others are versions that people approved one by one."""
     passed: list[str | None] = field(init=False, repr=False, compare=False)
-    """For each element the block of the last copy that matched; empty if there are choices."""
 
     def __post_init__(self) -> None:
         choices = any(isinstance(one, Choice) for one in self.elements)
@@ -215,7 +219,7 @@ class Template:
         return len(blocks) == len(self.passed) and self._one_by_one(blocks)
 
     def _with_own(self, address: str) -> Template:
-        """This template with ``address``, in links and text, as that of the copy's own recipient."""
+        """Return this template with ``address``, in links and text, as that of the copy's own recipient."""
 
         def of(text: str) -> str:
             return with_itself(with_own(text, (address,)), address)
@@ -235,7 +239,7 @@ class Template:
         return replace(self, elements=tuple(elements), alone=None)
 
     def _one_by_one(self, blocks: Sequence[str]) -> bool:
-        """Whether each block matches the element in its place. Only those that differ from the last copy are looked at."""
+        """Return whether each block matches the element in its place. Only those that differ from the last copy are looked at."""
         for n in itertools.compress(itertools.count(), map(ne, blocks, self.passed)):
             element = self.elements[n]
             if not (isinstance(element, Block) and is_block(element, split(blocks[n]))):
@@ -261,15 +265,15 @@ class Template:
         return True
 
     def is_from(self, sender: str) -> bool:
-        """Whether From, Sender and Reply-To are as approved, or with another sub-address of the same mailbox, and To and
-        Cc show no many people, and nobody else, unless they did so then."""
+        """Return whether From, Sender and Reply-To are as approved, or with another sub-address of the same mailbox, and To and Cc
+        show neither many people nor anybody else, unless they did so then."""
         if sender in self.senders:
             return True
         alike = {mailboxes(sender + more) for more in ("", MANY_SHOWN, ANOTHER_SHOWN)}
         return any(mailboxes(one) in alike for one in self.senders)
 
     def fits(self, element: Block, block: str) -> bool:
-        """Whether one block of a copy matches this one of the template, regardless of how many words differ in all."""
+        """Return whether one block of a copy matches this one of the template, regardless of how many words differ in all."""
         if self.learned:
             return is_block(element, split(block))
         tokens, begins = split(block)
@@ -277,7 +281,7 @@ class Template:
         return mine == tokens or _default_difference(mine, tokens, begins, "") is not None
 
     def is_only(self, shown: Shown) -> bool:
-        """Whether it is the very content of which no copies were seen."""
+        """Return whether a message is the very content of which no copies were seen."""
         mine = [one.items for one in self.elements if isinstance(one, Block)]
         same = [split(block)[0] for block in self.blocks_in(shown)] == mine
         return same and shown.sender in self.senders and shown.files == self.files
@@ -288,7 +292,7 @@ class Template:
 
     @property
     def words_at_most(self) -> int:
-        """How many words may differ if there were no copies to learn from."""
+        """The most words that may differ if there were no copies to learn from."""
         return max(AT_LEAST, int(self.share * self.words)) if self.share else 0
 
     @property
@@ -298,7 +302,7 @@ class Template:
 
     @property
     def blocks(self) -> Iterator[Block]:
-        """Also those of alternatives with slots."""
+        """All blocks, those of alternatives with slots included."""
         for element in self.elements:
             if isinstance(element, Block):
                 yield element
@@ -307,7 +311,7 @@ class Template:
 
     @property
     def slots(self) -> tuple[tuple[str, Slot], ...]:
-        """Each with the words before it."""
+        """The slots, each with the words before it."""
         found: list[tuple[str, Slot]] = []
         for block in self.blocks:
             words: list[str] = []
@@ -321,7 +325,7 @@ class Template:
 
     @property
     def targets(self) -> tuple[Target, ...]:
-        """Links and pictures that differ."""
+        """The links and pictures that differ."""
         items = (item for block in self.blocks for item in block.items)
         return tuple(dict.fromkeys(item for item in items if isinstance(item, Target)))
 
@@ -389,7 +393,7 @@ def _part_fits(mine: str | Slot | Target, one: str) -> bool:
 
 
 def _matches(elements: Sequence[Block | Choice], blocks: Sequence[Words], texts: Sequence[str]) -> bool:
-    """Whether the blocks match these elements, one after the other; each place is tried once."""
+    """Return whether the blocks match these elements, one after the other. Each place is tried once."""
     here = {0}
     for element in elements:
         after: set[int] = set()
@@ -420,7 +424,7 @@ def is_block(block: Block, words: Words) -> bool:
 
 
 def _by_lengths(block: Block, tokens: tuple[str, ...], begins: frozenset[int]) -> bool:
-    """Whether it matches with some number of tokens for each slot."""
+    """Return whether a block matches with some number of tokens for each slot."""
     here: set[tuple[int, tuple[str, ...]]] = {(0, ())}
     for item, behind in zip(block.runs, (*block.runs[1:], None), strict=True):
         after: set[tuple[int, tuple[str, ...]]] = set()
@@ -444,7 +448,7 @@ def _by_lengths(block: Block, tokens: tuple[str, ...], begins: frozenset[int]) -
 
 
 def _one_by_one(block: Block, tokens: tuple[str, ...]) -> bool:
-    """Whether it matches with one token for each slot, as with nearly all copies: no other lengths need be tried."""
+    """Return whether a block matches with one token for each slot, as with nearly all copies: no other lengths need be tried."""
     at = 0
     for item in block.runs:
         if isinstance(item, tuple):
@@ -459,16 +463,16 @@ def _one_by_one(block: Block, tokens: tuple[str, ...]) -> bool:
 
 
 def _goes_on(item: tuple[str, ...] | Slot | Target | None, tokens: Sequence[str], at: int) -> bool:
-    """Whether the tokens from there on may match this item, or the end of the block (None): a slot's value is
-    looked at only if what follows fits, as it seldom does."""
+    """Return whether the tokens from ``at`` on may match this item, or the end of the block (None). A slot's value is looked at only
+    if what follows fits, as it seldom does."""
     if item is None:
         return at == len(tokens)
     return not isinstance(item, tuple) or (at < len(tokens) and tokens[at] == item[0])
 
 
 def _default_difference(one: Sequence[str], other: Sequence[str], begins: frozenset[int], capitals: str) -> int | None:
-    """How many words differ in one block, without copies to learn from; None if other words than names, numbers and
-    codes differ. ``capitals``: as from _capitals."""
+    """Return how many words differ in one block, without copies to learn from; None if other words than names, numbers and codes
+    differ. ``capitals``: as from _capitals."""
     changed = 0
     for op, i1, i2, j1, j2 in opcodes(one, other):
         if op == "equal":
@@ -488,7 +492,7 @@ def _default_difference(one: Sequence[str], other: Sequence[str], begins: frozen
 
 
 def _may_replace(old: Sequence[str], new: Sequence[str]) -> bool:
-    """Whether words are names, numbers or codes that may be in the place of others, or of a placeholder."""
+    """Return whether words are names, numbers or codes that may be in the place of others, or of a placeholder."""
     kind = kind_of(old)
     if not kind_of(new) or any((is_markup(word) and len(word) > 1) or word == ITSELF for word in old):
         return False
@@ -498,9 +502,9 @@ def _may_replace(old: Sequence[str], new: Sequence[str]) -> bool:
 
 
 def _is_no_name(block: Sequence[str], begin: int, end: int, capitals: str) -> bool:
-    """Whether the capital letter of words does not mark a name: a sentence begins there, or the text capitalizes all
-    nouns; unless the words are in a salutation. In scripts without case only a salutation or an honorific marks a name.
-    ``capitals``: as from _capitals."""
+    """Return whether the capital letter of words does not mark a name: a sentence begins there, or the text capitalizes all nouns,
+    and the words are not in a salutation. In scripts without case only a salutation or an honorific marks a name. ``capitals``: as
+    from _capitals."""
     names = [
         w for w in block[begin:end] if not (w in MONTHS or w in JOINERS or w in "年月日" or is_number(w) or is_coded(w))
     ]
@@ -522,7 +526,7 @@ def _is_no_name(block: Sequence[str], begin: int, end: int, capitals: str) -> bo
 
 
 def _capitals(blocks: Sequence[Sequence[str]]) -> str:
-    """What a capital letter marks in a text: the beginning of a sentence or a name ("sentences"), also a noun, as in
+    """Return what a capital letter marks in a text: the beginning of a sentence or a name ("sentences"), also a noun, as in
     German ("nouns"), or, in a text mostly in scripts without case, only a name ("")."""
     large = small = other = 0
     for block in blocks:
@@ -564,7 +568,7 @@ def _is_code(part: str) -> bool:
 
 
 def _example(form: Sequence[Block]) -> list[str]:
-    """The words of an alternative, with a value that was seen in each slot."""
+    """Return the words of an alternative, with a value that was seen in each slot."""
     items = (item for block in form for item in block.items)
     return [item if isinstance(item, str) else item.values[0] for item in items if not isinstance(item, Target)]
 
