@@ -20,7 +20,7 @@ LEAST = 3
 
 
 class At(enum.Enum):
-    """Where a release in stages stands."""
+    """The state of a release in stages."""
 
     RUNNING = "running"
     PAUSED = "paused"
