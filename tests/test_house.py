@@ -100,11 +100,14 @@ MAY: dict[tuple[str, ...], set[str]] = {("observe", "witnessing"): {"socket"}}
 # Protocols without input or output (sans-I/O): octets in, events and octets out.
 SANS_IO = (
     "session",
+    "events",
     "identity",
+    "xforward",
     "grammar",
     "data",
     "sasl",
     "milterpackets",
+    "conversation",
 )
 WAITING = {"asyncio", "socket", "select", "selectors", "time", "threading", "aiosmtpd"}
 HOMELESS = {"utils", "helpers", "common", "types", "manager", "misc"}

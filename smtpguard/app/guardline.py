@@ -39,7 +39,7 @@ from smtpguard.processes.numbers import PUT_OFF, STORE_FAILS, STORE_SERVES, Said
 from smtpguard.processes.part import Part
 from smtpguard.store.bypassed import Bypassed
 from smtpguard.store.store import Store
-from smtpguard.wire.carried import TurnedAway, Why
+from smtpguard.wire.turnedaway import TurnedAway, Why
 
 if TYPE_CHECKING:
     from smtpguard.wire.milter import MilterReception

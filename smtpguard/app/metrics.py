@@ -52,7 +52,7 @@ from smtpguard.processes.listeners import CannotListen, Wanted, open_all
 from smtpguard.processes.numbers import STORE_FAILS, STORE_SERVES, of_relay
 from smtpguard.processes.part import Part
 from smtpguard.store.store import Store
-from smtpguard.wire.carried import Why
+from smtpguard.wire.turnedaway import Why
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,8 @@ from smtpguard.config.settings import AnyRelay, Settings
 from smtpguard.database.errors import StoreError
 from smtpguard.mail.address import Address
 from smtpguard.processes.numbers import Said, of_relay
-from smtpguard.wire.login import Guesses, Logins
+from smtpguard.wire.guesses import Guesses
+from smtpguard.wire.login import Logins
 from smtpguard.wire.pool import Allowance, RelayPool, Routing
 from smtpguard.wire.target import Reachability, RelayTarget, Tls
 

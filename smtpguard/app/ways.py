@@ -25,7 +25,8 @@ from smtpguard.config.listeners import MilterListener, SmtpListener
 from smtpguard.config.settings import Settings
 from smtpguard.lists.declared import ListInfo
 from smtpguard.mail.envelope import within
-from smtpguard.wire.milterpackets import NEEDED, VERSION, Actions, Negotiate, ProtocolError, Quit, answers, encode
+from smtpguard.wire.conversation import NEEDED
+from smtpguard.wire.milterpackets import VERSION, Actions, Negotiate, ProtocolError, Quit, answers, encode
 from smtpguard.wire.target import RelayTarget, Tls, is_loopback
 
 SECONDS = 10.0

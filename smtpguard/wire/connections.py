@@ -8,16 +8,27 @@ connection is open and nothing is being decided.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
-from smtpguard.mail.envelope import Onward, Transaction
-from smtpguard.wire.carried import Admit, Carried, TurnedAway, carry
+from smtpguard.mail import reply
+from smtpguard.mail.constant import maker
+from smtpguard.mail.envelope import Lost, Onward, Recalled, Transaction
+from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected, Relayed, Taken
+from smtpguard.wire.events import Carried
 from smtpguard.wire.listener import Listener
+from smtpguard.wire.turnedaway import TurnedAway, Why
+
+log = logging.getLogger("smtpguard.wire")
+
+Admit = Callable[[Transaction, Onward], Awaitable[Disposition]]
+"""Decide on a message and act: the guard."""
+_new_carried = maker(Carried)
 
 
 class Connection(Protocol):
@@ -101,7 +112,7 @@ class Connections(ABC, Generic[C]):
     def carry(self, transaction: Transaction, onward: Onward) -> Coroutine[Any, Any, Carried]:
         """Let the guard decide and act. The coroutine must run to its end."""
         self._deciding += 1
-        return carry(self._admit, transaction, onward, self._decided)
+        return _carry(self._admit, transaction, onward, self._decided)
 
     def _decided(self) -> None:
         self._deciding -= 1
@@ -142,3 +153,33 @@ class Connections(ABC, Generic[C]):
             self._timer.cancel()
             self._timer = None
         return left
+
+
+async def _carry(admit: Admit, transaction: Transaction, onward: Onward, done: Callable[[], None]) -> Carried:
+    """Let the guard decide and act. Raises nothing but CancelledError. In any case ``onward`` is over then, and ``done`` is
+    called."""
+    try:
+        disposition = await admit(transaction, onward)
+    except Lost as lost:
+        return Carried(reply=lost.reply, why=Why.RELAY_LOST)
+    except Recalled:
+        return Carried(reply=reply.RECALLED, why=Why.UNDECIDED)
+    except Exception as error:
+        log.error("error in deciding %s: %s", transaction.id, type(error).__name__, exc_info=error)
+        return Carried(reply=reply.INTERNAL_ERROR, why=Why.FAILED)
+    finally:
+        await onward.abandon()
+        done()
+    match disposition:
+        case Relayed(replies=(first, *_)):
+            return _new_carried(reply=first)
+        case Held(hold_id=hold_id, released=released):
+            return Carried(reply=reply.released(hold_id) if released else reply.held(hold_id), held=True)
+        case Taken(reply=answer):
+            return Carried(reply=answer, held=True)
+        case Rejected(reply=answer):
+            return Carried(reply=answer)
+        case Deferred(reply=answer, undecided=undecided):
+            return Carried(reply=answer, why=Why.UNDECIDED if undecided else None)
+    log.error("no reply to %s: %s", transaction.id, disposition)
+    return Carried(reply=reply.INTERNAL_ERROR, why=Why.FAILED)

@@ -14,11 +14,11 @@ from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Answers, Body, Envelope, Fence, Lost, Recipient
 from smtpguard.mail.message import Content, Message, in_crlf_lines
 from smtpguard.mail.reply import Reply, Unsendable
-from smtpguard.wire.carried import Why
 from smtpguard.wire.data import pieces
 from smtpguard.wire.grammar import mail_line, rcpt_line
 from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.relay import RelayConnection, RelayUnavailable
+from smtpguard.wire.turnedaway import Why
 
 WAIT_SECONDS = 60.0
 """The wait for a connection. A message that is not sent now is retried soon."""

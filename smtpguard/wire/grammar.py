@@ -20,7 +20,6 @@ import re
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from ipaddress import ip_address
 from typing import Any
 
 from smtpguard.mail import reply
@@ -62,27 +61,13 @@ _MAIL = re.compile(rb"[Ff][Rr][Oo][Mm]: *" + _PATH + _PARAMETERS)
 _RCPT = re.compile(rb"[Tt][Oo]: *" + _PATH + _PARAMETERS)
 _PARAMETER = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^=]+))?\Z")  # esmtp-param, RFC 5321 section 4.1.2
 _HELO = re.compile(rb" *([A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,254})|\[[A-Za-z0-9.:-]{1,253}\]) *\Z")
-_XTEXT = re.compile(rb"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+\Z")  # RFC 3461 section 4
+XTEXT = re.compile(rb"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+\Z")  # RFC 3461 section 4
 _UNITEXT = re.compile(rb"(?:[!-*,-<>-~\x80-\xff]|\+[0-9A-F]{2}|\\x\{[0-9A-F]{2,6}\})+\Z")  # RFC 6533 section 3
 _HEX = re.compile(rb"\+([0-9A-F]{2})")
 _ATOM = re.compile(rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+\Z")
 _NOTIFY = re.compile(r"NEVER|(?:SUCCESS|FAILURE|DELAY)(?:,(?:SUCCESS|FAILURE|DELAY)){0,2}")
 _DIGITS = re.compile(rb"[0-9]{1,20}\Z")  # RFC 1870 section 3
 _POSTMASTER = b"<postmaster>"  # without a domain: RFC 5321 section 4.5.1
-
-_NOT_KNOWN = ("[UNAVAILABLE]", "[TEMPUNAVAIL]")
-CLIENT_VALUE = {  # common to XFORWARD and XCLIENT
-    "NAME": re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,254})\Z"),
-    "ADDR": re.compile(r"(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|IPV6:[0-9A-F:.]{2,45})\Z", re.IGNORECASE),
-    "PORT": re.compile(r"[0-9]{1,5}\Z"),
-    "PROTO": re.compile(r"E?SMTP\Z", re.IGNORECASE),
-    "HELO": re.compile(r"[!-~]{1,255}\Z"),
-}
-_XFORWARD_VALUE = CLIENT_VALUE | {
-    "IDENT": re.compile(r"[!-~]{1,255}\Z"),
-    "SOURCE": re.compile(r"(?:LOCAL|REMOTE)\Z", re.IGNORECASE),
-}
-
 
 _new_envelope, _new_recipient = maker(Envelope), maker(Recipient)
 RcptTo = tuple[Recipient, bytes]
@@ -152,41 +137,6 @@ def parse_rcpt(argument: bytes, *, extended: bool = True, smtputf8: bool = False
         notify=_notify(given["NOTIFY"]) if "NOTIFY" in given else None,
         orcpt=_orcpt(given["ORCPT"], smtputf8=smtputf8) if "ORCPT" in given else None,
     ), path
-
-
-def parse_xforward(argument: bytes) -> dict[str, str]:
-    return parse_attributes(argument, _XFORWARD_VALUE)
-
-
-def parse_attributes(argument: bytes, values: Mapping[str, re.Pattern[str]]) -> dict[str, str]:
-    """Attributes in capitals with decoded values; unavailable values are empty strings."""
-    given: dict[str, str] = {}
-    for word in argument.split():
-        name, _, raw = word.partition(b"=")
-        key = name.decode("latin-1").upper()
-        if key not in values or key in given or not _XTEXT.match(raw) or len(raw) > 255:
-            raise Refused(reply.BAD_PARAMETER)
-        value = _decode(raw)
-        if value.upper() in _NOT_KNOWN:
-            value = ""
-        elif not values[key].match(value) or not _is(key, value) or ("=?" in value and "?=" in value):
-            raise Refused(reply.BAD_PARAMETER)
-        given[key] = value
-    if not given:
-        raise Refused(reply.BAD_PARAMETER)
-    return given
-
-
-def _is(key: str, value: str) -> bool:
-    """Whether the value is valid: 999.1.1.1 is no address, and an invalid one must not make the client count as the
-    peer."""
-    if key.endswith("ADDR"):
-        tagged = value[:5].upper() == "IPV6:"
-        try:
-            return ip_address(value[5:] if tagged else value).version == (6 if tagged else 4)
-        except ValueError:
-            return False
-    return not key.endswith("PORT") or int(value) < 1 << 16
 
 
 def mail_line(envelope: Envelope, offered: Mapping[str, str]) -> bytes:
@@ -264,13 +214,13 @@ def _matching(value: bytes, pattern: re.Pattern[bytes], longest: int) -> str:
     return value.decode("ascii")
 
 
-def _decode(xtext: bytes) -> str:
+def decode_xtext(xtext: bytes) -> str:
     return _HEX.sub(lambda m: bytes([int(m[1], 16)]), xtext).decode("utf-8", "replace")
 
 
 def _check_printable(xtext: bytes) -> None:
     """The decoded value is printable: no encoded CR, LF or NUL (RFC 3461 sections 4.2 and 4.4)."""
-    if not _decode(xtext).isprintable():
+    if not decode_xtext(xtext).isprintable():
         raise Refused(reply.BAD_PARAMETER)
 
 
@@ -299,7 +249,7 @@ def _ret(value: bytes) -> str:
 
 
 def _envid(value: bytes) -> str:
-    envid = _matching(value, _XTEXT, MAX_ENVID)
+    envid = _matching(value, XTEXT, MAX_ENVID)
     _check_printable(value)
     return envid
 
@@ -307,10 +257,10 @@ def _envid(value: bytes) -> str:
 def _auth(value: bytes) -> str:
     if value == b"<>":
         return "<>"
-    auth = _matching(value, _XTEXT, MAX_AUTH)
+    auth = _matching(value, XTEXT, MAX_AUTH)
     _check_printable(value)
     try:
-        Address.parse(_decode(value))
+        Address.parse(decode_xtext(value))
     except BadAddress:
         raise Refused(reply.BAD_PARAMETER) from None
     return auth
@@ -338,7 +288,7 @@ def _notify(value: bytes) -> str:
 
 def _orcpt(value: bytes, *, smtputf8: bool) -> str:
     kind, _, address = value.partition(b";")
-    if len(value) > MAX_ORCPT or not _ATOM.match(kind) or not (_UNITEXT if smtputf8 else _XTEXT).match(address):
+    if len(value) > MAX_ORCPT or not _ATOM.match(kind) or not (_UNITEXT if smtputf8 else XTEXT).match(address):
         raise Refused(reply.BAD_PARAMETER)
     try:
         text = value.decode()

@@ -9,15 +9,15 @@ transaction, every transaction sends all attributes again, also that one is unkn
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 from smtpguard.mail import reply
 from smtpguard.mail.envelope import Session, client_address, client_network, within
 from smtpguard.mail.reply import Reply
-from smtpguard.wire import grammar, sasl
-from smtpguard.wire.grammar import CLIENT_VALUE, Refused, parse_attributes
+from smtpguard.wire import sasl
+from smtpguard.wire.grammar import Refused
 from smtpguard.wire.listener import Listener
+from smtpguard.wire.xforward import parse_xclient, parse_xforward, xforward_lines
 
 
 class Identity:
@@ -70,7 +70,7 @@ class Identity:
         """See ``xforward.xforward``. Kept: it precedes every MAIL, and a client sends many messages."""
         session, kept_for, lines = self._xforward
         if session is not self.session or kept_for != offered:
-            lines = xforward(self.session, offered)
+            lines = xforward_lines(self.session, offered)
             self._xforward = self.session, offered, lines
         return lines
 
@@ -125,7 +125,7 @@ class Identity:
         """XFORWARD. Raises Refused."""
         if not self.trusted:
             raise Refused(reply.NOT_AUTHORIZED)
-        self._forwarded |= grammar.parse_xforward(argument)
+        self._forwarded |= parse_xforward(argument)
         self._session = None
 
     def transaction_over(self) -> None:
@@ -149,78 +149,3 @@ class Identity:
             return False
         self.trusted = bool(address) and within(self.client_ip, self._listener.trust)
         return True
-
-
-# XCLIENT, by a trusted peer for the client that it speaks for (Postfix's XCLIENT_README).
-#
-# From then on the connection is that client's, with that client's rights: its own commands must not be taken for the
-# peer's. So an XCLIENT that names an address or a login is the last, unless that address is trusted too.
-
-
-_VALUE = CLIENT_VALUE | {
-    "LOGIN": re.compile(r"[^\x00-\x20\ufffd]{1,255}\Z"),
-    "DESTADDR": CLIENT_VALUE["ADDR"],
-    "DESTPORT": CLIENT_VALUE["PORT"],
-}
-_SESSION = ("NAME", "HELO", "PROTO")
-
-
-def parse_xclient(argument: bytes) -> tuple[str | None, str | None, dict[str, str]]:
-    """Address and login: None if absent, "" if unavailable; and further attributes, as XFORWARD has them. Raises
-    grammar.Refused."""
-    given = parse_attributes(argument, _VALUE)
-    address, login = given.get("ADDR"), given.get("LOGIN")
-    if login is not None and not login.isprintable():
-        raise Refused(reply.BAD_PARAMETER)
-    if address is not None:
-        address = address.upper().removeprefix("IPV6:").lower()
-    return address, login, {name: given[name] for name in _SESSION if name in given}
-
-
-MAX_VALUE_OCTETS = 255
-MAX_LINE_OCTETS = 510
-_UNKNOWN = b"[UNAVAILABLE]"
-_PLAIN = re.compile(r"[!-*,-<>-~]*")
-
-
-def xforward(session: Session, offered: str) -> list[bytes]:
-    """The commands to send before MAIL, without CRLF, to a relay that offers these attributes."""
-    said = {
-        "NAME": session.client_name,
-        "ADDR": _address(session.client_ip),
-        "PROTO": "ESMTP" if session.esmtp else "SMTP",
-        "HELO": session.helo,
-        "IDENT": session.ident,
-        "SOURCE": "REMOTE",
-    }
-    lines: list[bytes] = []
-    line = b"XFORWARD"
-    for name in offered.upper().split():
-        if name not in said:
-            continue
-        word = b" " + name.encode("ascii") + b"=" + (xtext(said[name]) or _UNKNOWN)
-        if len(line) + len(word) > MAX_LINE_OCTETS:
-            lines.append(line)
-            line = b"XFORWARD"
-        line += word
-    if line != b"XFORWARD":
-        lines.append(line)
-    return lines
-
-
-def xtext(text: str) -> bytes:
-    """RFC 3461 section 4, truncated to the longest value."""
-    if len(text) <= MAX_VALUE_OCTETS and _PLAIN.fullmatch(text):
-        return text.encode()
-    coded = b""
-    for octet in text.encode():
-        word = b"%c" % octet if 33 <= octet <= 126 and octet not in b"+=" else b"+%02X" % octet
-        if len(coded) + len(word) > MAX_VALUE_OCTETS:
-            break
-        coded += word
-    return coded
-
-
-def _address(address: str) -> str:
-    found = client_address(address)  # None: a client on a unix socket has none
-    return "" if found is None else f"IPV6:{found}" if found.version == 6 else str(found)

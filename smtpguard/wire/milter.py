@@ -39,22 +39,12 @@ from smtpguard.mail.message import Message, parse_header
 from smtpguard.mail.reply import Reply
 from smtpguard.wire import grammar
 from smtpguard.wire import milterpackets as packet
-from smtpguard.wire.carried import TurnedAway, Why, message_id_of, why_content
 from smtpguard.wire.connections import Connections
+from smtpguard.wire.conversation import Conversation, State
 from smtpguard.wire.data import Arrived, Arriving
 from smtpguard.wire.listener import Limits, Listener
-from smtpguard.wire.milterpackets import (
-    Answer,
-    Command,
-    Connect,
-    Conversation,
-    Family,
-    Macros,
-    Mail,
-    ProtocolError,
-    Rcpt,
-    State,
-)
+from smtpguard.wire.milterpackets import Answer, Command, Connect, Family, Macros, Mail, ProtocolError, Rcpt
+from smtpguard.wire.turnedaway import TurnedAway, Why, message_id_of, why_content
 
 log = logging.getLogger("smtpguard.wire")
 

@@ -29,10 +29,10 @@ from typing import Protocol
 
 from smtpguard.mail.address import Address
 from smtpguard.mail.reply import BUSY, RELAY_UNAVAILABLE
-from smtpguard.wire.carried import Why
 from smtpguard.wire.handshake import Route
 from smtpguard.wire.relay import RelayConnection, RelayUnavailable
 from smtpguard.wire.target import RelayTarget
+from smtpguard.wire.turnedaway import Why
 
 LONGEST_DOWN_SECONDS = 30.0
 """A relay that took long to fail is remembered as down for as long, but no longer than this. Who comes meanwhile is refused

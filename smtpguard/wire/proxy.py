@@ -23,12 +23,12 @@ from smtpguard.mail import reply
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Fence, Lost
 from smtpguard.mail.reply import Reply
-from smtpguard.wire.carried import Why
 from smtpguard.wire.data import Arrived, pieces
 from smtpguard.wire.grammar import NotOffered, RcptTo, mail_line, rcpt_line
 from smtpguard.wire.identity import Identity
 from smtpguard.wire.listener import Listener
 from smtpguard.wire.relay import RelayConnection, RelayUnavailable
+from smtpguard.wire.turnedaway import Why
 
 AFTER_DOT_SECONDS = 30.0
 """The wait for a connection once the client waits for the reply to its final dot. Deciding and the relay's own reply

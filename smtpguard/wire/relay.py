@@ -20,10 +20,10 @@ from typing import cast
 from smtpguard.mail.envelope import Fence, Lost, Recalled
 from smtpguard.mail.message import Content
 from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE, Reply
-from smtpguard.wire.carried import Why
 from smtpguard.wire.data import BLOCK_OCTETS, pieces
 from smtpguard.wire.grammar import BadReply, RelaySession, Told
 from smtpguard.wire.target import Timeouts
+from smtpguard.wire.turnedaway import Why
 
 _UNKNOWN_COMMAND = frozenset({500, 501, 502, 503, 504})
 RECALL_SECONDS = 0.1  # how often the fence is asked while the dot is in our buffers

@@ -29,16 +29,17 @@ from smtpguard.mail import reply
 from smtpguard.mail.constant import maker
 from smtpguard.mail.envelope import Envelope, RefusedRecipient, Session, Transaction, client_address, within
 from smtpguard.mail.reply import Reply
-from smtpguard.wire import session
-from smtpguard.wire.carried import Admit, TurnedAway, Why
-from smtpguard.wire.connections import Connections
+from smtpguard.wire import events
+from smtpguard.wire.connections import Admit, Connections
+from smtpguard.wire.events import Event
 from smtpguard.wire.identity import Identity
 from smtpguard.wire.listener import Listener
 from smtpguard.wire.login import Login, Logins
 from smtpguard.wire.pool import Routing
 from smtpguard.wire.proxy import Asking, Passage
 from smtpguard.wire.relay import RelayUnavailable
-from smtpguard.wire.session import Event, SmtpSession, log_failure
+from smtpguard.wire.session import SmtpSession, log_failure
+from smtpguard.wire.turnedaway import TurnedAway, Why
 
 HIGH_OCTETS = 1 << 18
 """No more is read from a client with this much unprocessed input."""
@@ -240,7 +241,7 @@ class Dialog(SMTP):
 
     # slow work
 
-    def _ask_relay(self, event: session.AskRelay) -> Work | None:
+    def _ask_relay(self, event: events.AskRelay) -> Work | None:
         if self._passage is None:
             who, routing, listener, login = self._smtp.who, self._owner.routing, self._listener, self._login
             if login is None or login.line is None:
@@ -266,7 +267,7 @@ class Dialog(SMTP):
         self._asked_at = self._monotonic()
         self._smtp.answered(answers, passage.why, passage.broken)
 
-    def _ask_offer(self, _: session.AskOffer) -> Work | None:
+    def _ask_offer(self, _: events.AskOffer) -> Work | None:
         offered = self._owner.routing.offered
         if offered is None:
             return self._first_offer(), self._smtp.offered
@@ -279,7 +280,7 @@ class Dialog(SMTP):
         except RelayUnavailable as unavailable:
             return unavailable.word
 
-    def _start_tls(self, _: session.StartTls) -> Work:
+    def _start_tls(self, _: events.StartTls) -> Work:
         return self._handshake(), self._secured
 
     async def _handshake(self) -> asyncio.BaseTransport:
@@ -309,7 +310,7 @@ class Dialog(SMTP):
         self._log_out()
         self._smtp.secured()
 
-    def _log_in(self, event: session.LogIn) -> Work:
+    def _log_in(self, event: events.LogIn) -> Work:
         if self._login is None:
             assert self._owner.logins is not None
             self._login = Login(self._smtp.who, self._respond, self._owner.logins, lost=self._relay_parted)
@@ -327,19 +328,19 @@ class Dialog(SMTP):
         if login is not None:
             login.close()
 
-    def _responded(self, event: session.Response) -> None:
+    def _responded(self, event: events.Response) -> None:
         response = self._response
         if response is not None and not response.done():
             response.set_result(event.line)
 
-    def _unload(self, event: session.Unload) -> Work:
+    def _unload(self, event: events.Unload) -> Work:
         self._listen(False)  # at once: uvloop would go on reading from the socket
         return asyncio.to_thread(event.arriving.unload), self._smtp.unloaded
 
-    def _finish_content(self, event: session.Finish) -> Work:
+    def _finish_content(self, event: events.Finish) -> Work:
         return asyncio.to_thread(event.arriving.finish), self._smtp.arrived
 
-    def _decide(self, event: session.Decide) -> Work:
+    def _decide(self, event: events.Decide) -> Work:
         """Let the guard decide, and reply with the result. A client that disconnects meanwhile does not interrupt it."""
         passage, self._passage = self._passage, None
         assert passage is not None
@@ -356,16 +357,16 @@ class Dialog(SMTP):
 
     # notifications
 
-    def _reset(self, _: session.Reset) -> None:
+    def _reset(self, _: events.Reset) -> None:
         passage, self._passage = self._passage, None
         if passage is not None:
             passage.release()
 
-    def _new_client(self, event: session.NewClient) -> None:
+    def _new_client(self, event: events.NewClient) -> None:
         self._log_out()
         self._smtp.client_is(self._owner.renamed(self, event.before) if event.renamed else None)
 
-    def _came_to_nothing(self, event: session.CameToNothing) -> None:
+    def _came_to_nothing(self, event: events.CameToNothing) -> None:
         self._owner.note_refused(self._owner.new_id(), event.session, event.envelope, event.refused)
 
     def _turned_away(self, event: TurnedAway) -> None:
@@ -488,17 +489,17 @@ class Dialog(SMTP):
 
 
 _HANDLERS: dict[type[Event], Callable[[Dialog, Any], Work | None]] = {
-    session.AskRelay: Dialog._ask_relay,
-    session.AskOffer: Dialog._ask_offer,
-    session.StartTls: Dialog._start_tls,
-    session.LogIn: Dialog._log_in,
-    session.Response: Dialog._responded,
-    session.NewClient: Dialog._new_client,
-    session.Unload: Dialog._unload,
-    session.Finish: Dialog._finish_content,
-    session.Decide: Dialog._decide,
-    session.Reset: Dialog._reset,
-    session.CameToNothing: Dialog._came_to_nothing,
+    events.AskRelay: Dialog._ask_relay,
+    events.AskOffer: Dialog._ask_offer,
+    events.StartTls: Dialog._start_tls,
+    events.LogIn: Dialog._log_in,
+    events.Response: Dialog._responded,
+    events.NewClient: Dialog._new_client,
+    events.Unload: Dialog._unload,
+    events.Finish: Dialog._finish_content,
+    events.Decide: Dialog._decide,
+    events.Reset: Dialog._reset,
+    events.CameToNothing: Dialog._came_to_nothing,
     TurnedAway: Dialog._turned_away,
 }
 

@@ -16,147 +16,58 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
 
 from smtpguard.mail import reply
-from smtpguard.mail.constant import constant, maker
-from smtpguard.mail.envelope import Body, Envelope, Recipient, RefusedRecipient, Session
+from smtpguard.mail.constant import maker
+from smtpguard.mail.envelope import Body, Envelope, Recipient, RefusedRecipient
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
-from smtpguard.wire import grammar
-from smtpguard.wire.carried import NOT_FROM_RELAY, Carried, TurnedAway, Why, message_id_of, why_content
+from smtpguard.wire import events, grammar
 from smtpguard.wire.data import Arrived, Arriving
+from smtpguard.wire.events import Carried, Event
 from smtpguard.wire.grammar import MAX_COMMAND, MAX_LINE, RcptTo, largest, offer
 from smtpguard.wire.identity import Identity
 from smtpguard.wire.listener import Listener
+from smtpguard.wire.turnedaway import NOT_FROM_RELAY, Refusals, TurnedAway, Why, why_content
 
 log = logging.getLogger("smtpguard.wire")
 
 MOST_REPLIES = 1000
-"""After so many replies to one client other connections have a turn."""
+"""The most replies to one client before other connections have a turn."""
 LONGEST_LINE = 1 << 12
-"""Well over any command of the grammar, except AUTH."""
+"""The longest line that is read, in octets: well over any command of the grammar, except AUTH."""
 _COMMAND = re.compile(rb"([^ \r\n\0]*+)(?: ([^\r\n\0]*+))?\r\n").fullmatch
 """A verb and its argument."""
 
 
-# Requests to the caller; each names the method for its answer. ``failed`` answers any of them.
-
-
-@constant
-class AskRelay:
-    """Request the relay's replies to these recipients of ``mail``. Answer: ``answered``."""
-
-    mail: Envelope
-    rcpts: Sequence[RcptTo]
-
-
-@dataclass(frozen=True, slots=True)
-class AskOffer:
-    """Request the relay's offer. Answer: ``offered``."""
-
-
-@dataclass(frozen=True, slots=True)
-class StartTls:
-    """Write ``replies``, then ``forget`` and make the handshake. Answer: ``secured``."""
-
-
-@dataclass(frozen=True, slots=True)
-class LogIn:
-    """Let the client log in with the argument of AUTH, by one of ``mechanisms``. ``challenge`` as often as needed, then
-    ``logged_in``."""
-
-    argument: bytes
-    mechanisms: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """The client's response to a challenge: a line with its end, None if it is too long. The login goes on."""
-
-    line: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class NewClient:
-    """XCLIENT: a previous login is over. If ``renamed``, the connection is another client's now, after that of the
-    address ``before``. Answer: ``client_is``."""
-
-    before: str
-    renamed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Unload:
-    """Move content from memory to its file. Answer: ``unloaded``."""
-
-    arriving: Arriving
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """Read content that is in a file. Answer: ``arrived``."""
-
-    arriving: Arriving
-
-
-@constant
-class Decide:
-    """Decide on a whole message. Answer: ``carried``."""
-
-    envelope: Envelope
-    refused: tuple[RefusedRecipient, ...]
-    arrived: Arrived
-
-
-# Notifications without an answer; ``TurnedAway`` is one too.
-
-
-@dataclass(frozen=True, slots=True)
-class Reset:
-    """The transaction of the latest AskRelay is over, at the relay too."""
-
-
-@dataclass(frozen=True, slots=True)
-class CameToNothing:
-    """A transaction ended without content after the relay had refused recipients. ``envelope``: with those that it
-    accepted."""
-
-    session: Session
-    envelope: Envelope
-    refused: tuple[RefusedRecipient, ...]
-
-
-Event = (
-    AskRelay | AskOffer | StartTls | LogIn | Response | NewClient | Unload | Finish | Decide
-    | Reset | CameToNothing | TurnedAway
-)  # fmt: skip
-
-_RESET, _ASK_OFFER, _START_TLS = Reset(), AskOffer(), StartTls()
-_new_ask, _new_decide = maker(AskRelay), maker(Decide)
+_RESET, _ASK_OFFER, _START_TLS = events.Reset(), events.AskOffer(), events.StartTls()
+_new_ask, _new_decide = maker(events.AskRelay), maker(events.Decide)
 
 
 def log_failure(error: Exception) -> None:
-    """An internal error: its text is only logged."""
+    """Log an internal error, whose text goes nowhere else."""
     log.error("error in an SMTP dialog: %s", type(error).__name__, exc_info=error)
 
 
 class SmtpSession:
-    """One client's session. ``who``: its identity. ``waits``: an event is unanswered. ``over``: close after
-    ``replies``. ``more``: it stopped to give others a turn. ``in_data``: content is being received; ``deciding``: it is
-    complete and is being decided on.
+    """One client's session.
 
-    For the transaction: ``mail``; ``recipients``, those that were accepted; ``deadline``, until when it must be
-    complete.
+    ``who``: the client's identity; ``waits``: an event is unanswered; ``over``: the connection is to be closed after
+    ``replies``; ``more``: input is left, and others have a turn first; ``in_data``: content is being received, or
+    decided on; ``deciding``: the content is complete and is being decided on.
+
+    Of the transaction, ``mail``: the envelope without recipients, None if there is no transaction; ``recipients``: those
+    that were accepted; ``deadline``: the time by which it must be complete.
     """
 
     # a dict of so many attributes is larger than all else of a connection
     __slots__ = (
         "_again", "_arrived", "_arriving", "_asked", "_at", "_at_relay", "_broken", "_errors", "_events", "_greeting",
-        "_held", "_helo", "_largest", "_limits", "_listener", "_longest", "_message_id", "_monotonic", "_named",
-        "_offered", "_out", "_rcpts", "_refused", "_responding", "_turned", "_turned_recipients", "_why", "deadline",
-        "deciding", "in_data", "mail", "more", "over", "recipients", "waits", "who",
+        "_held", "_helo", "_largest", "_limits", "_listener", "_longest", "_monotonic", "_offered", "_out", "_rcpts",
+        "_refusals", "_responding", "_why", "deadline", "deciding", "in_data", "mail", "more", "over", "recipients",
+        "waits", "who",
     )  # fmt: skip
 
     def __init__(self, listener: Listener, who: Identity, greeting: Reply, *, monotonic: Callable[[], float]) -> None:
@@ -186,10 +97,7 @@ class SmtpSession:
         self._at_relay = False
         self._broken: Reply | None = None
         self._why = Why.RECIPIENT_REFUSED
-        self._refused: list[RefusedRecipient] = []
-        self._named = self._turned_recipients = 0
-        self._turned: tuple[Why, Reply | None] | None = None
-        self._message_id = ""
+        self._refusals = Refusals()
         self._arriving: Arriving | None = None
         self._arrived: Arrived | None = None
 
@@ -201,7 +109,7 @@ class SmtpSession:
         return len(self._held) - self._at
 
     def greet(self, refusal: Reply | None = None) -> None:
-        """The greeting; a ``refusal`` ends the session."""
+        """Greet the client. A ``refusal`` is sent instead of the greeting, and ends the session."""
         self.waits = False
         self._say(refusal or self._greeting)
         self.over = refusal is not None
@@ -214,14 +122,14 @@ class SmtpSession:
             self._held = data
 
     def forget(self) -> None:
-        """Plain text before a TLS handshake is not trusted (RFC 3207 section 4.2, CVE-2011-0411)."""
+        """Drop the unprocessed input: plain text before a TLS handshake is not trusted (RFC 3207 section 4.2, CVE-2011-0411)."""
         self._held, self._at = b"", 0
 
     def next_event(self) -> Event | None:
-        """The next event. None: the input is processed as far as possible, and ``replies`` are to be written."""
+        """Return the next event. None: the input is processed as far as possible, and ``replies`` are to be written."""
         self.more = False
-        events = self._events
-        while not events and not self.waits:
+        pending = self._events
+        while not pending and not self.waits:
             if not self._held or self.over:
                 if not self._rcpts:
                     return None
@@ -230,11 +138,11 @@ class SmtpSession:
                 self._take_content(self._arriving)
             elif not self._take_lines():
                 return None
-        return events.pop(0) if events else None
+        return pending.pop(0) if pending else None
 
     def reply_at_once(self) -> bytes | None:
-        """The reply, if what ``receive`` got last is one whole command, nothing came before it, and it is answered without an
-        event. None: take events."""
+        """Return the reply to the input, if it is one whole command that needs no event. None: the caller must take events.
+        It is called right after ``receive``, if nothing was unprocessed before."""
         line = self._held
         if self._arriving is not None or line.find(b"\n") + 1 != len(line):
             return None
@@ -243,25 +151,25 @@ class SmtpSession:
         return None if self._rcpts or self._events or self.over else self.replies()
 
     def replies(self) -> bytes:
-        """The octets to be written now. Not to be called while ``AskRelay`` is unanswered."""
+        """Return the octets to be written now. It must not be called while ``AskRelay`` is unanswered."""
         out = self._out
         if not out:
             return b""
-        said = out.pop()
-        if not out and said is not None:  # nearly always
-            return said.octets
+        last = out.pop()
+        if not out and last is not None:  # nearly always
+            return last.octets
         self._out = []
-        return b"".join([one.octets for one in (*out, said) if one is not None])
+        return b"".join([one.octets for one in (*out, last) if one is not None])
 
     def turn_away(self, why: Why, answer: Reply) -> None:
-        """End the transaction with this reply, if it has recipients and is not being decided on."""
+        """Note that the transaction ends with this reply, if it has recipients and is not being decided on."""
         if self.recipients and not self.deciding:
             self._turn_away(why, answer)
 
     def end(self) -> None:
-        """The connection has ended; remaining events are to be taken."""
+        """End the session, since the connection has ended. The caller must take the remaining events."""
         if self._asked:
-            self._refuse(Why.GAVE_UP, None, recipients=len(self._asked))
+            self._refusals.refuse(Why.GAVE_UP, None, recipients=len(self._asked))
         self._asked, self._rcpts = (), []
         self._drop_content()
         self._reset()
@@ -270,29 +178,37 @@ class SmtpSession:
     # answers to events
 
     def answered(self, answers: Sequence[Reply], why: Why, broken: Reply | None) -> None:
-        """``why``: why recipients were refused. ``broken``: why the transaction cannot go on."""
+        """Take the relay's replies to the recipients of ``AskRelay``. ``why``: the reason if recipients were refused;
+        ``broken``: the reply to DATA if the transaction cannot go on, else None."""
         asked, self._asked = self._asked, ()
         self._why, self._broken = why, broken
         self.waits = False
         if self._again is not None:
             self._held, self._at, self._again = self._again + self._held[self._at :], 0, None
         each = zip(asked, answers, strict=True)
-        for n, said in enumerate(self._out):
-            if said is None:
+        for n, given in enumerate(self._out):
+            if given is None:
                 rcpt, answer = next(each)
                 self._out[n] = answer
                 if answer.positive:
-                    self._named += 1
+                    self._refusals.named += 1
                     self.recipients.append(rcpt[0])
                 else:
                     self._not_accepted(rcpt, answer)
 
     def offered(self, relay: Mapping[str, str] | Why) -> None:
-        """The offer, or why there never was a session with the relay."""
-        if isinstance(relay, Why):
-            self._nothing_offered(relay)
-            return
+        """Answer EHLO. ``relay``: the relay's offer, or why there never was a session with it.
+
+        Without an offer the dialog ends. A smaller offer would make clients bounce messages that need more; after a 451
+        they would go on with HELO, which has the same effect. A known offer stays while the relay is down: then RCPT is
+        answered 451."""
         self.waits = False
+        if isinstance(relay, Why):
+            self._say(reply.NO_RELAY_YET)
+            client, listener = self.who.session.client_ip, self.who.session.listener
+            self._events.append(TurnedAway(why=relay, reply=reply.NO_RELAY_YET, client=client, listener=listener))
+            self.over = True
+            return
         self._greeted(self._helo, relay, extended=True)
         host, starttls = self._listener.hostname, self._listener.tls is not None and not self.who.tls
         auth = self.who.mechanisms(relay)
@@ -301,20 +217,8 @@ class SmtpSession:
         octets, trusted = self._limits.message_octets, self.who.trusted
         self._say(offer(host, relay, octets, starttls=starttls, trusted=trusted, auth=auth))
 
-    def _nothing_offered(self, why: Why) -> None:
-        """A smaller offer would make clients bounce
-        messages that need more, and after a 451 they go on with HELO, which has the same effect. Once known, the offer
-        stays while the relay is down: then RCPT is answered 451."""
-        self.waits = False
-        self._say(reply.NO_RELAY_YET)
-        session = self.who.session
-        self._events.append(
-            TurnedAway(why=why, reply=reply.NO_RELAY_YET, client=session.client_ip, listener=session.listener)
-        )
-        self.over = True
-
     def secured(self) -> None:
-        """All earlier commands are forgotten."""
+        """Begin anew after the TLS handshake: earlier commands are forgotten."""
         self.waits = False
         self.who.logged_in(None)
         self.who.secured()
@@ -325,7 +229,8 @@ class SmtpSession:
         self.waits, self._responding = False, True
 
     def logged_in(self, answer: Reply, user: str | None) -> None:
-        """The relay's answer, or a refusal of ours; 421 ends the dialog. ``user``: None if nobody is logged in."""
+        """Answer AUTH with the relay's answer, or a refusal of ours; 421 ends the dialog. ``user``: None if nobody is logged
+        in."""
         self.waits = self._responding = False
         self.who.logged_in(user)
         if answer.code == 421:
@@ -337,7 +242,7 @@ class SmtpSession:
             self._say(answer)
 
     def client_is(self, refusal: Reply | None) -> None:
-        """Why that client cannot be served, if it cannot."""
+        """Greet the new client. ``refusal``: why it cannot be served, None if it can."""
         self._greeted("", {}, extended=False)
         self.greet(refusal)
 
@@ -345,7 +250,7 @@ class SmtpSession:
         self.waits = False
 
     def arrived(self, arrived: Arrived | Reply) -> None:
-        """Complete content, or why it is refused."""
+        """Take the complete content, or the reply that refuses it."""
         assert self.mail is not None
         self._drop_content()
         if isinstance(arrived, Reply):
@@ -356,7 +261,7 @@ class SmtpSession:
             self._reset()
             return
         self._arrived = arrived
-        refused, self._refused = tuple(self._refused), []
+        refused = self._refusals.take_by_relay() if self._refusals.by_relay else ()
         self._at_relay = False
         self.deciding = self.waits = True
         self._events.append(_new_decide(envelope=self.mail.to(self.recipients), refused=refused, arrived=arrived))
@@ -372,7 +277,7 @@ class SmtpSession:
         self._reset()
 
     def failed(self, error: Exception) -> None:
-        """A request met an internal error: a 451 for everything that it concerns, without details."""
+        """Answer everything that a request concerns with 451: it met an internal error, which is logged."""
         in_command = not self._asked or self._again is not None
         self.waits = self._responding = self.deciding = False
         self._again = None
@@ -381,7 +286,7 @@ class SmtpSession:
     # input
 
     def _take_lines(self) -> bool:
-        """The next one. False: there is no complete one, and nothing to request."""
+        """Process the next line. Return False if none is complete and there is nothing to request."""
         held, at = self._held, self._at
         end = held.find(b"\n", at) + 1
         if not end:
@@ -399,21 +304,21 @@ class SmtpSession:
         return True
 
     def _take_line(self, line: bytes) -> None:
-        """A command, or a response."""
+        """Process one line: a command, or a response in a login."""
         if self._responding:
             self._responding, self.waits = False, True
-            self._events.append(Response(line if len(line) <= self._longest else None))
+            self._events.append(events.Response(line if len(line) <= self._longest else None))
             return
         try:
             found = _COMMAND(line)
             if found is None:
                 raise grammar.Refused(reply.SYNTAX if len(line) <= self._longest else reply.LINE_TOO_LONG)
             verb, argument = found.groups(b"")
-            if len(line) > MAX_COMMAND and len(line) > self._longest_of(verb.upper()):
+            if len(line) > MAX_COMMAND and self._exceeds(verb.upper(), len(line)):
                 raise grammar.Refused(reply.LINE_TOO_LONG)
             method = _METHODS.get(verb) or _METHODS.get(verb.upper())
             if method is None:
-                self._not_known(verb.upper())
+                self._take_unknown(verb.upper())
             elif self._rcpts and method is not _RCPT:  # its meaning may depend on the relay's replies to them
                 self._ask_before(line)
             else:
@@ -424,33 +329,34 @@ class SmtpSession:
             self._fail(error, in_command=True)
 
     def _take_content(self, arriving: Arriving) -> None:
-        """All available input."""
+        """Feed the available input to the content."""
         chunk = self._held[self._at :] if self._at else self._held
         self._held, self._at = b"", 0
         try:
             rest = arriving.feed(chunk)
             if rest is None:
                 if arriving.heavy:
-                    self._wait_for(Unload(arriving))
+                    self._wait_for(events.Unload(arriving))
                 return
             self._held = rest
             arrived = arriving.refusal or arriving.at_once()
             if arrived is None:
-                self._wait_for(Finish(arriving))
+                self._wait_for(events.Finish(arriving))
             else:
                 self.arrived(arrived)
         except Exception as error:
             self._fail(error, in_command=True)
 
-    def _not_known(self, verb: bytes) -> None:
-        said = _NO_COMMANDS_FOLLOW.get(verb)
-        if said is None:
-            raise grammar.Refused(reply.NOT_IMPLEMENTED if verb in _KNOWN else reply.SYNTAX)
-        self._say(said)
+    def _take_unknown(self, verb: bytes) -> None:
+        answer = _NO_COMMANDS_FOLLOW.get(verb)
+        if answer is None:
+            raise grammar.Refused(reply.NOT_IMPLEMENTED if verb in _NOT_OURS else reply.SYNTAX)
+        self._say(answer)
         self.over = True
 
-    def _longest_of(self, verb: bytes) -> int:
-        return min(MAX_LINE.get(verb, MAX_COMMAND), self._longest) if self.who.extended else MAX_COMMAND
+    def _exceeds(self, verb: bytes, octets: int) -> bool:
+        """Return whether a line of more than MAX_COMMAND octets is too long for its verb."""
+        return not self.who.extended or octets > min(MAX_LINE.get(verb, MAX_COMMAND), self._longest)
 
     # the session
 
@@ -483,14 +389,14 @@ class SmtpSession:
         if not self.who.extended or self.mail is not None or self.who.user is not None:
             raise grammar.Refused(reply.BAD_SEQUENCE)
         self.who.check_may_log_in()
-        self._wait_for(LogIn(argument, self.who.mechanisms(self._offered)))
+        self._wait_for(events.LogIn(argument, self.who.mechanisms(self._offered)))
 
     def _xclient_command(self, argument: bytes) -> None:
         if self.who.trusted and self.mail is not None:
             raise grammar.Refused(reply.BAD_SEQUENCE)
         before = self.who.client_ip
         renamed = self.who.speak_for(argument)
-        self._wait_for(NewClient(before, renamed))
+        self._wait_for(events.NewClient(before, renamed))
 
     def _xforward_command(self, argument: bytes) -> None:
         if self.who.trusted and (not self.who.extended or self.mail is not None):
@@ -558,20 +464,20 @@ class SmtpSession:
         )
         if (rcpt[0].notify or rcpt[0].orcpt) and "DSN" not in self._offered:
             raise grammar.Refused(reply.UNKNOWN_PARAMETER)
-        if max(len(self.recipients), len(self._refused)) + len(self._rcpts) < self._limits.recipients:
+        if max(len(self.recipients), len(self._refusals.by_relay)) + len(self._rcpts) < self._limits.recipients:
             self._rcpts.append(rcpt)
             self._out.append(None)
         elif self._rcpts:  # some of the earlier ones may be refused
             self._ask_before(b"RCPT %b\r\n" % argument)
         else:
             self._say(reply.TOO_MANY_RECIPIENTS)
-            self._refuse(Why.TOO_MANY_RECIPIENTS, reply.TOO_MANY_RECIPIENTS)
+            self._refusals.refuse(Why.TOO_MANY_RECIPIENTS, reply.TOO_MANY_RECIPIENTS)
 
     def _data_command(self, argument: bytes) -> None:
         if self._held:
             self._say(reply.TOO_EARLY)
             self.over = True  # the input is content, and must not be taken for commands
-            return None
+            return
         if argument.strip():
             raise grammar.Refused(reply.BAD_PARAMETER)
         if self.mail is None:
@@ -579,16 +485,16 @@ class SmtpSession:
         if self._broken is not None:
             self._say(self._broken)
             self._turn_away(self._why, self._broken)
-            return self._reset()
+            self._reset()
+            return
         if not self.recipients:
-            put_off = self._turned[1] if self._turned is not None and self._turned[1] in NOT_FROM_RELAY else None
-            raise grammar.Refused(put_off or reply.NO_RECIPIENTS)
+            _, first = self._refusals.first or (None, None)
+            raise grammar.Refused(first if first is not None and first in NOT_FROM_RELAY else reply.NO_RECIPIENTS)
         self._out.append(reply.START_MAIL)
         self.in_data = True
         self._arriving = Arriving(self._limits, self._listener.spool)
-        return None
 
-    # within
+    # internal
 
     def _say(self, answer: Reply) -> None:
         self._out.append(answer)
@@ -598,7 +504,7 @@ class SmtpSession:
         self._events.append(event)
 
     def _ask(self) -> bool:
-        """Ask the relay, if there is anything to ask."""
+        """Request the relay's replies to the waiting RCPTs. Return whether there were any."""
         if not self._rcpts:
             return False
         assert self.mail is not None
@@ -608,29 +514,29 @@ class SmtpSession:
         return True
 
     def _ask_before(self, line: bytes) -> None:
-        """Ask the relay, and take this command when it has answered."""
+        """Request the relay's replies, and keep this command until they are there."""
         self._again = line
         self._ask()
 
     def _not_accepted(self, rcpt: RcptTo, answer: Reply) -> None:
         why = NOT_FROM_RELAY.get(answer) if self._broken is None else self._why
-        self._refuse(why or self._why, answer)
+        self._refusals.refuse(why or self._why, answer)
         if why is None:  # the relay refused this recipient
-            self._refused.append(RefusedRecipient.of(rcpt[0], answer))
+            self._refusals.by_relay.append(RefusedRecipient.of(rcpt[0], answer))
 
     def _wrong(self, answer: Reply) -> None:
-        """A refusal for an error of the client; too many of them end the dialog."""
+        """Refuse a command for an error of the client. Too many errors end the dialog."""
         self._errors += 1
         if self._errors > self._limits.errors:
             answer, self.over = reply.TOO_MANY_ERRORS, True
         self._say(answer)
 
     def _fail(self, error: Exception, *, in_command: bool) -> None:
-        """``in_command``: a command is being processed, and is answered as well. Within content the dialog cannot go
-        on."""
+        """Answer what waits for a reply with an internal error, and end the transaction. ``in_command``: a command is being
+        processed, and is answered as well. Within content the dialog cannot go on."""
         log_failure(error)
         self._turn_away(Why.FAILED, reply.INTERNAL_ERROR)
-        self._out = [said or reply.INTERNAL_ERROR for said in self._out]
+        self._out = [given or reply.INTERNAL_ERROR for given in self._out]
         if in_command:
             self._say(reply.INTERNAL_ERROR)
         self._asked, self._rcpts = (), []
@@ -644,27 +550,21 @@ class SmtpSession:
             arriving.close()
 
     def _reset(self) -> None:
-        """No transaction, at the relay neither. If it or some recipients were turned away, that is reported now; and so
-        is a transaction without a message whose recipients the relay refused."""
+        """End the transaction, at the relay too. Report it if it or some of its recipients were turned away, or if it ends
+        without a message after the relay refused recipients."""
         if self.mail is None:
             self.who.transaction_over()
             return
-        if self._refused:
+        refusals = self._refusals
+        if refusals.by_relay:
             envelope = self.mail.to(self.recipients)
-            self._events.append(CameToNothing(self.who.session, envelope, tuple(self._refused)))
-        self._refused = []
+            self._events.append(events.CameToNothing(self.who.session, envelope, refusals.take_by_relay()))
         if self._at_relay:
             self._events.append(_RESET)
             self._at_relay = False
-        if self._turned is not None:
-            told = TurnedAway.of(
-                self.who.session, self.mail, *self._turned,
-                recipients=self._named, refused=self._turned_recipients, message_id=self._message_id,
-            )  # fmt: skip
-            self._events.append(told)
-            self._turned = None
-        self._named = self._turned_recipients = 0
-        self._message_id = ""
+        if refusals.first is not None:
+            self._events.append(refusals.report(self.who.session, self.mail))
+        refusals.named = 0
         self._broken = None
         self.mail = None
         self.recipients = []
@@ -672,18 +572,9 @@ class SmtpSession:
         self.who.transaction_over()
 
     def _turn_away(self, why: Why, answer: Reply, *, message: Message | None = None) -> None:
-        """End the transaction, if there is one, without a verdict: all of it. The first reason is the one reported."""
-        if self.mail is None:
-            return
-        self._turned_recipients = self._named
-        self._turned = self._turned or (why, answer)
-        if message is not None:
-            self._message_id = message_id_of(message)
-
-    def _refuse(self, why: Why, answer: Reply | None, *, recipients: int = 1) -> None:
-        self._named += recipients
-        self._turned_recipients += recipients
-        self._turned = self._turned or (why, answer)
+        """Note that the whole transaction, if there is one, ends without a verdict."""
+        if self.mail is not None:
+            self._refusals.turn_away(why, answer, message)
 
 
 _METHODS: dict[bytes, Callable[[SmtpSession, bytes], None]] = {
@@ -703,10 +594,10 @@ _METHODS: dict[bytes, Callable[[SmtpSession, bytes], None]] = {
     b"DATA": SmtpSession._data_command,
 }
 _RCPT = SmtpSession._rcpt_command
-_KNOWN = (b"EXPN", b"TURN", b"ETRN", b"PROXY", b"SEND", b"SOML", b"SAML")
+_NOT_OURS = (b"EXPN", b"TURN", b"ETRN", b"PROXY", b"SEND", b"SOML", b"SAML")
 _NO_COMMANDS_FOLLOW = {
     b"BDAT": reply.NOT_IMPLEMENTED,
     **dict.fromkeys((b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"CONNECT"), reply.TOO_MANY_ERRORS),
 }
-"""The last reply: what follows is content, which its client did not write; or comes from a browser that was tricked into
-connecting."""
+"""The last reply to verbs after which no commands come: content, which the client did not write as commands; or the
+request of a browser that was tricked into connecting."""

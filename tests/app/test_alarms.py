@@ -40,7 +40,7 @@ from smtpguard.observe.webhooks import genuine
 from smtpguard.policy.hours import Hours
 from smtpguard.policy.parse import Organization
 from smtpguard.processes.numbers import PUT_OFF, STORE_FAILS, Numbers, Said
-from smtpguard.wire.carried import TurnedAway, Why
+from smtpguard.wire.turnedaway import TurnedAway, Why
 from tests.clocks import Clock
 from tests.observe.receiver import FAILS, Receiver, receiver
 from tests.observe.test_conditions import ALL, NOW, WELL

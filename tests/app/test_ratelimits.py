@@ -17,7 +17,7 @@ from smtpguard.config.yaml import load_yaml
 from smtpguard.mail import reply
 from smtpguard.mail.envelope import Session
 from smtpguard.processes.numbers import PUT_OFF
-from smtpguard.wire.carried import TurnedAway, Why
+from smtpguard.wire.turnedaway import TurnedAway, Why
 from tests.clocks import Seconds
 
 TEXT = b"""

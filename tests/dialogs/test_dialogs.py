@@ -37,8 +37,9 @@ import trustme
 from smtpguard.mail import reply
 from smtpguard.mail.envelope import Onward, Transaction
 from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected, Relayed
+from smtpguard.wire.guesses import Guesses
 from smtpguard.wire.listener import Limits, ServerAuth, ServerTls
-from smtpguard.wire.login import Guesses, Logins
+from smtpguard.wire.login import Logins
 from tests.scripted_relay import KEYWORDS, ScriptedRelay
 from tests.wire.proxied import proxied, until
 from tests.wire.relayed import fence_holds

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from smtpguard.accounts.model import Scope
 from smtpguard.console.api import held, incident, mailings, reference
 from smtpguard.observe.alarms import CONDITIONS
-from smtpguard.wire.carried import Why
+from smtpguard.wire.turnedaway import Why
 from tests.manual.made import ROOT
 
 

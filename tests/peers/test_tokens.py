@@ -14,8 +14,9 @@ import pytest
 
 from smtpguard.mail.envelope import Onward, Transaction
 from smtpguard.policy.verdict import Disposition, Relayed
+from smtpguard.wire.guesses import Guesses
 from smtpguard.wire.listener import ServerAuth
-from smtpguard.wire.login import Guesses, Logins
+from smtpguard.wire.login import Logins
 from smtpguard.wire.pool import RelayPool, Reservation
 from smtpguard.wire.relay import RelayConnection
 from tests.peers import dovecot

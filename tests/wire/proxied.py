@@ -13,12 +13,12 @@ from typing import Any
 
 from smtpguard.mail.envelope import Envelope, Onward, RefusedRecipient, Transaction
 from smtpguard.policy.verdict import Disposition, Relayed
-from smtpguard.wire.carried import TurnedAway
 from smtpguard.wire.listener import Limits, Listener
 from smtpguard.wire.login import Logins
 from smtpguard.wire.pool import RelayPool, Routing
 from smtpguard.wire.server import Dialog, Reception
 from smtpguard.wire.target import Reachability, RelayTarget, Tls
+from smtpguard.wire.turnedaway import TurnedAway
 from tests.clocks import Seconds
 from tests.scripted_relay import ScriptedRelay
 from tests.wire.relayed import fence_holds

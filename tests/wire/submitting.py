@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from smtpguard.wire.guesses import Guesses
 from smtpguard.wire.listener import ServerAuth
-from smtpguard.wire.login import Guesses, Logins
+from smtpguard.wire.login import Logins
 from tests.clocks import Seconds
 from tests.scripted_relay import ScriptedRelay
 from tests.wire.proxied import Client, Proxied, proxied, relay_all

@@ -15,11 +15,11 @@ from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Answers, Body, Envelope, Lost, Recalled, Recipient
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Unsendable
-from smtpguard.wire.carried import Why
 from smtpguard.wire.deliveries import Deliveries, stuff
 from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.relay import RelayConnection, RelayUnavailable
 from smtpguard.wire.target import RelayTarget, Tls
+from smtpguard.wire.turnedaway import Why
 from tests.every import every
 from tests.script import DOT, DROP
 from tests.scripted_relay import KEYWORDS, ScriptedRelay

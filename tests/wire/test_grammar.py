@@ -18,9 +18,9 @@ from smtpguard.wire.grammar import (
     parse_helo,
     parse_mail,
     parse_rcpt,
-    parse_xforward,
     rcpt_line,
 )
+from smtpguard.wire.xforward import parse_xforward
 from tests.every import every
 
 ALL = {"SIZE": "", "8BITMIME": "", "SMTPUTF8": "", "DSN": "", "AUTH": "PLAIN"}

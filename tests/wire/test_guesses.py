@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.wire.login import Guesses, GuessLimits
+from smtpguard.wire.guesses import Guesses, GuessLimits
 from tests.clocks import Seconds
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"

@@ -10,8 +10,9 @@ import pytest
 from smtpguard.mail.envelope import Onward, Transaction
 from smtpguard.mail.reply import deferred
 from smtpguard.policy.verdict import Deferred, Disposition
+from smtpguard.wire.guesses import Guesses
 from smtpguard.wire.listener import ServerTls
-from smtpguard.wire.login import Guesses, Logins
+from smtpguard.wire.login import Logins
 from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.relay import RelayUnavailable
 from smtpguard.wire.target import RelayTarget, Tls

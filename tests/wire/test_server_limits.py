@@ -10,9 +10,9 @@ from smtpguard.mail import reply
 from smtpguard.mail.envelope import Onward, Session, Transaction
 from smtpguard.mail.reply import Reply
 from smtpguard.policy.verdict import Disposition
-from smtpguard.wire.carried import Why
 from smtpguard.wire.listener import Limits
 from smtpguard.wire.server import HIGH_OCTETS
+from smtpguard.wire.turnedaway import Why
 from tests.scripted_relay import ScriptedRelay
 from tests.wire.proxied import Waiting, files_in, proxied, relay_all, until
 

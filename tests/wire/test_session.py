@@ -15,23 +15,22 @@ from hypothesis import strategies as st
 
 from smtpguard.mail import reply
 from smtpguard.mail.reply import Reply
-from smtpguard.wire.carried import Carried, TurnedAway, Why
-from smtpguard.wire.identity import Identity
-from smtpguard.wire.listener import Limits, Listener, ServerAuth
-from smtpguard.wire.session import (
-    LONGEST_LINE,
-    MOST_REPLIES,
+from smtpguard.wire.events import (
     AskOffer,
     AskRelay,
     CameToNothing,
+    Carried,
     Decide,
     LogIn,
     NewClient,
     Reset,
     Response,
-    SmtpSession,
     Unload,
 )
+from smtpguard.wire.identity import Identity
+from smtpguard.wire.listener import Limits, Listener, ServerAuth
+from smtpguard.wire.session import LONGEST_LINE, MOST_REPLIES, SmtpSession
+from smtpguard.wire.turnedaway import TurnedAway, Why
 
 OFFERED = {"PIPELINING": "", "SIZE": "1000", "8BITMIME": "", "SMTPUTF8": "", "DSN": "", "AUTH": "PLAIN LOGIN"}
 GREETING = Reply(220, ("guard.example ESMTP",))
@@ -320,7 +319,7 @@ def test_every_event_type_has_a_handler() -> None:
     """The list of event types is complete: the dialog has a handler for each."""
     from typing import get_args
 
-    from smtpguard.wire import server, session
+    from smtpguard.wire import events, server
 
     handled: dict[Any, Any] = server._HANDLERS
-    assert set(handled) == set(get_args(session.Event))
+    assert set(handled) == set(get_args(events.Event))

@@ -14,8 +14,8 @@ import pytest
 from smtpguard.mail import reply
 from smtpguard.mail.envelope import Onward, Transaction
 from smtpguard.policy.verdict import Deferred, Disposition, Rejected
-from smtpguard.wire.carried import TurnedAway, Why
 from smtpguard.wire.listener import Limits
+from smtpguard.wire.turnedaway import TurnedAway, Why
 from tests.script import CONNECT, DROP, STALL
 from tests.scripted_relay import ScriptedRelay
 from tests.wire.proxied import Proxied, proxied, until

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.wire.grammar import Refused
-from smtpguard.wire.identity import parse_xclient
 from smtpguard.wire.listener import Limits, ServerAuth
+from smtpguard.wire.xforward import parse_xclient
 from tests.every import every
 from tests.wire.proxied import Client, Proxied, proxied
 from tests.wire.submitting import ANNA, plain, submission

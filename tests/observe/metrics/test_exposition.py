@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families as plain
 
 from smtpguard.app.metrics import Exposition
 from smtpguard.observe.metrics import FAMILIES, Family, Numbers, Spread, Type
-from smtpguard.wire.carried import Why
+from smtpguard.wire.turnedaway import Why
 from tests.every import every
 
 DOCS = Path(__file__).parents[3] / "docs" / "metrics.md"

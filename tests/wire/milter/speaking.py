@@ -13,10 +13,10 @@ from typing import Any
 
 from smtpguard.mail.envelope import Onward, Transaction
 from smtpguard.policy.verdict import Disposition, Relayed
-from smtpguard.wire.carried import TurnedAway
 from smtpguard.wire.listener import Limits, Listener
 from smtpguard.wire.milter import MilterReception
 from smtpguard.wire.milterpackets import Answer, Command, Negotiate, answers, encode
+from smtpguard.wire.turnedaway import TurnedAway
 from tests.clocks import Seconds
 from tests.wire.milter.mta import POSTFIX, Mta, MtaResult
 from tests.wire.relayed import fence_holds

@@ -8,20 +8,8 @@ import pytest
 
 from smtpguard.mail.reply import BUSY
 from smtpguard.wire import milterpackets as packet
-from smtpguard.wire.milterpackets import (
-    ANSWERS,
-    NEXT,
-    QUIET,
-    Actions,
-    Answer,
-    Command,
-    Conversation,
-    Negotiate,
-    ProtocolError,
-    State,
-    Steps,
-    agree,
-)
+from smtpguard.wire.conversation import ANSWERS, CHANGES, NEXT, QUIET, Conversation, State, agree
+from smtpguard.wire.milterpackets import Actions, Answer, Command, Negotiate, ProtocolError, Steps
 from tests.every import every
 
 ALL = Negotiate(6, 0x1FF, 0x1FFFFF)
@@ -107,7 +95,7 @@ def test_every_answer_to_every_command(kind: type[Command], answer: Answer) -> N
     conversation.hear(EXAMPLES[kind])
     if kind is packet.Negotiate:
         conversation.agreed = ALL
-    legal = type(answer) in ANSWERS[kind] or (kind is packet.EndOfMessage and isinstance(answer, packet.CHANGES))
+    legal = type(answer) in ANSWERS[kind] or (kind is packet.EndOfMessage and isinstance(answer, CHANGES))
     if legal:
         conversation.say(answer)
     else:
