@@ -156,7 +156,7 @@ class Connections(ABC, Generic[C]):
 
 
 async def _carry(admit: Admit, transaction: Transaction, onward: Onward, done: Callable[[], None]) -> Carried:
-    """Let the guard decide and act. Raises nothing but CancelledError. In any case ``onward`` is over then, and ``done`` is
+    """Let the guard decide and act, and return the reply (RFC 5321 section 4.2). Raises nothing but CancelledError. In any case ``onward`` is over then, and ``done`` is
     called."""
     try:
         disposition = await admit(transaction, onward)

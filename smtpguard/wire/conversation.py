@@ -87,7 +87,7 @@ MACROS: tuple[tuple[Stage, bytes], ...] = (
 
 
 def agree(offered: Negotiate) -> Negotiate:
-    """Our side of the negotiation: the part of the offer that is used. Raises ProtocolError if the offer is not enough."""
+    """Return our side of the negotiation: the part of the offer that is used. Raises ProtocolError if the offer is not enough."""
     if offered.version < packet.VERSION:
         raise ProtocolError(f"the MTA speaks version {offered.version} of the protocol, and {packet.VERSION} is needed")
     if NEEDED & ~offered.actions:
@@ -116,7 +116,7 @@ class Conversation:
         return self.agreed is not None and bool(self.agreed.steps & Steps.LEADING_SPACE)
 
     def hear(self, command: Command) -> bool:
-        """Whether an answer is due. Raises ProtocolError if the command is not allowed now."""
+        """Take a command, and return whether an answer is due. Raises ProtocolError if the command is not allowed now."""
         kind = type(command)
         following = NEXT[self.state].get(kind)
         if following is None or self._awaited is not None:
@@ -130,7 +130,7 @@ class Conversation:
         return due
 
     def say(self, answer: Answer) -> None:
-        """Called before every answer; an AssertionError is an internal error."""
+        """Note an answer, before it is sent. An AssertionError is an internal error."""
         assert self._awaited is not None, f"{answer} where nobody asked"
         if isinstance(answer, CHANGES):
             assert self._awaited is packet.EndOfMessage, f"{answer} before the end of the message"

@@ -68,11 +68,11 @@ class Arriving:
 
     @property
     def heavy(self) -> bool:
-        """Whether so much is in memory that it should go to the file."""
+        """Return whether so much is in memory that it should go to the file."""
         return len(self._kept) > self._limits.spool_octets
 
     def feed(self, chunk: bytes) -> bytes | None:
-        """None before the end; then the octets after it."""
+        """Take more input. Return None before the end of the content, then the octets after it."""
         data = self._tail + chunk
         at = data.find(_DOT)
         dotted = at >= 0 and not data.startswith(_END, at)  # mostly the first dot of a line is the end
@@ -102,7 +102,7 @@ class Arriving:
                     self._refuse(self._unspooled(error))
 
     def at_once(self) -> Arrived | Reply | None:
-        """The content, or a refusal; None if it is in a file, to be finished."""
+        """Return the content, or the reply that refuses it; None if it is in a file: then call ``finish``."""
         if self._file is not None:
             return None
         stuffed = bytes(self._kept)
@@ -110,7 +110,7 @@ class Arriving:
         return header_refusal(arrived.message, self._limits) or arrived
 
     def finish(self) -> Arrived | Reply:
-        """As ``at_once``, in memory or in a file. Blocks for a file."""
+        """Return the content, or the reply that refuses it. Blocks if it is in a file."""
         at_once = self.at_once()
         if at_once is not None:
             return at_once
@@ -168,7 +168,7 @@ class Arriving:
         self._kept += piece
 
     def _exceeds_a_line(self, piece: bytes) -> bool:
-        """Whether a line that ``piece`` is part of is over the limit."""
+        """Return whether a line that ``piece`` is part of is over the limit."""
         begin, limit = -self._line, self._limits.line_octets
         while len(piece) - begin > limit:
             begin = piece.rfind(b"\n", max(begin, 0), begin + limit) + 1
@@ -208,7 +208,7 @@ class Arriving:
 
 
 def header_refusal(message: Message, limits: Limits) -> Reply | None:
-    """Why the header is refused: it is over the limits, or has too many Received fields (a loop: RFC 5321 section 6.3)."""
+    """Return why the header is refused, None if it is not: it is over the limits, or has too many Received fields (a loop: RFC 5321 section 6.3)."""
     content = message.raw
     if content[:2] == b"\r\n":
         return None  # there is none
@@ -227,7 +227,7 @@ def _unstuffed(stuffed: bytes) -> bytes:
 
 
 def _unstuffed_blocks(stuffed: mmap.mmap) -> Iterator[bytes]:
-    """As ``_unstuffed``, a block at a time; a dot and its line end are in one block."""
+    """Yield the content unstuffed, a block at a time; a dot and its line end are in one block."""
     held = b"\r\n"  # so that a first dot follows a line end too
     first = True
     for piece in pieces(stuffed):
@@ -241,7 +241,7 @@ def _unstuffed_blocks(stuffed: mmap.mmap) -> Iterator[bytes]:
 
 
 def _write_all(file: IO[bytes], data: bytes | bytearray) -> None:
-    """An unbuffered write may be partial."""
+    """Write all of the data: an unbuffered write may be partial."""
     rest = memoryview(data)
     while rest:
         rest = rest[file.write(rest) :]

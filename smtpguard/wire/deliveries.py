@@ -42,7 +42,7 @@ class Deliveries:
         self._silent_until = 0.0
 
     async def deliver(self, envelope: Envelope, content: Message, prepend: bytes, fence: Fence) -> Answers:
-        """For each recipient its own refusal, or the reply to the message.
+        """Send a message. Return for each recipient its own refusal, or the reply to the message.
 
         Raises Lost (RelayUnavailable if no connection can be had) and Recalled. A connection lost before DATA, as an
         idle one may be, is replaced once.
@@ -84,7 +84,7 @@ class Deliveries:
 async def _open_transaction(
     connection: RelayConnection, envelope: Envelope, content: Message, prepended: int
 ) -> Answers:
-    """MAIL and every RCPT; the reply for each recipient so far."""
+    """Send MAIL and every RCPT. Return the reply for each recipient so far."""
     offered = connection.extensions
     eight_bit = not _is_ascii(content.raw)
     if eight_bit and envelope.body is Body.EIGHTBITMIME and "8BITMIME" not in offered:
@@ -110,7 +110,7 @@ def _all(envelope: Envelope, reply: Reply) -> Answers:
 
 
 def _mail(envelope: Envelope, offered: Mapping[str, str], *, size_bytes: int, eight_bit: bool) -> Envelope:
-    """For MAIL, without the parameters that the relay does not offer."""
+    """Return the envelope for MAIL, without the parameters that the relay does not offer."""
     addresses = [a for a in (*envelope.addresses, envelope.reverse_path) if a is not None]
     return replace(
         envelope,
@@ -125,7 +125,7 @@ def _mail(envelope: Envelope, offered: Mapping[str, str], *, size_bytes: int, ei
 
 
 def _rcpt(recipient: Recipient, offered: Mapping[str, str]) -> Recipient:
-    """For RCPT, likewise."""
+    """Return the recipient for RCPT, without the parameters that the relay does not offer."""
     return Recipient(
         address=_spelled(recipient.address, offered),
         notify=_word(recipient.notify, offered),
@@ -134,7 +134,7 @@ def _rcpt(recipient: Recipient, offered: Mapping[str, str]) -> Recipient:
 
 
 def stuff(*contents: Content) -> Iterator[bytes]:
-    """The contents as one, dot-stuffed (RFC 5321 section 4.5.2), in pieces; a CRLF at the end if there is none."""
+    """Yield the contents as one, dot-stuffed (RFC 5321 section 4.5.2), in pieces; a CRLF at the end if there is none."""
     tail = b"\r\n"
     for content in contents:
         for piece in pieces(content):
@@ -145,7 +145,7 @@ def stuff(*contents: Content) -> Iterator[bytes]:
 
 
 def _word(parameter: str | None, offered: Mapping[str, str]) -> str | None:
-    """A parameter of DSN, if the relay offers that."""
+    """Return a parameter of DSN, None if the relay does not offer DSN. Raises ValueError if it is more than one word."""
     if not parameter or "DSN" not in offered:
         return None
     if not parameter.isprintable() or " " in parameter:
@@ -158,7 +158,8 @@ def _spelled(address: Address, offered: Mapping[str, str]) -> Address:
 
 
 def _sendable(address: Address | None) -> bool:
-    """Without SMTPUTF8: a domain has A-labels, a local part has not (RFC 6531 section 3.2)."""
+    """Return whether an address can be sent without SMTPUTF8: a domain has A-labels, a local part has none (RFC 6531
+    section 3.2)."""
     return address is None or address.local.isascii()
 
 

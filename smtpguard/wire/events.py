@@ -85,15 +85,15 @@ class Decide:
 
 @constant
 class Carried:
-    """``held``: the message waits here, was released before, or was for the guard itself. ``why``: set if there is no
-    verdict."""
+    """The answer to Decide. ``held``: the message waits here, was released before, or was for the guard itself; ``why``: set
+    if there is no verdict."""
 
     reply: Reply
     held: bool = False
     why: Why | None = None
 
 
-# Reports; ``TurnedAway`` is one too.
+# Reports, which have no answer; ``TurnedAway`` is one too.
 
 
 @dataclass(frozen=True, slots=True)

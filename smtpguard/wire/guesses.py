@@ -43,7 +43,7 @@ class _Count:
 
 
 class Guesses:
-    """For one process. ``address`` may be empty: then only the name counts."""
+    """The wrong guesses that one process has seen. ``address`` may be empty: then only the name counts."""
 
     def __init__(self, monotonic: Callable[[], float], patience: GuessLimits | None = None) -> None:
         self._monotonic, self._patience = monotonic, patience or GuessLimits()
@@ -58,7 +58,7 @@ class Guesses:
         return len(self._counts) + len(self._known)
 
     def wait(self, address: str, name: str) -> float | None:
-        """Seconds until this attempt may be made, with its turn reserved; None if that would be too long."""
+        """Reserve a turn for this attempt, and return the seconds until then; None if that would be too long."""
         now = self._monotonic()
         counts = [count for key in self._keys(address, name) if (count := self._counted(key, now)) is not None]
         pauses = [self._pause(count) for count in counts]
@@ -87,8 +87,8 @@ class Guesses:
             self._counts.popitem(last=False)
 
     def right(self, address: str, name: str) -> None:
-        """A correct password: from this address the name is not slowed. Counts against the address stay, since it may
-        guess at other names."""
+        """Note a correct password: from this address the name is not slowed any more. Counts against the address stay,
+        since it may guess at other names."""
         if not address:
             return
         pair = (address, _folded(name))

@@ -117,7 +117,7 @@ async def _tried(target: RelayTarget, context: ssl.SSLContext | None) -> RelayCo
 
 
 def _said(error: Exception) -> str:
-    """In words. asyncio adds the address to the text of connect(2)'s error; the caller logs it already."""
+    """Return the error in words. asyncio adds the address to the text of connect(2)'s error; the caller logs it already."""
     if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.errno is not None:
         return os.strerror(error.errno) if error.errno > 0 else error.strerror or str(error)  # below 0: of getaddrinfo
     return str(error) or ("the connection was lost" if isinstance(error, ConnectionError) else "timed out")
@@ -134,8 +134,8 @@ async def _opened(target: RelayTarget, context: ssl.SSLContext | None) -> RelayC
 
 
 async def _connected(target: RelayTarget) -> RelayConnection:
-    """With the first of its addresses that takes a connection; each may take its share of the time that is left. The name
-    is looked up here: create_connection, once it is cancelled, leaves the question behind, whose error is then logged as
+    """Connect to the first address of the host that takes a connection; each may take its share of the time that is
+    left. The name is looked up here: create_connection, once it is cancelled, leaves the question behind, whose error is then logged as
     one that nobody handled."""
     time, refused = asyncio.get_running_loop().time, OSError(f"{target.host} has no address")
     until = time() + target.timeouts.connect
@@ -162,7 +162,7 @@ async def _reached(target: RelayTarget, address: str, seconds: float) -> RelayCo
 
 
 async def _addresses(host: str, port: int) -> list[str]:
-    """Of a name, or that address itself: uvloop would drop its zone, as in fe80::1%eth0. Raises OSError."""
+    """Return the addresses of a name, or the address itself: uvloop would drop its zone, as in fe80::1%eth0. Raises OSError."""
     with suppress(ValueError):
         return [str(ip_address(host))]
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -228,7 +228,7 @@ async def _hello(connection: RelayConnection, target: RelayTarget) -> Mapping[st
 
 
 def _heard(connection: RelayConnection, reply: Reply) -> None:
-    """Its first word is a name (RFC 5321 section 4.2)."""
+    """Note the name of the relay, which is the first word of this reply (RFC 5321 section 4.2)."""
     name = next(iter(reply.lines[0].split()), "").rstrip(".").lower() if reply.lines else ""
     if name and name not in connection.announced:
         connection.announced = (*connection.announced, name)

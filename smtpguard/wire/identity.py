@@ -44,7 +44,7 @@ class Identity:
 
     @property
     def session(self) -> Session:
-        """As the guard sees it. A trusted peer's statements win over our own observation."""
+        """The session as the guard sees it. A trusted peer's statements win over our own observation."""
         if self._session is None:
             said = {**self._told, **self._forwarded}
             address = client_address(said.get("ADDR", "").upper().removeprefix("IPV6:"))
@@ -67,7 +67,7 @@ class Identity:
         return self._session
 
     def xforward(self, offered: str) -> Sequence[bytes]:
-        """See ``xforward.xforward``. Kept: it precedes every MAIL, and a client sends many messages."""
+        """Return the lines of ``xforward_lines``. They are kept: it precedes every MAIL, and a client sends many messages."""
         session, kept_for, lines = self._xforward
         if session is not self.session or kept_for != offered:
             lines = xforward_lines(self.session, offered)
@@ -84,7 +84,7 @@ class Identity:
         return "" if self.trusted else client_network(self.client_ip)
 
     def lacks(self) -> Reply | None:
-        """The reply that asks for what must come before mail; None if nothing is missing."""
+        """Return the reply that asks for what must come before mail; None if nothing is missing."""
         tls, auth = self._listener.tls, self._listener.auth
         in_clear = tls is not None and not self.tls
         if tls is not None and tls.required and in_clear:
@@ -94,7 +94,7 @@ class Identity:
         return reply.TLS_FIRST if in_clear and not auth.without_tls else reply.LOGIN_FIRST
 
     def mechanisms(self, relay: Mapping[str, str]) -> tuple[str, ...]:
-        """The mechanisms with which it may log in now, at a relay that offers this."""
+        """Return the mechanisms with which the client may log in now, at a relay that offers this."""
         auth = self._listener.auth
         if auth is None or not self._logins or self.user is not None:
             return ()
@@ -103,7 +103,7 @@ class Identity:
         return sasl.mechanisms(relay.get("AUTH", ""))
 
     def check_may_log_in(self) -> None:
-        """Raises Refused."""
+        """Raise Refused if the client may not log in."""
         auth = self._listener.auth
         if not self.tls and (auth is None or not auth.without_tls):
             raise Refused(reply.ENCRYPTION_FOR_AUTH)

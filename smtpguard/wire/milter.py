@@ -212,7 +212,7 @@ class MilterConnection(asyncio.Protocol):
     # slow work
 
     async def _unload(self, content: Assembling, due: bool) -> None:
-        """To the disk; nothing is read from the MTA meanwhile."""
+        """Move content to the disk; nothing is read from the MTA meanwhile."""
         await asyncio.to_thread(content.unload)
         if due:
             self._say(packet.Continue())
@@ -266,7 +266,7 @@ class MilterConnection(asyncio.Protocol):
         return (await self.pass_rest(prepend, fence, ()),)
 
     async def pass_rest(self, prepend: bytes, fence: Fence, held: Sequence[Recipient]) -> Reply:
-        """As ``send``, without those (see mail.envelope.Transaction)."""
+        """Pass the message to the recipients who are not ``held`` (see mail.envelope.Transaction)."""
         stands = await fence()
         if self.gone():
             raise Lost(reply.RELAY_LOST)
@@ -395,7 +395,7 @@ class Client:
         self.helo = name.decode("utf-8", "replace")
 
     def session(self, listener: Listener) -> Session:
-        """As it is now, with the macros of the current message."""
+        """Return the session as it is now, with the macros of the current message."""
         ip = self._ip()
         name = self._connect.name.decode("utf-8", "replace")
         return Session(

@@ -170,7 +170,7 @@ class _Path(Command):
 
 @dataclass(frozen=True, slots=True)
 class _Piece(Command):
-    """Of the body, with CRLF line ends; a CRLF may be split between two pieces."""
+    """A piece of the body, with CRLF line ends; a CRLF may be split between two pieces."""
 
     piece: bytes = b""
 
@@ -427,7 +427,7 @@ class Decoder(Generic[P]):
             self._buffer += data
 
     def next(self) -> P | None:
-        """None: more input is needed, or the input is broken. Raises ProtocolError, once."""
+        """Return the next packet; None if more input is needed, or the input is broken. Raises ProtocolError, once."""
         buffer = self._buffer
         if len(buffer) < 4:
             return None
@@ -451,12 +451,12 @@ class Decoder(Generic[P]):
 
 
 def commands() -> Decoder[Command]:
-    """For packets of an MTA."""
+    """Return a decoder of an MTA's packets."""
     return Decoder(_COMMANDS)
 
 
 def answers() -> Decoder[Answer]:
-    """For packets of a milter."""
+    """Return a decoder of a milter's packets."""
     return Decoder(_ANSWERS)
 
 

@@ -83,14 +83,14 @@ class Alone:
 
 
 class Reservation:
-    """For one connection that its owner opens itself. It counts until it is freed."""
+    """A place in the pool for one connection that its owner opens itself. It counts until it is freed."""
 
     def __init__(self, pool: RelayPool, client: str) -> None:
         self._pool = pool
         self.client = client
 
     def belongs_to(self, client: str) -> bool:
-        """It counts as another client's from now on; False if that client has its share already."""
+        """Count the place as another client's from now on. Return False if that client has its share already."""
         return self._pool.renamed(self, client)
 
     def free(self) -> None:
@@ -413,7 +413,7 @@ class RelayPool:
         self._settle()
 
     def _hand_over(self, connection: RelayConnection) -> None:
-        """To the next in line, else to the idle ones; or it is closed, for other processes."""
+        """Give a connection to the next in line, else keep it idle, or close it for other processes."""
         too_many = self._too_many()
         waiter = self._next() if self._waiting and not too_many else None
         if waiter is not None:

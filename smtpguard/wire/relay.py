@@ -120,8 +120,8 @@ class RelayConnection(asyncio.Protocol):
         return replies
 
     def ask(self, lines: Sequence[bytes], told: Told) -> None:
-        """As ``pipeline``, without waiting, of a relay with ``pipelining``. A 3yz reply is the last that ``told`` gets.
-        Raises Lost if they cannot be sent."""
+        """Send commands together, and call ``told`` with their replies; only with ``pipelining``. A 3yz reply is the last
+        that it gets. Raises Lost if they cannot be sent."""
         self._put(_octets(lines), len(lines), self.timeouts.command, told)
 
     def begin_data(self) -> None:
@@ -151,7 +151,7 @@ class RelayConnection(asyncio.Protocol):
         return reply
 
     async def chunk(self, prepend: bytes, content: Content, fence: Fence) -> Reply:
-        """As ``data``, by BDAT (RFC 3030 section 2), for ``chunking``. ``content`` is not dot-stuffed and ends in CRLF. It is one
+        """Send what ``data`` does by BDAT (RFC 3030 section 2); only with ``chunking``. ``content`` is not dot-stuffed and ends in CRLF. It is one
         chunk, and the last octets are sent when the dot would be.
 
         In the first message of a session ``prepend``, our own trace headers, is a chunk of its own: a relay without BDAT would

@@ -320,7 +320,7 @@ class Dialog(SMTP):
         self._smtp.logged_in(answer, self._login.user if self._login is not None else None)
 
     def _relay_parted(self) -> None:
-        """For a logged-in client: it gets the reply that it would have got from the relay itself."""
+        """Give a logged-in client the reply that it would have got from the relay itself, and close."""
         self.part_after(reply.RELAY_PARTED, Why.RELAY_LOST)
 
     def _log_out(self) -> None:
@@ -430,7 +430,7 @@ class Dialog(SMTP):
 
     @property
     def deadline(self) -> float:
-        """Until when the client must have sent its input, or read its output; infinite while we are busy."""
+        """The time by which the client must have sent its input, or read its output; infinite while we are busy."""
         if self._finished:
             return self._closed_by
         return (

@@ -142,7 +142,7 @@ class RelayTarget:
     fallbacks: tuple[RelayTarget, ...] = ()
 
     def for_clients(self) -> RelayTarget:
-        """The same relay for clients' credentials: without our own login, and over verified TLS, unless it is this
+        """Return the same relay for clients' credentials: without our own login, and over verified TLS, unless it is this
         machine or the settings allow otherwise."""
         own = replace(self, user=None, password=None, fallbacks=tuple(host.for_clients() for host in self.fallbacks))
         in_clear = self.clients_without_tls or is_loopback(self.host)
@@ -150,7 +150,7 @@ class RelayTarget:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether the name can only mean this machine."""
+    """Return whether the name can only mean this machine."""
     if host == "localhost":
         return True
     try:
