@@ -178,7 +178,7 @@ def limit_in_words(name: str, text: str, said: Speech) -> str:
 
 
 def value_in_words(name: str, text: str, said: Speech) -> str:
-    """Return a value of the fact ``name`` in words, from the journal's text (policy.condition.shown, and built-in rules)."""
+    """Return a value of the fact ``name`` in words, from the journal's text (policy.condition.journal_text, and built-in rules)."""
     if text.startswith("unknown"):
         why = text.removeprefix("unknown").strip().removeprefix("(").removesuffix(")")
         return said("unknown ({why})", why=why) if why else said("unknown")

@@ -57,7 +57,7 @@ def pages(open: Open, until: int, *wanted: ColumnElement[bool], after: int = 0) 
 def stretch(
     connection: Connection, after: int, until: int, *wanted: ColumnElement[bool], query: Select[Any] = journal.ROWS
 ) -> tuple[Sequence[Any], int]:
-    """Return the rows of the next stretch, each for ``journal.pair``, and the entry at which it ends."""
+    """Return the rows of the next stretch, each for ``rows.pair``, and the entry at which it ends."""
     first = journal.next_after(connection, after)
     if first is None or first > until:
         return [], until

@@ -163,7 +163,7 @@ def _writers(
     delimiters: str,
     findings: Findings,
 ) -> None:
-    """Nobody decides on what they wrote: others must decide on mail of a list's writers (guard.inforce.behind)."""
+    """Nobody decides on what they wrote: others must decide on mail of a list's writers (guard.inforce.InForce.behind)."""
     ours = model.organization.domains
     for name, info in model.lists.items():
         own = info.approvals.own if info.approvals is not None else None
