@@ -101,7 +101,7 @@ def look(connection: Connection, now: datetime, *, settled_within: timedelta) ->
 
 
 def news(connection: Connection, after: int, limit: int) -> tuple[Sequence[Event], int]:
-    """Events after that entry, in order, without names of people; and the number of the last one. Unknown kinds of a
+    """Return the events after that entry, in order, without names of people; and the number of the last one. Unknown kinds of a
     newer version are skipped."""
     query = select(entry.c.seq, entry.c.at, entry.c.kind, entry.c.id, entry.c.body).where(entry.c.seq > after)
     found, last = [], after
@@ -130,7 +130,7 @@ _LATELY = 20_000
 
 
 def called(connection: Connection, now: datetime) -> tuple[RuleCall, ...]:
-    """Those of the last hour, by rule and list: a call about another list is a new one."""
+    """Return the calls of the last hour, by rule and list: a call about another list is a new one."""
     since = microseconds(now) - CALLED
     sql = f"SELECT body FROM entry WHERE {which(Kind.ALARM)} AND at > ? ORDER BY seq DESC LIMIT {LONGEST_WAITING}"
     rules: dict[str, dict[str, int]] = {}
@@ -171,7 +171,7 @@ def tripped(connection: Connection, active: Collection[str], now: datetime) -> t
 
 
 def _wrote(connection: Connection, since: int) -> list[tuple[str, tuple[frozenset[str], int]]]:
-    """Recent senders of admitted messages, with lists and numbers of customers."""
+    """Return recent senders of admitted messages, with lists and numbers of customers."""
     first = read_head(connection).seq - _LATELY
     query = (
         select(entry.c.body, clear.c.doc)
@@ -250,6 +250,6 @@ def seconds_since(at: datetime | None, now: datetime) -> float:
 
 
 def refusing(hooks: Mapping[str, Backlog], receivers: Iterable[str], now: datetime) -> dict[str, float]:
-    """For how many seconds each receiver of checkpoints has taken none; those that were never sent one are left out."""
+    """Return for how many seconds each receiver of checkpoints has taken none; those that were never sent one are left out."""
     found = {key: hooks.get(f"({key})") for key in receivers}
     return {key: seconds_since(at.failing_since, now) for key, at in found.items() if at is not None}

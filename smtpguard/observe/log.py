@@ -15,7 +15,7 @@ import select
 import stat
 import sys
 import threading
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -25,6 +25,7 @@ import orjson
 import structlog
 
 from smtpguard.journal.event import Event, Kind
+from smtpguard.observe.terminal import terminal_line
 
 _ADDRESS = re.compile(r"([^\s@<>\"',;:()\[\]]{1,64})@([A-Za-z0-9\u0080-\U0010ffff.\-]+)")
 _SECRET = re.compile(r"passw|secret|token|credential|api_?key|private_key", re.I)
@@ -47,7 +48,7 @@ _LEVELS: Mapping[Kind, str] = {
 
 
 def is_for_journal(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether standard error is systemd's journal (systemd.exec(5)): then lines are JSON before settings are read."""
+    """Return whether standard error is systemd's journal (systemd.exec(5)): then lines are JSON before settings are read."""
     device, _, inode = environ.get("JOURNAL_STREAM", "").partition(":")
     try:
         here = os.fstat(2)
@@ -107,7 +108,7 @@ class _Unfailing(io.TextIOBase):
         return len(text)
 
     def _takes(self) -> bool:
-        """Whether the pipe or socket has room for a write (_whole), after a short wait unless the last was in vain."""
+        """Return whether the pipe or socket has room for a write (_whole), after a short wait unless the last was in vain."""
         poll = select.poll()  # one for each thread
         try:
             poll.register(self._stream, select.POLLOUT)
@@ -135,7 +136,7 @@ _part: dict[str, Any] = {}
 
 
 def speaks(part: str) -> None:
-    """From now on this process is this part: its name and pid stand in each line, of libraries and threads too. What
+    """Name the part that this process is: its name and pid stand in each line, of libraries and threads too. What
     happened to a message stands in the line of its event, whichever process it was."""
     _part.update(part=part, pid=os.getpid())
 
@@ -145,7 +146,7 @@ def _with_part(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMappin
 
 
 def configure(style: str = "auto", addresses: str = "clear", stream: TextIO | None = None) -> bool:
-    """For the whole process, other libraries' logging included. ``style``: auto, json or text; ``addresses``: clear or
+    """Set up logging for the whole process, other libraries' included. ``style``: auto, json or text; ``addresses``: clear or
     masked. Returns whether lines are JSON."""
     stream = cast("TextIO", _Unfailing(stream or sys.stderr))
     text = style == "text" or (style == "auto" and stream.isatty())
@@ -213,7 +214,7 @@ def _write(stream: TextIO, lines: Sequence[str]) -> None:
 
 
 def _line(event: Event, now: str, *, masked: bool) -> str:
-    """The same line as by structlog's processors, which would take half as long as deciding on a message."""
+    """Return the same line as structlog's processors, which would take half as long as deciding on a message."""
     shown = {"timestamp": now, "level": _level(event), "event": event.kind.value, **fields(event)}
     for name in _secret(tuple(shown)):
         shown[name] = "(secret)"
@@ -226,7 +227,7 @@ structlog."""
 
 
 def _whole(stream: TextIO) -> int:
-    """How many octets the system writes at once: PIPE_BUF to a pipe (pipe(7)). Processes share a file's offset, and a
+    """Return how many octets the system writes at once: PIPE_BUF to a pipe (pipe(7)). Processes share a file's offset, and a
     socket of systemd's journal takes more."""
     try:
         is_pipe = stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
@@ -243,7 +244,7 @@ def _level(event: Event) -> str:
 
 
 def fields(event: Event) -> dict[str, Any]:
-    """The fields of an event's line: objects and people first, then the decision; empty ones are left out."""
+    """Return the fields of an event's line: objects and people first, then the decision; empty ones are left out."""
     shown: dict[str, Any] = {"id": event.id}
     for role, values in event.private.items():
         if role in _LONG:
@@ -285,7 +286,7 @@ def _first_things_first(_: Any, __: str, line: MutableMapping[str, Any]) -> Muta
 
 @lru_cache(maxsize=1000)
 def _secret(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The names in a line whose values are secret; cached, since lines of one kind have the same names."""
+    """Return the names in a line whose values are secret; cached, since lines of one kind have the same names."""
     return tuple(name for name in names if _SECRET.search(name))
 
 
@@ -322,7 +323,7 @@ def _printable(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMappin
 
 
 def mask(text: str) -> str:
-    """Mask every address in it, up to the first letter of its local part: ``k***@example.com``."""
+    """Mask every address in the text, up to the first letter of its local part: ``k***@example.com``."""
     return _ADDRESS.sub(lambda found: f"{found[1][0]}***@{found[2]}", text)
 
 
@@ -341,93 +342,3 @@ def _each_text(value: Any, change: Any) -> Any:
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_each_text(each, change) for each in value]
     return value if value is None or isinstance(value, (bool, int, float)) else change(str(value))
-
-
-_SHOWN_RECIPIENTS = 2
-_SHOWN_SUBJECT = 80
-_VERDICTS = {"confirm": "ASKED", "hold": "HELD", "reject": "REJECTED", "defer": "DEFERRED"}
-_STYLES = {
-    "HELD": "33;1",
-    "ASKED": "33;1",
-    "REJECTED": "31;1",
-    "DEFERRED": "35;1",
-    "relayed": "32",
-    "refused": "31",
-    "lost": "31",
-}
-_LEVEL_STYLES = {"warning": "33;1", "error": "31;1", "critical": "31;1"}
-_ALWAYS = frozenset({"timestamp", "level", "event", "id", "exception"})
-
-
-def terminal_line(row: Mapping[str, Any], *, colours: bool) -> str:
-    """``row`` after structlog's processors. It must have no control characters."""
-    level, event = str(row.get("level", "info")), str(row.get("event", ""))
-    if event == "verdict" and "action" in row:
-        word, rest = _verdict(row)
-    elif event in ("notice", "release") and "outcome" in row:
-        word, rest = event, _delivery(row)
-    elif event == "list" and "people" in row:
-        word, rest = event, _list(row)
-    else:
-        word, rest = event, " ".join(f"{k}={_value(v)}" for k, v in row.items() if k not in _ALWAYS and v is not None)
-    grave = "" if level == "info" else f"{level}: "
-    said = "  ".join(part for part in (str(row.get("id", "")), rest) if part)
-    shown = f"{grave + word:<9}"
-    if colours and (style := _LEVEL_STYLES.get(level) or _STYLES.get(word)):
-        shown = f"\x1b[{style}m{shown}\x1b[0m"
-    whole = f"{row.get('timestamp', '')}  {shown} {said}".rstrip()
-    return f"{whole}\n{row['exception']}" if row.get("exception") else whole
-
-
-def _verdict(row: Mapping[str, Any]) -> tuple[str, str]:
-    """The first word is the action, or the outcome if the relay refused the message."""
-    action = str(row["action"])
-    word = _VERDICTS.get(action) or str(row.get("outcome") or action)
-    reach = row.get("counts", {}).get("reach", 0)
-    people = f", {'at least ' if row.get('reach_at_least') else ''}{reach:,} people" if reach > 1 else ""
-    text = f"{row.get('reverse_path') or '<>'} to {_several(row.get('recipients', ()))} {_title(str(row.get('subject', '')))}{people}"
-    if row.get("hold") not in (None, row.get("id")):
-        text += f", {'again' if row.get('retry') else 'held'} as {row['hold']}"
-    if row.get("with"):
-        text += f", a copy of {row['with']}"
-    why = [*row.get("rules", ()), *(f"would have: {rule}" for rule in row.get("observed", ()))]
-    if row.get("freeze"):
-        why.append(f"frozen by {row['freeze']}")
-    if action == "relay" and row.get("outcome") not in (None, "relayed"):
-        why += row.get("replies", ())
-    return word, text + (f": {', '.join(map(str, why))}" if why else "")
-
-
-def _title(subject: str) -> str:
-    """In quotation marks, with its own quotation marks escaped."""
-    shown = subject if len(subject) <= _SHOWN_SUBJECT else f"{subject[: _SHOWN_SUBJECT - 3]}..."
-    return '"{}"'.format(shown.replace('"', '\\"'))
-
-
-def _delivery(row: Mapping[str, Any]) -> str:
-    what = f"{row['notice']}, " if row.get("notice") else ""
-    answer = f": {row['comment']}" if row["outcome"] != "sent" and row.get("comment") else ""
-    return f"{what}to {_several(row.get('recipients', ()))}: {row['outcome']}{answer}"
-
-
-def _list(row: Mapping[str, Any]) -> str:
-    bad = f", {row['bad_rows']:,} rows that are no address" if row.get("bad_rows") else ""
-    stale = ", too old to be relied on" if row.get("stale") else ""
-    return f"{row.get('problem') or 'read'}: {row['people']:,} people of {row.get('source') or 'no source'}{bad}{stale}"
-
-
-def _several(recipients: Iterable[str]) -> str:
-    shown = list(recipients)
-    more = len(shown) - _SHOWN_RECIPIENTS
-    if shown and shown[-1].startswith("and "):  # log.fields has truncated them already
-        more += int(shown[-1].split()[1]) - 1
-    return ", ".join(shown[:_SHOWN_RECIPIENTS]) + (f" and {more} more" if more > 0 else "") or "nobody"
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
-        return ",".join(map(_value, value)) or "-"
-    if isinstance(value, Mapping):
-        return ",".join(f"{k}:{_value(v)}" for k, v in value.items())
-    text = str(value)
-    return f'"{text}"' if not text or " " in text else text

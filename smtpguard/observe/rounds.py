@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 AGAIN = {Severity.CRITICAL: timedelta(minutes=15), Severity.WARNING: timedelta(days=1)}
 """An alarm that nobody has taken is sent again after so long."""
 TAKEN_AGAIN = {Severity.CRITICAL: timedelta(days=1), Severity.WARNING: timedelta(days=7)}
-"""And one that somebody has taken, if it lasts."""
+"""An alarm that somebody has taken is sent again after so long, if it lasts."""
 CLAIM = timedelta(minutes=1)
 TRIES = 5
 """Others write the same memory: so often ``take`` reads it again."""
@@ -46,7 +46,7 @@ class Memory(Protocol):
     async def known(self) -> Mapping[str, RaisedAlarm]: ...
 
     async def swap(self, before: RaisedAlarm | None, after: RaisedAlarm | None) -> bool:
-        """Replace ``before`` by ``after``, None for nothing. False: it has changed meanwhile."""
+        """Replace ``before`` by ``after``, None for nothing. Return False if it has changed meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ class AlarmMessage:
 
 
 Tell = Callable[[AlarmMessage], Awaitable[bool]]
-"""False: it reached nobody."""
+"""Send a message of an alarm. Returns False if it reached nobody."""
 
 
 class Shared:
@@ -121,7 +121,7 @@ class Rounds:
                 await self._of(self._own, alone, alarms, dark, seen.at)
 
     async def _hand_over(self, known: Mapping[str, RaisedAlarm], shared: Mapping[str, Alarm]) -> None:
-        """Alarms that this host sent alone while the store could not be written become the installation's again."""
+        """Give the installation the alarms that this host sent alone while the store could not be written."""
         for key, past in (await self._own.known()).items():
             if key not in shared or past.told is None:
                 continue
@@ -142,7 +142,7 @@ class Rounds:
         await self._all(steps)
 
     async def _all(self, steps: Mapping[str, Coroutine[Any, Any, None]]) -> None:
-        """Concurrently. A step that takes over ``PATIENCE_SECONDS`` goes on, and is not started again meanwhile."""
+        """Run steps concurrently. A step that takes over ``PATIENCE_SECONDS`` goes on, and is not started again meanwhile."""
         begun = []
         for key, step in steps.items():
             if key in self._telling:
@@ -218,7 +218,7 @@ async def take(memory: Memory, key: str, by: str, at: datetime) -> bool:
 
 
 def _logged(task: asyncio.Task[None]) -> None:
-    """Of a background step that failed: the next round tries again."""
+    """Log that a background step failed: the next round tries again."""
     if not task.cancelled() and (error := task.exception()) is not None:
         log.warning("an alarm's round failed, the next one tries again: %s", str(error) or type(error).__name__)
 

@@ -167,7 +167,7 @@ def _freeze(entry: Entry, clear: Clear | None, allowed: Allowed) -> dict[str, An
 
 
 def _lists(names: Sequence[str], allowed: Allowed) -> dict[str, Any]:
-    """The lists that may be named, and the number of the others."""
+    """Return the lists that may be named, and the number of the others."""
     named = [name for name in names if allowed.special or allowed.nameable(name)]
     return {"lists": named, "unnamed_lists": len(names) - len(named)}
 
@@ -303,7 +303,7 @@ class Hook:
 
 
 class Dispatcher:
-    """For all hooks of an installation. ``tell`` raises the store's errors, and no error of a hook."""
+    """The sender for all hooks of an installation. ``tell`` raises the store's errors, and no error of a hook."""
 
     def __init__(self, hooks: Sequence[Hook], store: Store, sender: Sender, clock: Clock) -> None:
         self._hooks = tuple(hooks)
@@ -312,7 +312,7 @@ class Dispatcher:
         self._said: dict[str, datetime] = {}  # when it was last logged that a hook is behind
 
     async def run(self) -> None:
-        """Never returns. While the store is unavailable it waits."""
+        """Send for ever. While the store is unavailable it waits."""
         async with asyncio.TaskGroup() as tasks:
             for hook in self._hooks:
                 tasks.create_task(self._serve(hook))
@@ -335,7 +335,7 @@ class Dispatcher:
                 await asyncio.sleep(POLL_SECONDS)
 
     async def tell(self, hook: Hook) -> int:
-        """Send it what is due; returns the number of entries that are done."""
+        """Send a hook what is due. Return the number of entries that are done."""
         place, now = await self._cursors.at(hook.name), self._clock.now()
         if place.next_at is not None and now < place.next_at:
             return 0
@@ -351,7 +351,7 @@ class Dispatcher:
         return await self._told(hook, leased, wanted, news.through) if leased is not None else 0
 
     async def _told(self, hook: Hook, place: Cursor, wanted: Told, through: int) -> int:
-        """One after the other, each settled before the next is sent."""
+        """Send entries one after the other, each settled before the next is sent."""
         taken = 0
         for entry, clear in wanted:
             place = await self._one(hook, place, entry, clear)

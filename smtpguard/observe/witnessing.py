@@ -63,7 +63,7 @@ class Sending:
         await self._sender.close()
 
     async def give(self) -> int:
-        """Send what is new; returns how many it accepted. Raises StoreError."""
+        """Send what is new. Return how many the receiver accepted. Raises StoreError."""
         place = await self._store.cursors.at(self._name, _NOTHING)
         found = await self._new(place.told)
         until = self._clock.now() + timedelta(seconds=LEASE_SECONDS)
@@ -81,11 +81,11 @@ class Sending:
         return taken
 
     async def _new(self, told: int) -> Sequence[Checkpoint]:
-        """The checkpoints to send next, after that of entry ``told``."""
+        """Return the checkpoints to send next, after that of entry ``told``."""
         return await self._store.journal.checkpoints(told, SLICE)
 
     def _noted(self, problem: str) -> None:
-        """Logged at once, and again while it lasts."""
+        """Log a problem at once, and again while it lasts."""
         now = self._clock.monotonic()
         if not problem:
             if self._failing:
@@ -196,7 +196,7 @@ PORT = 514
 
 
 class Syslog(Sending):
-    """To a syslog server as it is (RFC 5424): over a local socket, UDP (RFC 5426) or TCP (RFC 6587, with octet counts).
+    """A syslog server, which gets checkpoints as they are (RFC 5424): over a local socket, UDP (RFC 5426) or TCP (RFC 6587, with octet counts).
 
     ``url``: unix:///dev/log, udp://HOST:PORT or tcp://HOST:PORT. A stream is kept open, and opened anew once it fails.
     """
