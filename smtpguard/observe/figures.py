@@ -113,7 +113,7 @@ def news(connection: Connection, after: int, limit: int) -> tuple[Sequence[Event
 
 
 def held(connection: Connection, events: Sequence[Event]) -> dict[str, Held]:
-    """For the holds that ``events`` (a page of ``news``) end: when they were held, and by which rules, those of its
+    """Return, for the holds that ``events`` (a page of ``news``) end, when they were held, and by which rules, those of its
     copies included, as in ``report``; by hold id. No test is among them."""
     ended = sorted({event.id for event in events if ends_hold(event)})
     found = holds.find_all(connection, ended) if ended else []
@@ -231,7 +231,8 @@ def _underway(connection: Connection, before: int) -> tuple[int, int]:
 
 
 def hooks_behind(connection: Connection, end: int | None = None) -> dict[str, Backlog]:
-    """By the name of each webhook and receiver of checkpoints with a cursor. ``end``: the journal's last entry, if known."""
+    """Return the backlog by the name of each webhook and receiver of checkpoints with a cursor. ``end``: the journal's
+    last entry, if known."""
     end = read_head(connection).seq if end is None else end
     return {
         name: Backlog(

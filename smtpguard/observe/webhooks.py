@@ -90,8 +90,8 @@ class Allowed:
 
 
 def topic_of(entry: Entry) -> Topic | None:
-    """None for an entry that no hook gets: a verdict that holds nothing new, a list that was read well, and copies. For
-    a mailing of thousands of messages only the primary hold is sent."""
+    """Return the topic of an entry, None if no hook gets it: a verdict that holds nothing new, a list that
+    was read well, and copies. For a mailing of thousands of messages only the primary hold is sent."""
     topic, data = _TOPICS.get(entry.kind), entry.data
     match topic:
         case Topic.HELD if entry.kind == Kind.UNCONFIRMED.value:

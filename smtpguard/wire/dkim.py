@@ -255,7 +255,7 @@ def _check(
             body.must_match(signature.fields)
             if not _header_verifies(header, signature, key):
                 raise _Fails("the signature does not match the header or the key")
-            verified.append(_told(signature))
+            verified.append(_as_signature(signature))
         except _Fails as why:
             failed.append((signature.domain, str(why)))
         except Exception as error:  # dkimpy raises many kinds of errors on malformed input
@@ -263,7 +263,7 @@ def _check(
     return tuple(verified), failed
 
 
-def _told(signature: _Signature) -> Signature:
+def _as_signature(signature: _Signature) -> Signature:
     fields = signature.fields
     signed = frozenset(name.strip().lower().decode("ascii", "replace") for name in fields[b"h"].split(b":"))
     made = fields.get(b"t", b"").strip()

@@ -86,13 +86,13 @@ class Route:
             target, context = self._hosts[n]
             try:
                 async with asyncio.timeout(PATIENCE_SECONDS):
-                    return await _tried(target, context)
+                    return await _try_host(target, context)
             except (RelayUnavailable, TimeoutError) as error:
                 if self._avoided[n] <= loop.time():
                     why = error.why if isinstance(error, RelayUnavailable) else f"not ready in {PATIENCE_SECONDS:g} s"
                     log.warning("%s port %d cannot be used, the next relay is tried: %s", target.host, target.port, why)
                 self._avoided[n] = loop.time() + AVOID_SECONDS
-        return await _tried(*self._hosts[last])
+        return await _try_host(*self._hosts[last])
 
 
 async def open_connection(target: RelayTarget) -> RelayConnection:
@@ -100,31 +100,31 @@ async def open_connection(target: RelayTarget) -> RelayConnection:
     return await Route(target).open()
 
 
-async def _tried(target: RelayTarget, context: ssl.SSLContext | None) -> RelayConnection:
+async def _try_host(target: RelayTarget, context: ssl.SSLContext | None) -> RelayConnection:
     try:
         try:
-            return await _opened(target, context)
+            return await _open_session(target, context)
         except _NoTls as error:
             if _must_encrypt(target):
                 raise RelayUnavailable(f"TLS failed: {error}") from error
-            return await _opened(target, None)
+            return await _open_session(target, None)
     except RelayUnavailable:
         raise
     except Lost as lost:
         raise RelayUnavailable(f"opening a session: {lost.__cause__}") from lost
     except (OSError, ValueError) as error:  # ValueError: no host name
-        raise RelayUnavailable(f"connecting to {target.host} port {target.port}: {_said(error)}") from error
+        raise RelayUnavailable(f"connecting to {target.host} port {target.port}: {_in_words(error)}") from error
 
 
-def _said(error: Exception) -> str:
+def _in_words(error: Exception) -> str:
     """Return the error in words. asyncio adds the address to the text of connect(2)'s error; the caller logs it already."""
     if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.errno is not None:
         return os.strerror(error.errno) if error.errno > 0 else error.strerror or str(error)  # below 0: of getaddrinfo
     return str(error) or ("the connection was lost" if isinstance(error, ConnectionError) else "timed out")
 
 
-async def _opened(target: RelayTarget, context: ssl.SSLContext | None) -> RelayConnection:
-    connection = await _connected(target)
+async def _open_session(target: RelayTarget, context: ssl.SSLContext | None) -> RelayConnection:
+    connection = await _connect_host(target)
     try:
         await _introduce(connection, target, context)
     except BaseException:
@@ -133,7 +133,7 @@ async def _opened(target: RelayTarget, context: ssl.SSLContext | None) -> RelayC
     return connection
 
 
-async def _connected(target: RelayTarget) -> RelayConnection:
+async def _connect_host(target: RelayTarget) -> RelayConnection:
     """Connect to the first address of the host that takes a connection; each may take its share of the time that is
     left. The name is looked up here: create_connection, once it is cancelled, leaves the question behind, whose error is then logged as
     one that nobody handled."""
@@ -146,13 +146,13 @@ async def _connected(target: RelayTarget) -> RelayConnection:
         raise RelayUnavailable(f"looking up the name {target.host}: timed out") from None
     for left, address in zip(range(len(found), 0, -1), found, strict=True):
         try:
-            return await _reached(target, address, (until - time()) / left)
+            return await _connect(target, address, (until - time()) / left)
         except OSError as error:
             refused = error
     raise refused
 
 
-async def _reached(target: RelayTarget, address: str, seconds: float) -> RelayConnection:
+async def _connect(target: RelayTarget, address: str, seconds: float) -> RelayConnection:
     """Raises OSError."""
     async with asyncio.timeout(seconds):
         _, connection = await asyncio.get_running_loop().create_connection(
@@ -175,7 +175,7 @@ async def _introduce(connection: RelayConnection, target: RelayTarget, context: 
     greeting = await connection.greeting()
     if greeting.code != 220:
         raise RelayUnavailable(f"the relay greets with {greeting}")
-    _heard(connection, greeting)
+    _note_name(connection, greeting)
     offered = await _hello(connection, target)
     if context is not None and not connection.tls and "STARTTLS" in offered:
         try:
@@ -208,7 +208,7 @@ async def _encrypt(connection: RelayConnection, target: RelayTarget, context: ss
         if isinstance(error, ssl.SSLCertVerificationError) and target.ca_file is not None:
             with suppress(OSError):  # it may name another authority by now: the next connection trusts it
                 context.load_verify_locations(target.ca_file)
-        raise _NoTls(_said(error)) from error
+        raise _NoTls(_in_words(error)) from error
     if secured is None:
         raise _NoTls("the connection was lost")
     connection.secured(secured)
@@ -218,7 +218,7 @@ async def _hello(connection: RelayConnection, target: RelayTarget) -> Mapping[st
     helo = target.helo.encode("ascii")
     reply = await connection.command(b"EHLO " + helo)
     if reply.code == 250:
-        _heard(connection, reply)
+        _note_name(connection, reply)
         return _keywords(reply)
     if reply.permanent:  # RFC 5321 section 3.2: a relay of 1982
         reply = await connection.command(b"HELO " + helo)
@@ -227,7 +227,7 @@ async def _hello(connection: RelayConnection, target: RelayTarget) -> Mapping[st
     raise RelayUnavailable(f"the relay answers EHLO with {reply}")
 
 
-def _heard(connection: RelayConnection, reply: Reply) -> None:
+def _note_name(connection: RelayConnection, reply: Reply) -> None:
     """Note the name of the relay, which is the first word of this reply (RFC 5321 section 4.2)."""
     name = next(iter(reply.lines[0].split()), "").rstrip(".").lower() if reply.lines else ""
     if name and name not in connection.announced:

@@ -34,8 +34,8 @@ class Identity:
         self.helo, self.extended = "", False
         self._listener, self._logins = listener, logins
         self._forwarded: dict[str, str] = {}
-        self._told: dict[str, str] = {}
-        self._told_user: str | None = None
+        self._xclient: dict[str, str] = {}
+        self._xclient_user: str | None = None
         self._login_user: str | None = None
         self._session: Session | None = None
         self._xforward: tuple[Session | None, str, Sequence[bytes]] = None, "", ()
@@ -46,7 +46,7 @@ class Identity:
     def session(self) -> Session:
         """The session as the guard sees it. A trusted peer's statements win over our own observation."""
         if self._session is None:
-            said = {**self._told, **self._forwarded}
+            said = {**self._xclient, **self._forwarded}
             address = client_address(said.get("ADDR", "").upper().removeprefix("IPV6:"))
             ip = str(address or self.client_ip)
             self._session = Session(
@@ -76,7 +76,7 @@ class Identity:
 
     @property
     def user(self) -> str | None:
-        return self._login_user or self._told_user
+        return self._login_user or self._xclient_user
 
     @property
     def counted_as(self) -> str:
@@ -140,11 +140,11 @@ class Identity:
         address, login, session = parse_xclient(argument)
         self.logged_in(None)
         if address is not None:  # another client: earlier attributes do not apply to it
-            self._told, self._told_user = {}, None
+            self._xclient, self._xclient_user = {}, None
             self.client_ip = str(client_address(address) or "")
-        self._told |= session
+        self._xclient |= session
         if login is not None:
-            self._told_user = login or None
+            self._xclient_user = login or None
         if address is None and login is None:
             return False
         self.trusted = bool(address) and within(self.client_ip, self._listener.trust)

@@ -147,7 +147,7 @@ class Login:
             mechanism, initial = sasl.parse_auth(argument)
             if mechanism not in offered:
                 raise Refused(reply.UNKNOWN_MECHANISM)
-            credentials = await self._told(mechanism, initial)
+            credentials = await self._read_credentials(mechanism, initial)
         except Refused as refused:
             return refused.reply
         try:
@@ -168,11 +168,11 @@ class Login:
 
     # the client's side
 
-    async def _told(self, mechanism: str, initial: bytes | None) -> _Credentials:
+    async def _read_credentials(self, mechanism: str, initial: bytes | None) -> _Credentials:
         responses: list[bytearray] = []
         try:
             responses.append(
-                bytearray(initial) if initial is not None else await self._asked(_FIRST.get(mechanism, b""))
+                bytearray(initial) if initial is not None else await self._ask_client(_FIRST.get(mechanism, b""))
             )
             plain = sasl.decoded(bytes(responses[0]))
             try:
@@ -180,14 +180,14 @@ class Login:
             finally:
                 sasl.wipe((plain,))
             if mechanism == "LOGIN":
-                responses.append(await self._asked(b"UGFzc3dvcmQ6"))
+                responses.append(await self._ask_client(b"UGFzc3dvcmQ6"))
                 sasl.wipe((sasl.decoded(bytes(responses[1])),))
         except BaseException:
             sasl.wipe(responses)
             raise
         return _Credentials(mechanism, user, responses)
 
-    async def _asked(self, challenge: bytes) -> bytearray:
+    async def _ask_client(self, challenge: bytes) -> bytearray:
         """The client's response, in Base64. Raises Refused, also if it cancels."""
         line = await self._respond(sasl.challenge(challenge))
         if line == b"*\r\n":
@@ -210,7 +210,7 @@ class Login:
         if seconds:
             await self._logins.sleep(seconds)
         try:
-            answer = await self._passed_on(credentials, address)
+            answer = await self._pass_on(credentials, address)
         except Lost as lost:
             log.warning("a login could not be passed on: %s", lost.why if isinstance(lost, RelayUnavailable) else lost)
             self._drop()
@@ -232,7 +232,7 @@ class Login:
             log.info("the relay refuses a login from %s: %d", self._who.client_ip, answer.code)
         return answer
 
-    async def _passed_on(self, credentials: _Credentials, address: str) -> Reply:
+    async def _pass_on(self, credentials: _Credentials, address: str) -> Reply:
         """The relay's answer. Raises Lost."""
         connection, self._place = await self._logins.connect(address)
         self._connection = connection
@@ -254,17 +254,17 @@ class Login:
                 said = await connection.command(response)
         for _ in range(_ROUNDS):
             if said.code == 334 and credentials.mechanism in sasl.TOKENS:
-                said = await connection.command(await self._why(said))
+                said = await connection.command(await self._pass_reason(said))
         if said.code == 334:  # it asks for more than there is
             await connection.command(b"*")
         return said
 
-    async def _why(self, said: Reply) -> bytes:
+    async def _pass_reason(self, said: Reply) -> bytes:
         """The relay's challenge with the reason of a refusal goes to the client, which answers it."""
         try:
             coded = said.text.encode("ascii", "replace")
             sasl.decoded(coded)
-            response = bytes(await self._asked(coded))
+            response = bytes(await self._ask_client(coded))
             sasl.decoded(response)
             return response
         except Refused:

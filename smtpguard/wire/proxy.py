@@ -89,7 +89,7 @@ class Passage:
         None: a connection was there, and the relay was asked at once. ``answered`` gets the replies; or what to wait for
         instead, since the connection was lost. It gets nothing if the transaction ends before.
         """
-        ours = list(map(self._own, asks))
+        ours = list(map(self._our_reply, asks))
         if any(ours) or self._choose is not None:
             return self._ask_each(asks, ours)
         if self.broken is None and self.refused is None:
@@ -98,13 +98,15 @@ class Passage:
             connection = self._connection
             if connection is not None and connection.pipelining:
                 try:
-                    connection.ask(self._lines(connection, asks), partial(self._told, connection, asks, answered))
+                    connection.ask(
+                        self._lines(connection, asks), partial(self._take_replies, connection, asks, answered)
+                    )
                 except Lost:
                     return self._ask_or_break(asks)
                 return None
         return self._ask_or_break(asks)
 
-    def _told(
+    def _take_replies(
         self,
         connection: RelayConnection,
         asks: Sequence[RcptTo],
@@ -115,12 +117,12 @@ class Passage:
             return
         heard: list[Reply] | Asking
         try:
-            heard = self._heard(connection, asks, replies)
+            heard = self._replies_to(connection, asks, replies)
         except Exception:  # lost; an error of ours comes again, to whoever waits
             heard = self._ask_or_break(asks, fresh=True)
         answered(heard)
 
-    def _own(self, ask: RcptTo) -> Reply | None:
+    def _our_reply(self, ask: RcptTo) -> Reply | None:
         said, rate_check = self._listener.here(ask[0].address), self._listener.rate_check
         if said is None and rate_check is not None:
             said = rate_check(self._who.session, not self._counted)
@@ -236,7 +238,7 @@ class Passage:
         replies: list[Reply] | None = None
         with suppress(Lost):
             replies = await connection.pipeline(lines)
-        return self._heard(connection, asks, replies)
+        return self._replies_to(connection, asks, replies)
 
     def _lines(self, connection: RelayConnection, asks: Sequence[RcptTo]) -> list[bytes]:
         """The commands for ``asks``; on a new connection MAIL and all accepted RCPTs go first. The relay must offer what the
@@ -256,7 +258,9 @@ class Passage:
             self._break()
         return lines
 
-    def _heard(self, connection: RelayConnection, asks: Sequence[RcptTo], replies: list[Reply] | None) -> list[Reply]:
+    def _replies_to(
+        self, connection: RelayConnection, asks: Sequence[RcptTo], replies: list[Reply] | None
+    ) -> list[Reply]:
         """The replies to ``asks``, of those to all ``_lines``; None: the connection is lost. Raises Lost."""
         for said in replies or ():
             # after 421 it closes this connection, not our client's; 3yz has accepted nothing (RFC 5321 section 4.2.1)

@@ -53,7 +53,7 @@ async def test_each_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_an_address_that_does_not_answer_leaves_time_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    reached, shares = handshake._reached, list[float]()
+    reached, shares = handshake._connect, list[float]()
 
     async def two(host: str, port: int) -> list[str]:
         return ["192.0.2.1", "127.0.0.1"]
@@ -65,7 +65,7 @@ async def test_an_address_that_does_not_answer_leaves_time_for_the_next(monkeypa
         return await reached(target, address, seconds)
 
     monkeypatch.setattr(handshake, "_addresses", two)
-    monkeypatch.setattr(handshake, "_reached", silent)
+    monkeypatch.setattr(handshake, "_connect", silent)
     async with ScriptedRelay() as relay:
         await opened(Route(RelayTarget(port=relay.port, tls=Tls.NONE, timeouts=Timeouts(connect=100.0))))
     first, second = (round(share, 6) for share in shares)  # differences of times since the machine's start
