@@ -282,8 +282,7 @@ PLAIN = st.text(st.sampled_from("aB9_+-.@<> x"), max_size=20) | st.from_regex(
 @given(PLAIN)
 @settings(max_examples=400, deadline=None)
 def test_the_fast_path_equals_the_full_parser(text: str) -> None:
-    raw = f"<{text}>".encode()
-    found = grammar._RCPT.match(b"TO:" + raw)
-    if found is not None and found[2] is not None:
-        assert parse_path(raw) == Address(found[2].decode(), found[3].decode())
-        assert f"<{parse_path(raw)}>".encode() == raw == found[1]
+    found = grammar._RCPT.match(f"TO:<{text}>".encode())
+    if found is not None and found[2] is not None:  # parameters may follow the path
+        assert parse_path(found[1]) == Address(found[2].decode(), found[3].decode())
+        assert f"<{parse_path(found[1])}>".encode() == found[1]

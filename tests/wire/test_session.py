@@ -116,7 +116,7 @@ LINES = [
     b"EHLO client.example", b"HELO client.example", b"NOOP", b"RSET", b"HELP", b"VRFY a", b"VRFY", b"WHAT", b"", b"EXPN x",
     b"MAIL FROM:<anna@example.com>", b"MAIL FROM:<>", b"MAIL FROM:<anna@example.com> SIZE=5000", b"MAIL FROM:<b@x", b"mail from:<a@b.example> ret=full",
     b"RCPT TO:<bo@example.net>", b"RCPT TO:<no1@example.net>", b"RCPT TO:<eva@example.net> NOTIFY=NEVER", b"RCPT TO:<>",
-    b"RCPT TO:<no2@example.net>", b"RCPT TO:<c@example.net>", b"DATA x", b"QUIT x", b"STARTTLS", b"AUTH PLAIN AGEAYg==", b"*",
+    b"RCPT TO:<no2@example.net>", b"RCPT TO:<c@example.net>", b"QUIT x", b"STARTTLS", b"AUTH PLAIN AGEAYg==", b"*",
     b"XCLIENT ADDR=192.0.2.9", b"XFORWARD ADDR=192.0.2.7 IDENT=Q1", b"NOOP\r", b"NOOP\n", b"NOOP\0", b"QUIT", b"GET / HTTP/1.1",
     b"x" * (LONGEST_LINE + 5), b"NOOP " + b"x" * 600,
 ]  # fmt: skip
@@ -124,10 +124,10 @@ CONTENTS = [
     b"Subject: x\r\n\r\nhello\r\n.\r\n", b".\r\n", b"later\r\n.\r\n", b"..dots\r\n.\r\nRSET\r\nNOOP\r\n", b"bare\n.\n\r\n.\r\nNOOP\r\n",
     b"x\0\r\n.\r\nRCPT TO:<c@example.net>\r\n", b"y" * 3000 + b"\r\n.\r\nMAIL FROM:<x@example.com>\r\n", b"half of it\r\n", b"\r.\r\r\n.\r\n",
 ]  # fmt: skip
-# what a client sends at once: commands, and DATA only at the end, where it waits for 354
+# what a client sends at once: commands, and DATA only at the end, where it waits for the reply (RFC 2920 section 3.1)
 TURNS = st.lists(
     st.one_of(
-        st.builds(lambda lines, data: [*lines, *data], st.lists(st.sampled_from(LINES), max_size=9), st.sampled_from([(), (b"DATA",)])),
+        st.builds(lambda lines, data: [*lines, *data], st.lists(st.sampled_from(LINES), max_size=9), st.sampled_from([(), (b"DATA",), (b"DATA x",)])),
         st.sampled_from(CONTENTS),
         st.just([*LINES[:1], LINES[10], LINES[16], LINES[15], *LINES[19:21], LINES[17], b"RCPT TO:<d@example.net>", b"DATA"]),
         st.just([b"EHLO client.example", b"MAIL FROM:<anna@example.com>", b"RCPT TO:<bo@example.net>", b"DATA"]),
