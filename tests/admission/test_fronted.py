@@ -278,8 +278,8 @@ class _Never(frozenset[str]):
 
 def _forget(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever an ordinary message leaves for the next, or takes a shorter way by."""
-    monkeypatch.setattr("smtpguard.reading.read._TELLING", _Never())
-    monkeypatch.setattr("smtpguard.lists.registry._of_no_list", lambda recipients, distinct: None)
+    monkeypatch.setattr("smtpguard.reading.read._READ_FIELDS", _Never())
+    monkeypatch.setattr("smtpguard.lists.registry.of_no_list", lambda recipients, distinct: None)
     for name, module in list(sys.modules.items()):
         if name.startswith("smtpguard."):
             for each in list(vars(module).values()):
@@ -289,7 +289,7 @@ def _forget(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
     rules: Any = home.in_force.rules
     for each in (rules._reckoned, rules._judged):
         each.cache_clear()
-    object.__setattr__(rules, "_questions", rules._asked_of)
+    object.__setattr__(rules, "_questions", rules._questions_of_subject)
     object.__setattr__(rules, "_worded", ())
     object.__setattr__(rules, "_sized", ())
     home.front._seal._repeated = frozenset()
