@@ -61,7 +61,8 @@ class Item:
     ``always``: lists whose people no approval for another list covers. ``coming``: the message for comparison with
     approvals; None until one may apply. ``test``: a preapproval, which counts nobody. ``gone``: whether the client has
     disconnected; then it is not admitted. ``doubled``: two of its recipients are one person.
-    ``sent_by``, ``letter_from``: as in Facts. ``quoted``: as in Gathered. ``shared``: several people use the sender's mailbox; what it claims to answer is believed.
+    ``sent_by``, ``letter_from``: as in Facts. ``quoted``: as in Gathered. ``shared``: several people use the sender's
+    mailbox; what it claims to answer is believed.
     ``refers_to``: Message-IDs of References and In-Reply-To.
     """
 

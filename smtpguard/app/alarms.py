@@ -182,7 +182,7 @@ def clock_ahead(running: Iterable[Tree]) -> int | None:
 
 
 def absent_parts(running: Iterable[Tree]) -> tuple[str, ...]:
-    """Return the parts of these trees, also of killed ones, of which no process is ready anywhere."""
+    """Return the parts that are ready in no living tree. The parts of a killed tree are expected too, those of a stopping one not."""
     known, ready = set[str](), set[str]()
     for tree in running:
         if tree.row.get("stopping"):

@@ -25,6 +25,7 @@ from smtpguard.config.documents import (
     POLICY,
     VOCABULARIES,
     digest,
+    folder_of,
     policy_document,
     policy_documents,
     shipped,
@@ -34,7 +35,7 @@ from smtpguard.config.problem import Broken, Problem, Severity, did_you_mean, on
 from smtpguard.config.settings import Settings
 from smtpguard.config.yaml import Document, Mark, Place, load_yaml
 from smtpguard.journal.event import Event, Kind
-from smtpguard.lists.declared import COLLEAGUES
+from smtpguard.lists.declared import COLLEAGUES, PEOPLE
 from smtpguard.lists.digest import KEY_OCTETS, Digester
 from smtpguard.lists.expanding import Expander
 from smtpguard.lists.members import Expands, ExpandsMailman, ListMembers, Members, Remote
@@ -47,7 +48,7 @@ from smtpguard.mail.address import Address
 from smtpguard.policy.condition import Range, Word
 from smtpguard.policy.grammar import SPECIAL
 from smtpguard.policy.looser import Looser, looser
-from smtpguard.policy.parse import PEOPLE, Policy, parse
+from smtpguard.policy.parse import Policy, parse
 from smtpguard.policy.stages import Breakers
 from smtpguard.policy.verdict import Action, Quorum
 from smtpguard.policy.warnings import unfilled_quorums
@@ -153,7 +154,7 @@ def _borne(problems: list[Problem]) -> list[Problem]:
 
 
 def _cut_off(documents: Mapping[str, bytes], where: str) -> Iterator[Problem]:
-    folder = where.removesuffix(where.rpartition("/")[2])
+    folder = folder_of(where)
     for name, data in documents.items():
         if name.startswith(f"{VOCABULARIES}/") or not data or data.endswith(b"\n"):
             continue
@@ -167,7 +168,7 @@ def _not_read(base: Path, where: str) -> Iterator[Problem]:
     """Find files beside the policy that look like parts of it, and are none. An earlier policy has no files."""
     if not Path(where).exists():
         return
-    folder = where.removesuffix(where.rpartition("/")[2])
+    folder = folder_of(where)
     for part in (PARTS, LISTS, VOCABULARIES):
         for file in sorted((base / part).glob("*")):
             if file.suffix.lower() in (".yml", ".yaml") and file.suffix != ".yaml":
@@ -209,7 +210,7 @@ def _no_names(documents: Mapping[str, bytes], document: Document, policy: Policy
     named += [(name, ("streams", name)) for name in policy.streams]
     named += [(own.name, ("own_marks", own.name)) for own in policy.own_marks]
     found = [(name, document.mark(place, key=name == place[-1]), place == ("lists", SPECIAL)) for name, place in named]
-    folder = where.removesuffix(where.rpartition("/")[2])
+    folder = folder_of(where)
     found += [(name, Mark(1, 1, folder + file), False) for name, file in vocabulary_names(documents).items()]
     for name, mark, special in found:
         if special or name in ("any", "none"):
@@ -349,7 +350,7 @@ def _own_domains(document: Document, ours: Mapping[str, int], everybody: int) ->
 def _terms(documents: Mapping[str, bytes], where: str) -> Iterator[Problem]:
     """Find vocabulary terms that no text can contain as texts are read: signs between letters are removed there, for example. Shipped
     vocabularies are not checked: they are tested, and checking takes as long as all the rest."""
-    folder = where.removesuffix(where.rpartition("/")[2])
+    folder = folder_of(where)
     for name, file in vocabulary_names(documents).items():
         if not _is_shipped(file, documents[file]):
             yield from never_found(name, load_yaml(documents[file], folder + file))

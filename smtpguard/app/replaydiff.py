@@ -351,7 +351,7 @@ def _streams(compiled: CompiledPolicy) -> Any:
 
 
 def _list_people(compiled: CompiledPolicy, name: str) -> Any:
-    """Return what decides whom a list contains: its addresses and its declarations of sources."""
+    """Return the addresses and sources of a list, which determine its members."""
     info = compiled.lists[name]
     sources = [members.what() for members in info.members]
     addresses = {address for address, known in compiled.registry.names.enumerated() if known == name}

@@ -187,7 +187,7 @@ async def _from_file(store: Store, settings: Settings, digester: Digester, named
 
 
 def _past_message(digester: Digester, verdict: Entry, clear: Clear) -> PastMessage | None:
-    """Return who wrote to whom by a verdict, None if it was no letter to customers."""
+    """Return the sender and the recipients of a verdict, None if it was no letter to customers."""
     data, written = verdict.data, clear.get("from")
     if not written or data.get("looks") == "mailing" or data.get("streams") or not data["counts"]["customers"]:
         return None

@@ -76,7 +76,7 @@ class Finding:
 DAYS = 30
 """The days of the journal that are read."""
 CONTACTS_DAYS = 30
-"""The days after which most customers to whom people write have been written to."""
+"""The days after which people have written to most of their customers, so that few count as first contacts."""
 MOST_CLIENTS = 20
 """The most clients that are named."""
 MOST = 200_000

@@ -53,8 +53,8 @@ _NEW_THREAD, _GROWN_THREAD = (base64.b64encode(b"\x01" + bytes(n)).decode() for 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Scene:
-    """A message of the story. ``shape``: its description, in which it is reported; ``counted``: the people whom its counts have
-    at the last message; ``client``: where it comes from, "" for the ways of a colleague."""
+    """A message of the story. ``shape``: its description in the report. ``counted``: the value of every count when it comes, 0
+    for no counts. ``client``: the address that it comes from, "" for every way in which a colleague can send."""
 
     shape: str
     message: Message

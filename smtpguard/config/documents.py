@@ -81,12 +81,12 @@ MAIN_ONLY = frozenset(
 
 
 def folder_of(where: str) -> str:
-    """With its slash, "" for the current one."""
+    """Return the folder of a file with its slash, "" for the current one."""
     return where.removesuffix(where.rpartition("/")[2])
 
 
 def policy_document(documents: Mapping[str, bytes], where: str = POLICY) -> Document:
-    """``where``: the name of the policy's own file in problems. Raises Broken."""
+    """Return one document of all parts of the policy. ``where``: the name of the policy's own file in problems. Raises Broken."""
     parts = sorted(name for name in documents if name.startswith((f"{PARTS}/", f"{LISTS}/")))
     if not parts:
         return load_yaml(documents[POLICY], where)

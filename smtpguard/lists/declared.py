@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from smtpguard.config.durations import Rate
     from smtpguard.lists.members import Members
 
+PEOPLE = "organization.people"
+"""The name of the sources in ``organization: {people}``, who are colleagues at any address. They are read, refreshed and shown as
+a list."""
 COLLEAGUES = frozenset({"colleagues", "employees", "internal", "staff"})
 """The audiences that are no customers. Such a list counts in reach, never in customers or members."""
 

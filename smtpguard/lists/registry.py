@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from smtpguard.lists.declared import ListInfo, Stream
+from smtpguard.lists.declared import PEOPLE, ListInfo, Stream
 from smtpguard.lists.digest import Digester, person
 from smtpguard.lists.expansions import Expansion, Expansions
 from smtpguard.lists.index import Index, IndexGroup, IndexStatus, OpenIndexes, State
@@ -39,8 +39,6 @@ from smtpguard.mail.constant import changed
 from smtpguard.mail.envelope import Network, within
 
 _NONE: frozenset[str] = frozenset()
-PEOPLE = "organization.people"
-"""The name of the list of people who are colleagues among recipients at any address."""
 _MOST_ALIKE = 1024
 """The most sums for one recipient that are cached."""
 AT_ONCE = 50

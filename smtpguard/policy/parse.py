@@ -15,6 +15,7 @@ from smtpguard.config.documents import POLICY, digest, folder_of, policy_documen
 from smtpguard.config.problem import Broken, Invalid, Problem, Undeclared, did_you_mean, ordered
 from smtpguard.config.validation import Findings, validate_rest
 from smtpguard.config.yaml import Document, Place, load_yaml
+from smtpguard.lists.declared import PEOPLE
 from smtpguard.lists.members import Expands, LdapMembers, ListMembers, Members, canonical
 from smtpguard.mail.address import Address, is_among
 from smtpguard.policy import warnings
@@ -191,8 +192,6 @@ def _with_members(document: Document) -> frozenset[str]:
     return frozenset(name for name, info in named if isinstance(info, dict) and info.get("members"))
 
 
-PEOPLE = "organization.people"
-"""The name among lists for the sources of people of ours: read, refreshed and shown as a list is."""
 OURS = "colleagues"
 
 

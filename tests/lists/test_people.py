@@ -9,17 +9,17 @@ import pytest
 
 from smtpguard.config.problem import Broken
 from smtpguard.config.statefiles import swap
-from smtpguard.lists.declared import ListInfo
+from smtpguard.lists.declared import PEOPLE, ListInfo
+from smtpguard.lists.declared import PEOPLE as NAMED
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.expanding import Graph, resolved
 from smtpguard.lists.index import index_path
 from smtpguard.lists.names import Names
 from smtpguard.lists.recipients import Kind
-from smtpguard.lists.registry import PEOPLE, Registry
+from smtpguard.lists.registry import Registry
 from smtpguard.lists.writing import write
 from smtpguard.mail.address import Address
 from smtpguard.policy.looser import looser
-from smtpguard.policy.parse import PEOPLE as NAMED
 from smtpguard.policy.parse import parse
 from tests.every import every
 from tests.lists.declaring import source
