@@ -93,9 +93,11 @@ class Seen:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """``about``: the list or file for which the condition is true, if there may be several. ``words``: values in the
-    sentences. ``private``: those that name a person or are a person's words, which are not sent to webhooks."""
+    sentences. ``private``: those that name a person or are a person's words, which are not sent to webhooks.
+    ``unclear``: about this it is neither true nor over."""
 
     about: str = ""
+    unclear: bool = False
     words: Mapping[str, Value] = field(default_factory=dict)
     private: Phrase | None = None
 
@@ -105,12 +107,12 @@ def _away(said: str, _: Seen) -> Iterator[Found]:
         yield Found(words={"said": said})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Condition:
-    """``after_seconds``: how long it must last before the alarm is sent. ``shared``: of the whole installation, so that
-    one of several nodes sends it; else of this host. ``of``: the value of ``Seen`` that it looks at; ``found``: where it is
-    true, by that and by what else was seen; ``unclear``: about what it is neither true nor over.
-    ``again``: how often it is sent while it lasts, whoever takes it; None: as its severity says."""
+    """``of``: the value of ``Seen`` that it looks at; ``found``: where it is true, by that and by what else was seen.
+    ``after_seconds``: how long it must last before the alarm is sent. ``shared``: of the whole installation, so that
+    one of several nodes sends it; else of this host. ``again``: how often it is sent while it lasts, whoever takes it;
+    None: as its severity says."""
 
     name: str
     severity: Severity
@@ -119,13 +121,13 @@ class Condition:
     does: str
     of: str
     found: Callable[[Any, Seen], Iterator[Found]] = _away
-    unclear: Callable[[Any, Seen], Iterator[str]] = lambda _, __: iter(())
     after_seconds: float = 0
     shared: bool = False
     again: timedelta | None = None
 
-    def known(self, seen: Seen) -> bool:
-        return getattr(seen, self.of) is not None
+    def look(self, seen: Seen) -> Iterator[Found]:
+        value = getattr(seen, self.of)
+        return iter(()) if value is None else self.found(value, seen)
 
     def key(self, about: str) -> str:
         return f"{self.name} {about}".strip()
@@ -195,17 +197,13 @@ def _not_enforced(enforced: bool, _: Seen) -> Iterator[Found]:
 
 
 def _ending(certificates: Mapping[str, datetime | None], seen: Seen, *, now: bool) -> Iterator[Found]:
-    """``now``: within a week, or ended; else within a month, and not within a week."""
-    for what, at in certificates.items():
-        if at is not None and at < seen.at + ENDS_SOON and (at < seen.at + ENDS_NOW) is now:
-            yield Found(about=what, words={"what": what, "at": Moment(at)})
-
-
-def _unclear(certificates: Mapping[str, datetime | None], seen: Seen, *, now: bool) -> Iterator[str]:
-    """Certificates that cannot be used; and for the warning those within a week, which have the other alarm."""
+    """``now``: within a week, or ended; else within a month. A certificate within a week has one alarm; one that cannot be used
+    keeps what it had."""
     for what, at in certificates.items():
         if at is None or (not now and at < seen.at + ENDS_NOW):
-            yield what
+            yield Found(about=what, unclear=True)
+        elif at < seen.at + (ENDS_NOW if now else ENDS_SOON):
+            yield Found(about=what, words={"what": what, "at": Moment(at)})
 
 
 def _unusable(certificates: Mapping[str, datetime | None], _: Seen) -> Iterator[Found]:
@@ -271,303 +269,138 @@ def _ahead(seconds: int, seen: Seen) -> Iterator[Found]:
 
 BYPASS = "bypass"
 CONDITIONS: tuple[Condition, ...] = (
-    Condition(
-        name="store-put-back",
-        severity=Severity.CRITICAL,
-        shared=True,
-        title=N_("the store was put back, all mail waits"),
-        says=N_(
-            "The store was put back to an earlier state, so that everything stands still: mail is answered 451 and waits at its "
-            "clients. {said}"
-        ),
-        does=N_(
-            "Put the newest copy in its place if there is one. Else look what was sent and decided since (docs/operations.md, "
-            "Restore), and let mail go again: smtpguard thaw --all"
-        ),
-        of="frozen",
-        found=partial(_freeze, put_back=True),
-    ),
-    Condition(
-        name="frozen",
-        severity=Severity.CRITICAL,
-        shared=True,
-        title=N_("all mail is frozen"),
-        says=N_(
-            "All mail has been frozen since {since}: nothing goes out, and what comes is held or waits at its clients."
-        ),
-        does=N_("When it is over: smtpguard thaw --all"),
-        of="frozen",
-        found=partial(_freeze, put_back=False),
-    ),
-    Condition(
-        name="store-away",
-        severity=Severity.CRITICAL,
-        after_seconds=60,
-        title=N_("the database cannot be used"),
-        says=N_(
-            "The database cannot be used: mail that cannot be recorded is answered 4xx and waits at its clients. Why: {said}"
-        ),
-        does=N_(
-            "As the reason says: make room on its disk or mount it for writing, end the program that locks it, bring its server or its file back, correct a "
-            "clock, or start the newer version here. Nothing else needs a restart."
-        ),
-        of="store",
-    ),
-    Condition(
-        name="state-full",
-        severity=Severity.CRITICAL,
-        after_seconds=60,
-        title=N_("the state folder takes no large message"),
-        says=N_(
-            "The state folder takes no large message: mail of more than 1 MiB is answered 4xx and waits at its clients, and lists may not be "
-            "read again. Why: {said}"
-        ),
-        does=N_(
-            "As the reason says: make room there (octets, inodes or quota), mount it for writing, or make the folder again with its "
-            "owner. No restart is needed."
-        ),
-        of="spool",
-    ),
-    Condition(
-        name=BYPASS,
-        severity=Severity.CRITICAL,
-        title=N_("an emergency bypass is in force"),
-        says=N_(
-            "Until {until} mail to no list and to at most three customers goes out whenever the database cannot be used, if nothing in the "
-            "database could stop it."
-        ),
-        does=N_("If it is not meant, or is no longer needed: smtpguard bypass --end"),
-        of="bypass",
-        found=_bypass,
-        again=timedelta(minutes=5),
-    ),
-    Condition(
-        name="start-fails",
-        severity=Severity.CRITICAL,
-        after_seconds=60,
-        title=N_("smtpguard does not start"),
-        says=N_("smtpguard does not start, or ends soon after: mail waits at its clients. Why: {said}"),
-        does=N_(
-            "Mend what it says. The service manager tries again every few seconds, unless it has given up: systemctl status smtpguard"
-        ),
-        of="starts",
-    ),
-    Condition(
-        name="clock-jumped",
-        severity=Severity.CRITICAL,
-        after_seconds=120,
-        title=N_("the clock may be wrong"),
-        says=N_(
-            "The clock says {at}, and by the last known entry and the time that passed it is {known}. For a day no hold expires by it, "
-            "and nothing is erased; then it counts."
-        ),
-        does=N_(
-            "If the clock is wrong, correct it today, and nothing is lost. If it is right, as after a long time switched off, there "
-            "is nothing to do."
-        ),
-        of="clock_ahead",
-        found=_ahead,
-    ),
-    Condition(
-        name="relay-away",
-        severity=Severity.CRITICAL,
-        after_seconds=90,
-        title=N_("the relay cannot be used"),
-        says=N_("The relay cannot be used: mail is answered 4xx and waits at its clients. Why: {said}"),
-        does=N_("See its answer: smtpguard check --live"),
-        of="relay",
-    ),
-    Condition(
-        name="deferring",
-        severity=Severity.CRITICAL,
-        after_seconds=60,
-        title=N_("much of the mail is deferred"),
-        says=N_(
-            "Of {answered} messages in {minutes} minutes {some} were answered 4xx or turned away for now, and wait at their clients."
-        ),
-        does=N_("Look why: smtpguard status, and the log"),
-        of="deferred",
-        found=_many,
-    ),
-    Condition(
-        name="slow",
-        severity=Severity.WARNING,
-        after_seconds=60,
-        title=N_("mail is slow"),
-        says=N_(
-            "Of {answered} messages in {minutes} minutes {some} waited more than 2.5 seconds for their verdict: a commit or a sync of the disk takes long, or reading them does."
-        ),
-        does=N_("Look at the disk, the database and the load of this machine"),
-        of="slow",
-        found=_many,
-    ),
-    Condition(
-        name="not-enforced",
-        severity=Severity.CRITICAL,
-        after_seconds=60,
-        shared=True,
-        title=N_("the policy holds nothing"),
-        says=N_(
-            "The policy in force says enforce: false: everything goes out, and what would have been held is only noted."
-        ),
-        does=N_("If it is not meant: enforce: true in the policy, and smtpguard reload"),
-        of="enforced",
-        found=_not_enforced,
-    ),
-    Condition(
-        name="policy-unreadable",
-        severity=Severity.CRITICAL,
-        after_seconds=30,
-        title=N_("the policy in force cannot be read"),
-        says=N_(
-            "The policy in force cannot be read, so that nothing is decided: mail is answered 451. It says: {said}"
-        ),
-        does=N_("smtpguard reload puts a policy in force that can be read."),
-        of="unreadable",
-    ),
-    Condition(
-        name="policy-differs",
-        severity=Severity.WARNING,
-        after_seconds=900,
-        title=N_("the policy file is not what is in force"),
-        says=N_("The policy file of this host is not what is in force: {said}."),
-        does=N_("smtpguard check; then smtpguard reload, or put the file back"),
-        of="differs",
-    ),
-    Condition(
-        name="part-away",
-        severity=Severity.CRITICAL,
-        after_seconds=60,
-        title=N_("no {what} process runs"),
-        says=N_("No process of the part {what} is ready: its work is not done."),
-        does=N_("The log says why it dies."),
-        of="absent",
-        found=_each,
-    ),
-    Condition(
-        name="certificate-ends-now",
-        severity=Severity.CRITICAL,
-        title=N_("the certificate {what} ends within a week, or has ended"),
-        says=N_("The certificate {what} is valid until {at}. Whoever verifies it refuses it after that."),
-        does=N_("Renew it. A renewed file is in use within a minute."),
-        of="certificates",
-        found=partial(_ending, now=True),
-        unclear=partial(_unclear, now=True),
-    ),
-    Condition(
-        name="certificate-ends",
-        severity=Severity.WARNING,
-        title=N_("the certificate {what} ends within a month"),
-        says=N_("The certificate {what} is valid until {at}."),
-        does=N_("Renew it. A renewed file is in use within a minute."),
-        of="certificates",
-        found=partial(_ending, now=False),
-        unclear=partial(_unclear, now=False),
-    ),
-    Condition(
-        name="certificate-unusable",
-        severity=Severity.CRITICAL,
-        after_seconds=600,
-        title=N_("the files of the certificate {what} cannot be used"),
-        says=N_(
-            "The files of the certificate {what} cannot be used: the one before stays in use, and a restart would fail."
-        ),
-        does=N_("smtpguard check says what is wrong with them. Do not restart before."),
-        of="certificates",
-        found=_unusable,
-    ),
-    Condition(
-        name="list-stale",
-        severity=Severity.CRITICAL,
-        after_seconds=900,
-        title=N_("the list {what} is stale"),
-        says=N_("What is known of the list {what} is too old, or was never read: ordinary mail may be held."),
-        does=N_("smtpguard lists show says what is wrong."),
-        of="stale",
-        found=_each,
-    ),
-    Condition(
-        name="webhook-behind",
-        severity=Severity.WARNING,
-        after_seconds=300,
-        shared=True,
-        title=N_("the webhook {what} is behind"),
-        says=N_("The webhook {what} is {minutes} minutes behind: its receiver does not accept what is sent."),
-        does=N_("The log has its answer."),
-        of="behind",
-        found=_late,
-    ),
-    Condition(
-        name="checkpoints-refused",
-        severity=Severity.WARNING,
-        shared=True,
-        title=N_("checkpoints do not reach audit: {what}"),
-        says=N_(
-            "The receiver of checkpoints audit: {what} has taken none for {minutes} minutes: only this host vouches for what the journal "
-            "says since then."
-        ),
-        does=N_(
-            "The log has its answer; smtpguard status says up to when it has checkpoints. smtpguard goes on trying."
-        ),
-        of="refusing",
-        found=_late,
-    ),
-    Condition(
-        name="rule-calls",
-        severity=Severity.CRITICAL,
-        shared=True,
-        title=N_("the rule {what} calls you"),
-        says=N_(
-            "A rule of the policy calls a person: {purpose}. Lists, and how many people of each were written to: {lists}."
-        ),
-        does=N_("Look who writes what. To stop it: smtpguard freeze --reason TEXT --sender ADDRESS, or --list NAME"),
-        of="called",
-        found=_called,
-    ),
-    Condition(
-        name="breaker",
-        severity=Severity.CRITICAL,
-        shared=True,
-        title=N_("what came back has stopped the mailing {what}"),
-        says=N_("So much of the mailing {what} came back that the rest of it is stopped. {why}."),
-        does=N_(
-            "Look what comes back: smtpguard returns show {what}. To let the rest go: smtpguard thaw, and what was held waits for a decision"
-        ),
-        of="stopped",
-        found=partial(_stopped, observed=False),
-    ),
-    Condition(
-        name="breaker-observed",
-        severity=Severity.WARNING,
-        shared=True,
-        title=N_("much of the mailing {what} comes back"),
-        says=N_(
-            "So much of the mailing {what} came back that a breaker would have stopped it, but the policy only observes. {why}."
-        ),
-        does=N_(
-            "Look what comes back: smtpguard returns show {what}. To stop it: smtpguard freeze --reason TEXT --mailing {what}"
-        ),
-        of="stopped",
-        found=partial(_stopped, observed=True),
-    ),
-)
+    Condition("store-put-back", Severity.CRITICAL, of="frozen", found=partial(_freeze, put_back=True), shared=True,
+              title=N_("the store was put back, all mail waits"),
+              says=N_("The store was put back to an earlier state, so that everything stands still: mail is answered "
+                      "451 and waits at its clients. {said}"),
+              does=N_("Put the newest copy in its place if there is one. Else look what was sent and decided since "
+                      "(docs/operations.md, Restore), and let mail go again: smtpguard thaw --all")),
+    Condition("frozen", Severity.CRITICAL, of="frozen", found=partial(_freeze, put_back=False), shared=True,
+              title=N_("all mail is frozen"),
+              says=N_("All mail has been frozen since {since}: nothing goes out, and what comes is held or waits at "
+                      "its clients."),
+              does=N_("When it is over: smtpguard thaw --all")),
+    Condition("store-away", Severity.CRITICAL, of="store", after_seconds=60,
+              title=N_("the database cannot be used"),
+              says=N_("The database cannot be used: mail that cannot be recorded is answered 4xx and waits at its "
+                      "clients. Why: {said}"),
+              does=N_("As the reason says: make room on its disk or mount it for writing, end the program that locks "
+                      "it, bring its server or its file back, correct a clock, or start the newer version here. "
+                      "Nothing else needs a restart.")),
+    Condition("state-full", Severity.CRITICAL, of="spool", after_seconds=60,
+              title=N_("the state folder takes no large message"),
+              says=N_("The state folder takes no large message: mail of more than 1 MiB is answered 4xx and waits at "
+                      "its clients, and lists may not be read again. Why: {said}"),
+              does=N_("As the reason says: make room there (octets, inodes or quota), mount it for writing, or make "
+                      "the folder again with its owner. No restart is needed.")),
+    Condition(BYPASS, Severity.CRITICAL, of="bypass", found=_bypass, again=timedelta(minutes=5),
+              title=N_("an emergency bypass is in force"),
+              says=N_("Until {until} mail to no list and to at most three customers goes out whenever the database "
+                      "cannot be used, if nothing in the database could stop it."),
+              does=N_("If it is not meant, or is no longer needed: smtpguard bypass --end")),
+    Condition("start-fails", Severity.CRITICAL, of="starts", after_seconds=60,
+              title=N_("smtpguard does not start"),
+              says=N_("smtpguard does not start, or ends soon after: mail waits at its clients. Why: {said}"),
+              does=N_("Mend what it says. The service manager tries again every few seconds, unless it has given up: "
+                      "systemctl status smtpguard")),
+    Condition("clock-jumped", Severity.CRITICAL, of="clock_ahead", found=_ahead, after_seconds=120,
+              title=N_("the clock may be wrong"),
+              says=N_("The clock says {at}, and by the last known entry and the time that passed it is {known}. For "
+                      "a day no hold expires by it, and nothing is erased; then it counts."),
+              does=N_("If the clock is wrong, correct it today, and nothing is lost. If it is right, as after a long "
+                      "time switched off, there is nothing to do.")),
+    Condition("relay-away", Severity.CRITICAL, of="relay", after_seconds=90,
+              title=N_("the relay cannot be used"),
+              says=N_("The relay cannot be used: mail is answered 4xx and waits at its clients. Why: {said}"),
+              does=N_("See its answer: smtpguard check --live")),
+    Condition("deferring", Severity.CRITICAL, of="deferred", found=_many, after_seconds=60,
+              title=N_("much of the mail is deferred"),
+              says=N_("Of {answered} messages in {minutes} minutes {some} were answered 4xx or turned away for now, "
+                      "and wait at their clients."),
+              does=N_("Look why: smtpguard status, and the log")),
+    Condition("slow", Severity.WARNING, of="slow", found=_many, after_seconds=60,
+              title=N_("mail is slow"),
+              says=N_("Of {answered} messages in {minutes} minutes {some} waited more than 2.5 seconds for their "
+                      "verdict: a commit or a sync of the disk takes long, or reading them does."),
+              does=N_("Look at the disk, the database and the load of this machine")),
+    Condition("not-enforced", Severity.CRITICAL, of="enforced", found=_not_enforced, after_seconds=60, shared=True,
+              title=N_("the policy holds nothing"),
+              says=N_("The policy in force says enforce: false: everything goes out, and what would have been held "
+                      "is only noted."),
+              does=N_("If it is not meant: enforce: true in the policy, and smtpguard reload")),
+    Condition("policy-unreadable", Severity.CRITICAL, of="unreadable", after_seconds=30,
+              title=N_("the policy in force cannot be read"),
+              says=N_("The policy in force cannot be read, so that nothing is decided: mail is answered 451. It "
+                      "says: {said}"),
+              does=N_("smtpguard reload puts a policy in force that can be read.")),
+    Condition("policy-differs", Severity.WARNING, of="differs", after_seconds=900,
+              title=N_("the policy file is not what is in force"),
+              says=N_("The policy file of this host is not what is in force: {said}."),
+              does=N_("smtpguard check; then smtpguard reload, or put the file back")),
+    Condition("part-away", Severity.CRITICAL, of="absent", found=_each, after_seconds=60,
+              title=N_("no {what} process runs"),
+              says=N_("No process of the part {what} is ready: its work is not done."),
+              does=N_("The log says why it dies.")),
+    Condition("certificate-ends-now", Severity.CRITICAL, of="certificates", found=partial(_ending, now=True),
+              title=N_("the certificate {what} ends within a week, or has ended"),
+              says=N_("The certificate {what} is valid until {at}. Whoever verifies it refuses it after that."),
+              does=N_("Renew it. A renewed file is in use within a minute.")),
+    Condition("certificate-ends", Severity.WARNING, of="certificates", found=partial(_ending, now=False),
+              title=N_("the certificate {what} ends within a month"),
+              says=N_("The certificate {what} is valid until {at}."),
+              does=N_("Renew it. A renewed file is in use within a minute.")),
+    Condition("certificate-unusable", Severity.CRITICAL, of="certificates", found=_unusable, after_seconds=600,
+              title=N_("the files of the certificate {what} cannot be used"),
+              says=N_("The files of the certificate {what} cannot be used: the one before stays in use, and a "
+                      "restart would fail."),
+              does=N_("smtpguard check says what is wrong with them. Do not restart before.")),
+    Condition("list-stale", Severity.CRITICAL, of="stale", found=_each, after_seconds=900,
+              title=N_("the list {what} is stale"),
+              says=N_("What is known of the list {what} is too old, or was never read: ordinary mail may be held."),
+              does=N_("smtpguard lists show says what is wrong.")),
+    Condition("webhook-behind", Severity.WARNING, of="behind", found=_late, after_seconds=300, shared=True,
+              title=N_("the webhook {what} is behind"),
+              says=N_("The webhook {what} is {minutes} minutes behind: its receiver does not accept what is sent."),
+              does=N_("The log has its answer.")),
+    Condition("checkpoints-refused", Severity.WARNING, of="refusing", found=_late, shared=True,
+              title=N_("checkpoints do not reach audit: {what}"),
+              says=N_("The receiver of checkpoints audit: {what} has taken none for {minutes} minutes: only this "
+                      "host vouches for what the journal says since then."),
+              does=N_("The log has its answer; smtpguard status says up to when it has checkpoints. smtpguard goes "
+                      "on trying.")),
+    Condition("rule-calls", Severity.CRITICAL, of="called", found=_called, shared=True,
+              title=N_("the rule {what} calls you"),
+              says=N_("A rule of the policy calls a person: {purpose}. Lists, and how many people of each were "
+                      "written to: {lists}."),
+              does=N_("Look who writes what. To stop it: smtpguard freeze --reason TEXT --sender ADDRESS, or --list "
+                      "NAME")),
+    Condition("breaker", Severity.CRITICAL, of="stopped", found=partial(_stopped, observed=False), shared=True,
+              title=N_("what came back has stopped the mailing {what}"),
+              says=N_("So much of the mailing {what} came back that the rest of it is stopped. {why}."),
+              does=N_("Look what comes back: smtpguard returns show {what}. To let the rest go: smtpguard thaw, and "
+                      "what was held waits for a decision")),
+    Condition("breaker-observed", Severity.WARNING, of="stopped", found=partial(_stopped, observed=True), shared=True,
+              title=N_("much of the mailing {what} comes back"),
+              says=N_("So much of the mailing {what} came back that a breaker would have stopped it, but the policy "
+                      "only observes. {why}."),
+              does=N_("Look what comes back: smtpguard returns show {what}. To stop it: smtpguard freeze --reason "
+                      "TEXT --mailing {what}")),
+)  # fmt: skip
 BY_NAME = {condition.name: condition for condition in CONDITIONS}
 
 
 def raised(seen: Seen) -> Iterator[Alarm]:
     """The conditions that are true, for however short a time."""
     for condition in CONDITIONS:
-        for found in condition.found(getattr(seen, condition.of), seen) if condition.known(seen) else ():
-            yield Alarm(condition=condition, found=found)
+        for found in condition.look(seen):
+            if not found.unclear:
+                yield Alarm(condition=condition, found=found)
 
 
 def unknown(seen: Seen) -> frozenset[str]:
     """The names of the conditions that cannot be evaluated, and the keys of alarms that are neither true nor over."""
-    names = {condition.name for condition in CONDITIONS if not condition.known(seen)}
-    for condition in CONDITIONS:
-        if condition.known(seen):
-            names.update(map(condition.key, condition.unclear(getattr(seen, condition.of), seen)))
-    return frozenset(names)
+    names = frozenset(each.name for each in CONDITIONS if getattr(seen, each.of) is None)
+    return names.union(each.key(found.about) for each in CONDITIONS for found in each.look(seen) if found.unclear)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
