@@ -245,18 +245,11 @@ class Context:
         kind = Kind.VIEWED if viewed else Kind.EXPORTED
         await store.journal.record([Event(kind=kind, id=id, at=store.now(), data=data, private=private)])
 
-    @asynccontextmanager
-    async def brakes(
-        self, needed: Collection[str], first: Callable[[Settings], None] = lambda settings: None
-    ) -> AsyncIterator[Brakes]:
-        """Open the store and what freezes, without the policy in force: a freeze must not wait for it. Mistakes in settings keys other
-        than ``needed`` do not matter. ``first`` runs before the store is opened."""
+    def brakes(self, settings: Settings) -> AbstractAsyncContextManager[Brakes]:
+        """Open the store and what freezes, without the policy in force: a freeze must not wait for it."""
         from smtpguard.app.services import brakes
 
-        settings = self.settings_as_far(needed)
-        first(settings)
-        async with brakes(settings) as opened:
-            yield opened
+        return brakes(settings)
 
     def print_json(self, row: Mapping[str, Any]) -> None:
         """Print one JSON object on one line: times in UTC with Z, absent values as null."""
@@ -441,6 +434,17 @@ async def judged(store: Store, since: datetime, until: datetime) -> AsyncIterato
         async for page in verdicts(store, since, until, moved):
             for one in page:
                 yield one
+
+
+def options(*some: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:
+    """Return a decorator that adds several options, in this order."""
+
+    def add(command: _Command) -> _Command:
+        for option in reversed(some):
+            command = option(command)
+        return command
+
+    return add
 
 
 as_address = click.option("--as", "address", metavar="ADDRESS", required=True, help="Your address.")

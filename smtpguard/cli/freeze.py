@@ -7,14 +7,14 @@ messages were too late to recall.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from smtpguard.app.files import CannotStart
-from smtpguard.cli.context import CannotRun, Command, Context, NotFine, length, mailbox, sentence_of
+from smtpguard.cli.context import CannotRun, Command, Context, NotFine, length, mailbox, options, sentence_of
 from smtpguard.cli.holdrow import freeze_row, freeze_target
 from smtpguard.config.problem import unknown
 from smtpguard.config.settings import STORE
@@ -27,9 +27,7 @@ from smtpguard.policy.freezing import Freeze, Selector
 
 if TYPE_CHECKING:
     from smtpguard.app.services import Brakes
-    from smtpguard.config.settings import Settings
 
-F = TypeVar("F", bound=Callable[..., Any])
 Chosen = tuple[Selector, str]
 _OTHER_VERSION = (
     "Freeze on the console's page, by the version that runs; or restart smtpguard serve, so that it is of this version, "
@@ -43,21 +41,15 @@ def _reason(_: click.Context, __: click.Parameter, reason: str) -> str:
     return reason
 
 
-def selectors(command: F) -> F:
-    """Add the options for what to freeze; exactly one must be given."""
-    for option in (
-        click.option(
-            "--thread",
-            metavar="MESSAGE-ID",
-            help="A conversation, by its first Message-ID, or by the id of a held message in it.",
-        ),
-        click.option("--mailing", metavar="ID", help="One mailing, by its id or a beginning of it."),
-        click.option("--sender", metavar="ADDRESS", help="All mail from this address, or by the login of its name."),
-        click.option("--list", "list_name", metavar="NAME", help="All mail that reaches this list."),
-        click.option("--all", "everything", is_flag=True, help="All mail."),
-    ):
-        command = option(command)
-    return command
+selectors = options(
+    click.option("--all", "everything", is_flag=True, help="All mail."),
+    click.option("--list", "list_name", metavar="NAME", help="All mail that reaches this list."),
+    click.option("--sender", metavar="ADDRESS", help="All mail from this address, or by the login of its name."),
+    click.option("--mailing", metavar="ID", help="One mailing, by its id or a beginning of it."),
+    click.option("--thread", metavar="MESSAGE-ID",
+                 help="A conversation, by its first Message-ID, or by the id of a held message in it."),
+)  # fmt: skip
+"""The options for what to freeze; exactly one must be given."""
 
 
 @click.command(cls=Command, json="One JSON object.")
@@ -71,13 +63,12 @@ async def command(context: Context, /, reason: str, for_: str | None, **given: A
     chosen = _chosen(**given)
     lasts = None if for_ is None else length("--for", for_)
 
-    def end_bypass(settings: Settings) -> None:
-        """End a bypass, whether or not the store answers: what people want to stop must not go on without it."""
+    try:
+        settings = context.settings_as_far(STORE)
+        # Whether or not the store answers: what people want to stop must not go on without it.
         if (ended := Bypasses(settings.state).end(datetime.now(UTC), context.user)) is not None:
             click.echo(f"Ended: the emergency bypass {ended.id} of this host.", err=True)
-
-    try:
-        async with context.brakes(STORE, end_bypass) as brakes:
+        async with context.brakes(settings) as brakes:
             selector, value = await _resolve(brakes, chosen)
             frozen = await brakes.freezes.freeze(selector, value, reason=reason, by=context.user, for_=lasts)
     except (StoreError, CannotStart, OSError) as error:
@@ -116,7 +107,8 @@ async def thaw(context: Context, /, yes: bool, **given: Any) -> None:
     """
     chosen = _chosen(**given)
 
-    async with context.brakes(STORE | {"freeze"}) as services:  # otherwise one person could lift what takes two
+    settings = context.settings_as_far(STORE | {"freeze"})  # otherwise one person could lift what takes two
+    async with context.brakes(settings) as services:
         lifted: list[Freeze] = []
         hooks: list[Hook] = []
         meant = await services.freezes.active(*await _resolve(services, chosen, must_exist=False))

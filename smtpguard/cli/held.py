@@ -11,7 +11,7 @@ import base64
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,6 +26,7 @@ from smtpguard.cli.context import (
     in_columns,
     mailbox,
     moment,
+    options,
     terminal,
     write_new,
 )
@@ -63,22 +64,18 @@ if TYPE_CHECKING:
     from smtpguard.app.services import Services
     from smtpguard.journal.chain import Clear, Entry
 
-_F = TypeVar("_F", bound=Callable[..., Any])
 _Given = Mapping[str, str | None]
 """The values of ``filters``, by option; None for no condition."""
 
 
-def filters(command: _F) -> _F:
-    """Add options that select messages: all that are given must match."""
-    for option in (
-        click.option("--since", metavar="TIME", help='Held since then: "2h", or 2026-03-02T09:00 (UTC).'),
-        click.option("--rule", metavar="RULE", help="Held by this rule."),
-        click.option("--mailing", metavar="ID", help="Of this mailing, by its id or a beginning of it."),
-        click.option("--sender", metavar="ADDRESS", help="From this address."),
-        click.option("--list", "list_name", metavar="NAME", help="To this list."),
-    ):
-        command = option(command)
-    return command
+filters = options(
+    click.option("--list", "list_name", metavar="NAME", help="To this list."),
+    click.option("--sender", metavar="ADDRESS", help="From this address."),
+    click.option("--mailing", metavar="ID", help="Of this mailing, by its id or a beginning of it."),
+    click.option("--rule", metavar="RULE", help="Held by this rule."),
+    click.option("--since", metavar="TIME", help='Held since then: "2h", or 2026-03-02T09:00 (UTC).'),
+)
+"""The options that select messages: all that are given must match."""
 
 
 ASKED = "it is in doubt whether it was sent, and it is not retried automatically. Say which:"

@@ -43,7 +43,7 @@ class Stage:
         (folder / "ramadan.csv").write_text("email\n" + "\n".join(f"{m.upper()}" for m in MEMBERS) + "\nno address\n")
 
     @asynccontextmanager
-    async def services(self, needed: object = None) -> AsyncIterator[Any]:
+    async def services(self) -> AsyncIterator[Any]:
         async with house(self.folder, documents=self.documents) as home:
             home.clock.pass_(minutes=5)
             home.term = replace(home.term, release_delay_seconds=self.release_delay)
@@ -109,11 +109,14 @@ class Stage:
 
         class Here(Context):
             @asynccontextmanager
-            async def services(self, needed: object = None, first: object = None) -> AsyncIterator[Any]:
+            async def services(self, settings: object = None) -> AsyncIterator[Any]:
                 async with stage.services() as services:
                     yield services
 
             brakes = services
+
+            def settings_as_far(self, needed: object) -> Any:
+                return SimpleNamespace(state=stage.folder)
 
         return CliRunner().invoke(command, args, obj=Here(config=Path("none")))
 
