@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +28,6 @@ from smtpguard.mail.message import Message
 from smtpguard.policy.verdict import Action, Mode, Verdict
 
 if TYPE_CHECKING:
-    from smtpguard.cli.replaypassed import Asked
     from smtpguard.config.settings import Settings
     from smtpguard.holds.model import Hold
     from smtpguard.lists.digest import Digester
@@ -138,21 +137,23 @@ async def command(
     """  # fmt: skip
     _sound(click.get_current_context(), files, passed)
     settings, now = _with(context.settings(), planned), datetime.now(UTC)
-    if passed:
-        from smtpguard.cli.replaypassed import Asked
+    begin = SINCE if passed and since is None else since
+    after = None if begin is None else moment("--since", begin, now)
+    before = None if until is None else moment("--until", until, now)
+    if passed and after is not None and after >= (before or now):
+        raise CannotRun(f"--since is not before {'--until' if before else 'now'}")
+    async with _both(settings) as (store, digester, in_force, other):
+        if passed and after is not None:
+            from smtpguard.cli.replaypassed import replaying, report
 
-        asked = Asked(
-            since=moment("--since", since or SINCE, now),
-            until=None if until is None else moment("--until", until, now),
-            limit=None if every else limit,
-            names=not no_names,
-        )
-        if asked.since >= (asked.until or now):
-            raise CannotRun(f"--since is not before {'--until' if asked.until else 'now'}")
-        (moved, looser), unread = await _replay_passed(context, settings, asked), 0
-    else:
-        after = None if since is None else moment("--since", since, now)
-        moved, looser, unread = await _of_contents(context, settings, files, after)
+            async with replaying(store, settings, digester, in_force, other, after, before) as walk:
+                sums = await report(context, store, walk, limit=None if every else limit, names=not no_names)
+            moved, looser, unread = sums.moved, sums.looser, 0
+            if other.sha256 == in_force.sha256 and not context.json:
+                click.echo(IN_FORCE)
+        else:
+            tally = await _of_contents(context, settings, store, in_force, other, files, after)
+            moved, looser, unread = tally.otherwise, tally.looser, tally.unread
     if unread or (expect and moved) or (no_loosening and looser):
         raise click.exceptions.Exit(1)
 
@@ -188,33 +189,20 @@ async def _both(settings: Settings) -> AsyncIterator[tuple[Store, Digester, Poli
         yield store, digester, parse_policy(settings, dict(documents)), planned
 
 
-async def _replay_passed(context: Context, settings: Settings, asked: Asked) -> tuple[int, int]:
-    """Replay the journal. Returns how many messages would certainly be decided differently, and how many of them less strictly."""
-    from smtpguard.cli.replaypassed import replaying, report
-
-    async with (
-        _both(settings) as (store, digester, in_force, planned),
-        replaying(store, settings, digester, in_force, planned) as walk,
-    ):
-        tally = await report(context, store, walk, asked)
-        if planned.sha256 == in_force.sha256 and not context.json:
-            click.echo(IN_FORCE)
-        return tally.moved, tally.looser
-
-
 async def _of_contents(
-    context: Context, settings: Settings, files: Sequence[str], after: datetime | None
-) -> tuple[int, int, int]:
-    """Replay messages in files, or holds whose content is kept. Returns how many would be decided differently, how many
-    of them less strictly, and how many could not be read."""
+    context: Context,
+    settings: Settings,
+    store: Store,
+    in_force: Policy,
+    other: Policy,
+    files: Sequence[str],
+    after: datetime | None,
+) -> _Tally:
+    """Replay messages in files, or holds whose content is kept."""
     from smtpguard.app.explaining import explainer
 
-    tally = _Tally()
-    async with AsyncExitStack() as undo:
-        store, _, in_force, planned = await undo.enter_async_context(_both(settings))
-        tally.in_force = planned.sha256 == in_force.sha256
-        before = await undo.enter_async_context(explainer(settings, in_force))
-        then = await undo.enter_async_context(explainer(settings, planned))
+    tally = _Tally(in_force=other.sha256 == in_force.sha256)
+    async with explainer(settings, in_force) as before, explainer(settings, other) as then:
 
         def unread(name: str, problem: str) -> None:
             tally.unread += 1
@@ -238,7 +226,7 @@ async def _of_contents(
     elif not context.json:
         for line in _in_all(tally):
             click.echo(line)
-    return tally.otherwise, tally.looser, tally.unread
+    return tally
 
 
 async def _of_files(

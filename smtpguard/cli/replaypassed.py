@@ -48,59 +48,46 @@ _DOES = {Mode.ENFORCE: "enforced", Mode.OBSERVE: "observes", Mode.APPROVED: "app
 _UNKNOWNS = {"copies": "other copies of its mailing", "people": "those who decide on its mailing"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What was asked for. ``until``: None for now. ``limit``: the most examples, None for all. ``names``: whether addresses and
-    subjects are shown."""
-
-    since: datetime
-    until: datetime | None
-    limit: int | None
-    names: bool
+async def report(context: Context, store: Store, walk: Replaying, *, limit: int | None, names: bool) -> Tally:
+    """Print the report. ``limit``: the most examples, None for all. ``names``: whether addresses and subjects are shown. Raises CannotRun
+    if nothing was decided in that period."""
+    return await (_rows(context, store, walk, names) if context.json else _lines(context, store, walk, limit, names))
 
 
-async def report(context: Context, store: Store, walk: Replaying, asked: Asked) -> Tally:
-    """Print the report. Raises CannotRun if nothing was decided in that period."""
-    return await (_rows if context.json else _lines)(context, store, walk, asked)
-
-
-async def _rows(context: Context, store: Store, walk: Replaying, asked: Asked) -> Tally:
+async def _rows(context: Context, store: Store, walk: Replaying, names: bool) -> Tally:
     tally, named = Tally(), False
-    async for one, difference in _differences(walk, asked, tally):
-        if asked.names and not named:
+    async for one in _differing(walk, tally):
+        if names and not named:
             await context.journal_export(store, what="replay")  # names from the journal are shown
             named = True
-        context.print_json(_row(one, difference, names=asked.names))
+        context.print_json(_row(one, names=names))
     return tally
 
 
-async def _lines(context: Context, store: Store, walk: Replaying, asked: Asked) -> Tally:
+async def _lines(context: Context, store: Store, walk: Replaying, limit: int | None, names: bool) -> Tally:
     tally = Tally()
     with ExitStack() as undo:
         files = {a: undo.enter_context(SpooledTemporaryFile(_MEMORY, "w+", encoding="utf-8")) for a in _SHOWN_FIRST}
-        examples = _Examples(files, asked.limit)
+        examples = _Examples(files, limit)
         with progress("Replaying") as moved:
-            async for one, difference in _differences(walk, asked, tally, moved):
-                examples.add(difference.answer, _example(one, difference, names=asked.names))
+            async for one in _differing(walk, tally, moved):
+                examples.add(one.answer, _example(one, names=names))
         groups = [group for answer in _SHOWN_FIRST for group in tally.groups[answer].values()]
-        if asked.names and (examples.any or any(group.messages > 1 for group in groups)):
+        if names and (examples.any or any(group.messages > 1 for group in groups)):
             await context.journal_export(store, what="replay")  # names from the journal are shown
-        for line in tally.lines(asked.since, asked.until, walk, names=asked.names):
+        for line in tally.lines(walk, names=names):
             click.echo(line)
         for line in examples.lines():
             click.echo(line)
     return tally
 
 
-async def _differences(
-    walk: Replaying, asked: Asked, tally: Tally, moved: Progress | None = None
-) -> AsyncIterator[tuple[Compared, Difference]]:
+async def _differing(walk: Replaying, tally: Tally, moved: Progress | None = None) -> AsyncIterator[Compared]:
     """Yield the messages that the two policies decide differently, and add up all."""
-    async for one in walk.passed(asked.since, asked.until or datetime.now(UTC), moved):
-        difference = Difference.of(one)
-        tally.add(one, difference)
-        if difference.answer is not Answer.SAME:
-            yield one, difference
+    async for one in walk.passed(moved):
+        tally.add(one)
+        if one.answer is not Answer.SAME:
+            yield one
     if not tally.count(*Answer):
         raise CannotRun("the journal has no verdict from that time")
 
@@ -138,19 +125,19 @@ class _Examples:
             yield f"{shown:,} of {self._counts.total():,} are shown: --limit N or --all shows more"
 
 
-def _example(one: Compared, difference: Difference, *, names: bool) -> Iterator[str]:
+def _example(one: Compared, *, names: bool) -> Iterator[str]:
     message = one.message
     people = f"to {many(message.total, 'recipient')}"
     if names and message.clear is not None:
         subject, sender = (next(iter(message.names(role)), "") for role in ("subject", "from"))
         people = f'"{subject}", from {sender or "no sender"} {people}'
-    yield plain(f"{message.time:%Y-%m-%d %H:%M} {message.id}: {difference.way}  {people}")
-    yield from (f"  {rule}" for rule in difference.rules)
-    if difference.answer is Answer.MAYBE:
+    yield plain(f"{message.time:%Y-%m-%d %H:%M} {message.id}: {one.way}  {people}")
+    yield from (f"  {rule}" for rule in one.rules)
+    if one.answer is Answer.MAYBE:
         yield from (f"    {what}: {why}" for what, why in _unknowns(one).items())
 
 
-def _row(one: Compared, difference: Difference, *, names: bool) -> dict[str, Any]:
+def _row(one: Compared, *, names: bool) -> dict[str, Any]:
     message = one.message
     subject, sender = (next(iter(message.names(role)), None) if names else None for role in ("subject", "from"))
     facts = {**one.was.depends_on, **one.will.depends_on}
@@ -162,7 +149,7 @@ def _row(one: Compared, difference: Difference, *, names: bool) -> dict[str, Any
         "recipients": message.total,
         "lists": sorted(message.lists),
         "mailing": message.mailing or None,
-        "answer": difference.answer.value,
+        "answer": one.answer.value,
         "in_force": _thought(one.was),
         "file": _thought(one.will),
         "hangs_on": [{"fact": fact, "why": why} for fact, why in facts.items()],
@@ -190,26 +177,29 @@ class Answer(enum.Enum):
 _SHOWN_FIRST = (Answer.OTHERWISE, Answer.MAYBE, Answer.OTHER_RULES)
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """The difference of one message. ``rules``: those that make the difference, or may, each with its sign. ``way``: "from -> to"."""
+class Compared:
+    """A message with its result under the policy in force (recorded if it was in force then), and under the other one. ``rules``: those
+    that make the difference, or may, each with its sign. ``way``: "from -> to"."""
 
-    answer: Answer
-    way: str
-    rules: tuple[str, ...] = ()
+    def __init__(self, message: Recorded, was: Judgement, will: Judgement) -> None:
+        self.message, self.was, self.will = message, was, will
+        self.answer, self.way, self.rules = self._difference(was, will)
 
-    @classmethod
-    def of(cls, one: Compared) -> Difference:
-        was, will = one.was, one.will
+    @staticmethod
+    def _difference(was: Judgement, will: Judgement) -> tuple[Answer, str, tuple[str, ...]]:
         signed = tuple(_signed(was, will))
         if was.doubts_like(will):
-            return cls(Answer.SAME, _words(was.actions))
+            return Answer.SAME, _words(was.actions), ()
         if was.actions.isdisjoint(will.actions):
             fixed = tuple(f"- {rule}" for rule in was.rules if rule in FIXED)  # of copies that waited with others
-            return cls(Answer.OTHERWISE, f"{_words(was.actions)} -> {_words(will.actions)}", signed or fixed)
+            return Answer.OTHERWISE, f"{_words(was.actions)} -> {_words(will.actions)}", signed or fixed
         if was.certain and will.certain:
-            return cls(Answer.OTHER_RULES if signed else Answer.SAME, _words(was.actions), signed)
-        return cls(Answer.MAYBE, _maybe(was, will), tuple(_doubted(was, will)) or signed)
+            return Answer.OTHER_RULES if signed else Answer.SAME, _words(was.actions), signed
+        if was.certain:
+            way = f"{_words(was.actions)}, may be {_words(will.actions - was.actions)}"
+        else:
+            way = f"{_words(was.actions)} -> {_words(will.actions)}"
+        return Answer.MAYBE, way, tuple(_doubted(was, will)) or signed
 
 
 def labels(thought: Judgement) -> list[str]:
@@ -253,12 +243,6 @@ def _doubted(was: Judgement, will: Judgement) -> Iterator[str]:
                 yield f"? {perhaps.rule.rule_id}"
 
 
-def _maybe(was: Judgement, will: Judgement) -> str:
-    if was.certain:
-        return f"{_words(was.actions)}, may be {_words(will.actions - was.actions)}"
-    return f"{_words(was.actions)} -> {_words(will.actions)}"
-
-
 def _words(actions: Iterable[Action]) -> str:
     return " or ".join(action.word for action in sorted(actions))
 
@@ -275,11 +259,11 @@ class Alike:
     senders: Counter[str] = field(default_factory=Counter)
     missing: Counter[tuple[str, str]] = field(default_factory=Counter)
 
-    def add(self, one: Compared, difference: Difference) -> None:
+    def add(self, one: Compared) -> None:
         self.messages += 1
         if one.message.mailing and len(self.mailings) < _MOST_MAILINGS:
             self.mailings.add(one.message.mailing)
-        self.rules.update(difference.rules)
+        self.rules.update(one.rules)
         self.lists.update(sorted(one.message.lists) or [""])
         sender = next(iter(one.message.names("from")), "") or "nobody named"
         if sender in self.senders or len(self.senders) < _MOST_MAILINGS:
@@ -304,23 +288,23 @@ class Tally:
         """The number of messages that are certainly decided differently."""
         return self.count(Answer.OTHERWISE)
 
-    def add(self, one: Compared, difference: Difference) -> None:
-        other_action = difference.answer in (Answer.OTHERWISE, Answer.MAYBE)
-        way = difference.way if other_action else "as now, by other rules"
-        group = self.groups[difference.answer].setdefault(way, Alike())
-        if difference.answer is Answer.SAME:
+    def add(self, one: Compared) -> None:
+        other_action = one.answer in (Answer.OTHERWISE, Answer.MAYBE)
+        way = one.way if other_action else "as now, by other rules"
+        group = self.groups[one.answer].setdefault(way, Alike())
+        if one.answer is Answer.SAME:
             group.messages += 1
         else:
-            group.add(one, difference)
-        self.looser += difference.answer is Answer.OTHERWISE and max(one.will.actions) < min(one.was.actions)
+            group.add(one)
+        self.looser += one.answer is Answer.OTHERWISE and max(one.will.actions) < min(one.was.actions)
         if one.will.perhaps:
             known = {perhaps.rule.sense for perhaps in one.was.perhaps}
             rules = (perhaps.rule for perhaps in one.will.perhaps if perhaps.rule.observes)
             self.watching.update(r.rule_id for r in rules if r.sense not in known and r.rule_id not in one.was.rules)
 
-    def lines(self, since: datetime, until: datetime | None, walk: Replaying, *, names: bool = True) -> Iterator[str]:
+    def lines(self, walk: Replaying, *, names: bool) -> Iterator[str]:
         """Yield the sums, the largest first. ``names``: whether senders are shown."""
-        begun = f"{since:%Y-%m-%d %H:%M}"
+        begun, until = f"{walk.since:%Y-%m-%d %H:%M}", walk.until
         time = f"from {begun} to {until:%Y-%m-%d %H:%M} UTC" if until else f"since {begun} UTC"
         yield (
             f"{many(self.count(*Answer), 'message')} {time}: {self.count(Answer.SAME):,} as now, "
@@ -366,36 +350,33 @@ def _of_mailings(group: Alike) -> str:
     return f", of {many(n, 'mailing')}" if n else ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compared:
-    """A message with its result under the policy in force (recorded if it was in force then), and under the other one."""
-
-    message: Recorded
-    was: Judgement
-    will: Judgement
-
-
 class Replaying:
-    """One walk through the journal, made by ``replaying``. It counts the entries that are not compared: ``again``, retries of held
-    messages, and ``undecided``, internal errors."""
+    """One walk through the journal of a period, made by ``replaying``. ``until``: None for now. It counts the entries that are not
+    compared: ``again``, retries of held messages, and ``undecided``, internal errors."""
 
     def __init__(
-        self, store: Store, settings: Settings, digester: Digester, before: CompiledPolicy, other: CompiledPolicy
+        self,
+        store: Store,
+        settings: Settings,
+        digester: Digester,
+        before: CompiledPolicy,
+        other: CompiledPolicy,
+        since: datetime,
+        until: datetime | None,
     ) -> None:
+        self.since, self.until = since, until
         self.again = self.undecided = 0
         self._store, self._settings, self._digester = store, settings, digester
         self._before, self._other = before, other
         self._kept: dict[str, CompiledPolicy | None] = {}
         self._diffs: dict[tuple[str, str], PolicyDiff] = {}
 
-    async def passed(
-        self, since: datetime, until: datetime, progress: Progress | None = None
-    ) -> AsyncIterator[Compared]:
-        """Yield the messages of a period, in order. Raises StoreError."""
+    async def passed(self, progress: Progress | None = None) -> AsyncIterator[Compared]:
+        """Yield the messages, in order. Raises StoreError."""
         await self._store.journal.catch_up()
         copies = self._settings.hold.copies
         replays = [Replay(compiled, copies=copies) for compiled in (self._before, self._other)]
-        async for page in verdicts(self._store, since, until, progress):
+        async for page in verdicts(self._store, self.since, self.until or datetime.now(UTC), progress):
             for entry, clear in page:
                 message = Recorded(entry, clear)
                 sha256 = message.policy
@@ -410,7 +391,7 @@ class Replaying:
                     else replay.judge(message, self._diff(sha256, then, replay.compiled))
                     for replay in replays
                 )
-                yield Compared(message=message, was=was, will=will)
+                yield Compared(message, was, will)
 
     async def _then(self, sha256: str) -> CompiledPolicy | None:
         """Return the policy with this SHA-256; None if it is no longer kept, or its version is too old to read."""
@@ -432,14 +413,19 @@ class Replaying:
 
 @asynccontextmanager
 async def replaying(
-    store: Store, settings: Settings, digester: Digester, before: Policy, other: Policy
+    store: Store,
+    settings: Settings,
+    digester: Digester,
+    before: Policy,
+    other: Policy,
+    since: datetime,
+    until: datetime | None,
 ) -> AsyncIterator[Replaying]:
     """Make a walk that compares two policies. ``before``: the policy in force. Raises CannotStart."""
     async with AsyncExitStack() as undo:
         there, its_digester = indexed(settings, other, undo)
-        yield Replaying(
-            store, settings, digester, _compiled(settings, before, digester), _compiled(there, other, its_digester)
-        )
+        compiled = _compiled(settings, before, digester), _compiled(there, other, its_digester)
+        yield Replaying(store, settings, digester, *compiled, since, until)
 
 
 def _compiled(settings: Settings, policy: Policy, digester: Digester) -> CompiledPolicy:

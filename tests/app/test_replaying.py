@@ -66,9 +66,9 @@ async def compared(
     settings, until = settings_of(home), home.clock.now() + timedelta(seconds=1)
     before = parse(documents(now if now is not None else policy()))
     async with replaypassed.replaying(
-        home.store, settings, Digester(KEY, "+"), before, parse(documents(after))
+        home.store, settings, Digester(KEY, "+"), before, parse(documents(after)), until - since, until
     ) as walk:
-        found = [one async for one in walk.passed(until - since, until)]
+        found = [one async for one in walk.passed()]
         assert walk.undecided == 0
         return found
 

@@ -140,5 +140,6 @@ async def compared(guard: WholeGuard, text: str) -> list[Compared]:
     in_force = read_policy(settings)
     other = parse({**in_force.documents, "policy.yaml": text.encode()}, delimiters=settings.delimiters)
     digester = Digester(installation_secret(settings), settings.delimiters)
-    async with replaypassed.replaying(guard.office._store, settings, digester, in_force, other) as walk:
-        return [one async for one in walk.passed(until - timedelta(days=1), until)]
+    period = until - timedelta(days=1), until
+    async with replaypassed.replaying(guard.office._store, settings, digester, in_force, other, *period) as walk:
+        return [one async for one in walk.passed()]
