@@ -27,7 +27,8 @@ from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.envelope import Session, client_address
 from smtpguard.mail.message import Message
 from smtpguard.policy.parse import Policy, parse
-from smtpguard.policy.suite import Case, CaseResult, EnvelopeModel, cases, message_of
+from smtpguard.policy.suite import Case, EnvelopeModel, cases, message_of
+from smtpguard.policy.verdict import Verdict
 
 if TYPE_CHECKING:
     from smtpguard.app.explaining import Explainer
@@ -39,14 +40,17 @@ _SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Result:
-    """The result of a case. ``failures``: a sentence for each thing that was not as expected, or for why the case could not be run."""
+    """The result of a case. ``verdict``: None if it could not be run. ``failures``: a sentence for each
+    thing that was not as expected, or for why the case could not be run."""
 
     file: Path
-    name: str
-    line: int
-    action: str = ""
-    hits: tuple[str, ...] = ()
-    failures: tuple[str, ...] = ()
+    case: Case
+    verdict: Verdict | None = None
+    failures: tuple[str, ...]
+
+    @property
+    def hits(self) -> list[str]:
+        return [] if self.verdict is None else [hit.rule for hit in self.verdict.hits]
 
 
 @click.command(cls=Command, json="As --format json.")
@@ -85,7 +89,9 @@ async def command(
             context.print_json(_case_row(one))
         elif form == "github":
             for failure in one.failures:
-                click.echo(f"::error file={one.file},line={one.line},title={_escaped(one.name)}::{_escaped(failure)}")
+                click.echo(
+                    f"::error file={one.file},line={one.case.line},title={_escaped(one.case.name)}::{_escaped(failure)}"
+                )
         else:
             _print_result(one, verbose)
     if form != "json":
@@ -119,7 +125,8 @@ async def _run(
         guard: Explainer | None = None
         for file, case in ((file, case) for file, some in suites for case in some if _fits(case.name, pattern)):
             if case.model.message is None:
-                results.append(_result(file, case.run(policy.rules)))
+                verdict = case.verdict(policy.rules)
+                results.append(_Result(file=file, case=case, verdict=verdict, failures=case.failures(verdict)))
             else:
                 # It imports lists and readers, which cases of facts do not need.
                 from smtpguard.app.explaining import explainer
@@ -140,18 +147,12 @@ async def _read(guard: Explainer, file: Path, case: Case, settings: Settings) ->
             raise BadAddress("it has no recipient: To, Cc or envelope: {to: ...}")
         explained = await guard.explain(message, path, people, session, case.model.counted)
     except (BadAddress, CannotRun, Undeclared) as error:
-        return _Result(file=file, name=case.name, line=case.line, failures=(str(error),))
+        return _Result(file=file, case=case, failures=(str(error),))
     except Exception as error:  # an error of one message must not stop the others
-        return _Result(file=file, name=case.name, line=case.line, failures=(why_unread(error),))
-    values = {name: explained.facts.get(name) for name in case.found}
-    return _result(file, case.judged(explained.verdict, {k: v for k, v in values.items() if v is not None}))
-
-
-def _result(file: Path, one: CaseResult) -> _Result:
-    hits = tuple(hit.rule for hit in one.verdict.hits)
-    return _Result(
-        file=file, name=one.name, line=one.line, action=one.verdict.action.word, hits=hits, failures=one.failures
-    )
+        return _Result(file=file, case=case, failures=(why_unread(error),))
+    found = {name: value for name in case.found if (value := explained.facts.get(name)) is not None}
+    failures = case.failures(explained.verdict, found)
+    return _Result(file=file, case=case, verdict=explained.verdict, failures=failures)
 
 
 def _message(case: Case, folder: Path) -> Message:
@@ -222,12 +223,13 @@ def _suites(files: Sequence[Path]) -> Iterator[Path]:
 
 
 def _print_result(one: _Result, verbose: bool) -> None:
+    name = f"{one.file}:{one.case.line}: {plain(one.case.name)}"
     if one.failures:
-        click.echo(f"{one.file}:{one.line}: {plain(one.name)}")
+        click.echo(name)
         for failure in one.failures:
             click.echo(f"    {plain(failure)}")
-    elif verbose:
-        click.echo(f"{one.file}:{one.line}: {plain(one.name)}: {one.action}")
+    elif verbose and one.verdict is not None:
+        click.echo(f"{name}: {one.verdict.action.word}")
 
 
 def _summary(results: Sequence[_Result], policy: Policy, *, coverage: bool) -> Iterator[str]:
@@ -245,11 +247,11 @@ def _summary(results: Sequence[_Result], policy: Policy, *, coverage: bool) -> I
 def _case_row(one: _Result) -> dict[str, object]:
     return {
         "file": str(one.file),
-        "line": one.line,
-        "name": one.name,
+        "line": one.case.line,
+        "name": one.case.name,
         "ok": not one.failures,
-        "action": one.action or None,
-        "hits": list(one.hits),
+        "action": None if one.verdict is None else one.verdict.action.word,
+        "hits": one.hits,
         "failures": list(one.failures),
     }
 
@@ -265,12 +267,12 @@ def _sarif(results: Sequence[_Result]) -> bytes:
         {
             "ruleId": "policy-case",
             "level": "error",
-            "message": {"text": f"{one.name}: {failure}"},
+            "message": {"text": f"{one.case.name}: {failure}"},
             "locations": [
                 {
                     "physicalLocation": {
                         "artifactLocation": {"uri": one.file.as_posix()},
-                        "region": {"startLine": one.line},
+                        "region": {"startLine": one.case.line},
                     }
                 }
             ],
@@ -292,7 +294,7 @@ def _junit(results: Sequence[_Result]) -> bytes:
         suite = ElementTree.SubElement(root, "testsuite", {"name": str(file), **_counts(some)})
         for one in some:
             case = ElementTree.SubElement(
-                suite, "testcase", name=_printable(one.name), classname=str(file), line=str(one.line)
+                suite, "testcase", name=_printable(one.case.name), classname=str(file), line=str(one.case.line)
             )
             if one.failures:
                 failure = ElementTree.SubElement(case, "failure", message=_printable(one.failures[0]))

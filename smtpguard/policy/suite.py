@@ -136,16 +136,6 @@ class SuiteModel(Section):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CaseResult:
-    """``failures``: a sentence for each unexpected result; none if the case passes."""
-
-    name: str
-    line: int
-    verdict: Verdict
-    failures: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """A valid case of a file. ``values``: the facts of a case of facts; empty for a case with a message. ``found``: the
     expected facts."""
@@ -159,18 +149,13 @@ class Case:
     def name(self) -> str:
         return self.model.name
 
-    def judged(self, verdict: Verdict, facts: Mapping[str, Value] | None = None) -> CaseResult:
-        failures = [*_failures(self.model, verdict), *_other_facts(self.found, facts or {})]
-        return CaseResult(name=self.name, line=self.line, verdict=verdict, failures=tuple(failures))
-
-    def run(self, rules: RuleSet) -> CaseResult:
+    def verdict(self, rules: RuleSet) -> Verdict:
         """Judge a case of facts."""
-        return self.judged(_verdict(rules, self.values, self.model.frozen))
+        return _verdict(rules, self.values, self.model.frozen)
 
-
-def run(document: Document, rules: RuleSet, words: Mapping[str, Collection[str]] | None = None) -> list[CaseResult]:
-    """Judge every case of facts of one file. Raises Broken as ``cases``."""
-    return [case.run(rules) for case in cases(document, rules, words) if case.model.message is None]
+    def failures(self, verdict: Verdict, facts: Mapping[str, Value] | None = None) -> tuple[str, ...]:
+        """Return a sentence for each unexpected result; none if the case passes."""
+        return (*_failures(self.model, verdict), *_other_facts(self.found, facts or {}))
 
 
 def cases(document: Document, rules: RuleSet, words: Mapping[str, Collection[str]] | None = None) -> list[Case]:
