@@ -42,7 +42,7 @@ class Channel:
         self._out: deque[tuple[bytes, socket.socket | None]] = deque()
         self._loop = asyncio.get_running_loop()
         self._closed = self._full = False
-        self._loop.add_reader(sock.fileno(), self._readable)
+        self._loop.add_reader(sock.fileno(), self.drain)
 
     @property
     def waiting(self) -> int:
@@ -86,10 +86,7 @@ class Channel:
             self._loop.remove_writer(self._socket.fileno())
 
     def drain(self) -> None:
-        """Read what has arrived, without waiting for the loop."""
-        self._readable()
-
-    def _readable(self) -> None:
+        """Read what has arrived."""
         while not self._closed:
             try:
                 data, fds, _, _ = socket.recv_fds(self._socket, _MAX_OCTETS, 1, socket.MSG_CMSG_CLOEXEC)

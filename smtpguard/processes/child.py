@@ -69,9 +69,9 @@ class Watcher(Protocol):
 
     def became_ready(self, child: Child) -> None: ...
 
-    def took(self, child: Child) -> None: ...
+    def ready_for_more(self, child: Child) -> None: ...
 
-    def closed(self, child: Child, connections: Sequence[int]) -> None: ...
+    def closed(self, connections: Sequence[int]) -> None: ...
 
     def said(self, child: Child, said: Said) -> None: ...
 
@@ -246,14 +246,14 @@ class Child:
                     offered = self.offered.pop(number, None)
                     if offered is not None:
                         offered.connection.close()
-                self._watcher.took(self)
+                self._watcher.ready_for_more(self)
             case "lost":
                 for number in value:
                     lost = self.offered.pop(number, None)
                     if lost is not None:
                         self._watcher.lost(self, number, lost)
             case "closed":
-                self._watcher.closed(self, value)
+                self._watcher.closed(value)
             case "places":
                 self._watcher.asks(self, value)
             case "beat":

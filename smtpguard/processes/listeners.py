@@ -13,7 +13,7 @@ import shutil
 import socket
 from collections import Counter
 from collections.abc import Iterable, MutableMapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from smtpguard.mail.envelope import Network, within
@@ -36,7 +36,7 @@ class CannotListen(Exception):
 class Wanted:
     """An entry of ``listen.smtp`` or, if ``part`` is "milter", of ``listen.milter``, as far as the socket needs it.
 
-    ``taker``: the part that takes its connections, "" for ``part``. ``implicit_tls``: no SMTP reply can be sent in clear.
+    ``taker``: the part that takes its connections. ``implicit_tls``: no SMTP reply can be sent in clear.
     ``proxy``: clients are proxies, and send a PROXY header. ``clients``: who may connect, None for everybody. ``unix``: the path of
     a Unix socket, with ``mode`` and ``group``, instead of address and port.
     """
@@ -44,7 +44,7 @@ class Wanted:
     address: str = ""
     port: int = 0
     part: str = "proxy"
-    taker: str = ""
+    taker: str = "proxy"
     implicit_tls: bool = False
     proxy: bool = False
     clients: Sequence[Network] | None = None
@@ -110,7 +110,6 @@ def open_all(wanted: Sequence[Wanted], given: Iterable[socket.socket] = ()) -> l
             undo.callback(sock.close)
         places, numbers = Counter[str](), Counter[str]()
         for want in wanted:
-            want = replace(want, taker=want.taker or want.part)
             found = next((sock for sock in left if _stands_for(sock, want)), None)
             made, is_given = None, found is not None
             if found is not None:

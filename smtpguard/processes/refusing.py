@@ -124,12 +124,10 @@ def refuse_backlog(listener: Listener) -> None:
 class Strangers:
     """Refuses clients that a listener does not admit, with 554."""
 
-    def __init__(self, refused: Refused) -> None:
-        self._refused = refused
+    def __init__(self) -> None:
         self._lingering: dict[socket.socket, tuple[asyncio.TimerHandle, bytearray]] = {}
 
     def refuse(self, connection: socket.socket, listener: Listener) -> None:
-        """Refuse a connection without counting it: a proxy's own check."""
         if not listener.in_clear or len(self._lingering) >= MOST_LINGERING:
             refuse(connection, reply.NOT_A_CLIENT, clear=listener.in_clear)
             return
@@ -143,11 +141,6 @@ class Strangers:
         late = loop.call_later(LINGER_SECONDS, self._drop, connection)
         self._lingering[connection] = late, bytearray()
         loop.add_reader(connection.fileno(), self._readable, connection)
-
-    def turn_away(self, connection: socket.socket, listener: Listener, client: str) -> None:
-        """Refuse a connection and count it. ``client``: its address, "" if a proxy did not know it."""
-        self._refused.add("strangers refused", listener, client, "they are not in clients of the listener")
-        self.refuse(connection, listener)
 
     def close(self) -> None:
         for connection in tuple(self._lingering):

@@ -69,7 +69,7 @@ class Supervisor:
         pages: Collection[str],
         places: Sequence[int] = (),
         caps: Sequence[Mapping[str, int]] = (),
-        status_file: StatusFile | None = None,
+        status_file: StatusFile,
         started: Callable[[], None],
         ticks: Callable[[], object] = lambda: None,
         monotonic: Callable[[], float] = time.monotonic,
@@ -93,7 +93,7 @@ class Supervisor:
         self._connections = Connections(limits)
         self._refused_clients = Refused()
         self._introductions = Introductions(self._introduced, self._refused_clients)
-        self._strangers = Strangers(self._refused_clients)
+        self._strangers = Strangers()
         self._spare = Spare()
         self._no_descriptor = 0  # connections refused without one, and not logged yet
         self._said_at = float("-inf")
@@ -142,8 +142,7 @@ class Supervisor:
                 child.kill()
             for listener in self._listeners:
                 listener.close()
-            if self._status_file is not None:
-                self._status_file.remove()
+            self._status_file.remove()
             self._spare.close()
         return self._status
 
@@ -208,7 +207,9 @@ class Supervisor:
     def _refuse_stranger(self, connection: socket.socket, listener: Listener, client: str) -> None:
         self._numbers.strangers[listener.name] += 1
         address = client_address(client)
-        self._strangers.turn_away(connection, listener, str(address) if address is not None else "")
+        why = "they are not in clients of the listener"
+        self._refused_clients.add("strangers refused", listener, str(address or ""), why)
+        self._strangers.refuse(connection, listener)
 
     def _turn_away(self, connection: socket.socket, listener: Listener, client: str) -> None:
         self._refused[client or "unknown", listener.name] += 1
@@ -260,11 +261,6 @@ class Supervisor:
         for part in self._takers:
             self._listen(part, False)
 
-    def _ready_for_more(self, child: Child) -> None:
-        self._settle_homeless()
-        if child.part in self._takers:
-            self._listen(child.part, True)
-
     def _settle_homeless(self) -> None:
         for _ in range(len(self._homeless)):
             number, offered = self._homeless.popleft()
@@ -277,13 +273,15 @@ class Supervisor:
 
     def became_ready(self, child: Child) -> None:
         _log.info("ready", part=child.name, pid=child.pid)
-        self._ready_for_more(child)
+        self.ready_for_more(child)
         self._announce_if_ready()
 
-    def took(self, child: Child) -> None:
-        self._ready_for_more(child)
+    def ready_for_more(self, child: Child) -> None:
+        self._settle_homeless()
+        if child.part in self._takers:
+            self._listen(child.part, True)
 
-    def closed(self, child: Child, connections: Sequence[int]) -> None:
+    def closed(self, connections: Sequence[int]) -> None:
         for number in connections:
             self._connections.closed(number)
 
@@ -292,7 +290,7 @@ class Supervisor:
         self._connections.closed(number)
         refuse(offered.connection, reply.TOO_MANY_CONNECTIONS, clear=offered.listener.in_clear)
         self._refused_for_descriptors(offered.listener)
-        self._ready_for_more(child)
+        self.ready_for_more(child)
 
     def said(self, child: Child, said: Said) -> None:
         self._numbers.heard(child.name, said)
@@ -349,20 +347,18 @@ class Supervisor:
             return
         if child.lived_seconds(now) > self._timing.deaths_seconds:
             child.pause_seconds = self._timing.first_pause_seconds
-        self._loop.call_later(child.pause_seconds, self._start_again, child)
+        self._loop.call_later(child.pause_seconds, self._start, child)
         child.pause_seconds = min(child.pause_seconds * 2, self._timing.longest_pause_seconds)
         self._settle_homeless()
 
-    def _start_again(self, child: Child) -> None:
-        if not self._stopping:
-            self._start(child)
-
     def _start(self, child: Child) -> None:
+        if self._stopping:
+            return
         try:
             child.start()
         except OSError as e:
             _log.error("a part cannot be started now", part=child.name, error=os.strerror(e.errno or 0))
-            self._loop.call_later(self._timing.longest_pause_seconds, self._start_again, child)
+            self._loop.call_later(self._timing.longest_pause_seconds, self._start, child)
 
     # time
 
@@ -388,18 +384,14 @@ class Supervisor:
                 self._notifier.watchdog()
             fails, ahead = self._numbers.levels[STORE_FAILS] > 0, self._numbers.levels[CLOCK_AHEAD]
             counts, stopping = self._numbers.with_refusals, self._stopping
-            file = self._status_file
-            row = (
-                file.row(now, self._children, counts, stopping=stopping, store_fails=fails, clock_ahead=ahead)
-                if file is not None
-                else None
+            row = self._status_file.row(
+                now, self._children, counts, stopping=stopping, store_fails=fails, clock_ahead=ahead
             )
             self._tell_numbers(row)
             self._refused_clients.tell(now)
             if self._no_descriptor:  # the last of a burst
                 self._look_at_descriptors(os.strerror(errno.EMFILE))
-            if file is not None and row is not None:
-                file.write(now, row)
+            self._status_file.write(now, row)
             self._tell_refused()
 
     def _tell_refused(self) -> None:
@@ -413,7 +405,7 @@ class Supervisor:
                 "turned-away", why="connections", clients=len({client for (client, _), _ in rest}), times=times
             )
 
-    def _tell_numbers(self, row: Mapping[str, Any] | None) -> None:
+    def _tell_numbers(self, row: Mapping[str, Any]) -> None:
         if not self._shows:
             return
         ready = Counter({child.part: 0 for child in self._children})

@@ -22,7 +22,7 @@ from smtpguard.processes.child import Timing
 from smtpguard.processes.connections import Limits
 from smtpguard.processes.listeners import Wanted, inherited, open_all
 from smtpguard.processes.numbers import Said
-from smtpguard.processes.statusfile import Notifier
+from smtpguard.processes.statusfile import Notifier, StatusFile
 from smtpguard.processes.supervisor import CANNOT_RUN, TRY_AGAIN, Supervisor
 
 STUBBORN = bool(os.environ.get("TOY_STUBBORN"))
@@ -149,7 +149,7 @@ async def serve(ports: list[int], parts: list[str], options: dict[str, object]) 
     clients = [ip_network(text) for text in options.pop("clients")] if "clients" in options else None  # type: ignore[attr-defined]
     part = str(options.pop("part", "proxy"))
     address = str(options.pop("address", "127.0.0.1"))
-    wanted = [Wanted(address=address, port=port, proxy=proxy, clients=clients, part=part) for port in ports]
+    wanted = [Wanted(address=address, port=port, proxy=proxy, clients=clients, part=part, taker=part) for port in ports]
     if "unix" in options:
         taker = "milter" if "milter" in parts else "proxy"
         wanted.append(Wanted(part="milter", taker=taker, unix=Path(str(options.pop("unix")))))
@@ -169,6 +169,7 @@ async def serve(ports: list[int], parts: list[str], options: dict[str, object]) 
         pages=(pages,) if pages else (),
         monotonic=monotonic,
         timing=Timing(**options),  # type: ignore[arg-type]
+        status_file=StatusFile(Path(os.environ["NOTIFY_SOCKET"]).parent),
         started=lambda: print("started", flush=True),
     ).run()
 
