@@ -31,7 +31,7 @@ from smtpguard.config.documents import (
     shipped,
     vocabulary_names,
 )
-from smtpguard.config.problem import Broken, Problem, Severity, did_you_mean, one_of, ordered
+from smtpguard.config.problem import Broken, Problem, did_you_mean, one_of, ordered
 from smtpguard.config.settings import Settings
 from smtpguard.config.yaml import Document, Mark, Place, load_yaml
 from smtpguard.journal.event import Event, Kind
@@ -148,9 +148,7 @@ def check_policy(
 
 def _borne(problems: list[Problem]) -> list[Problem]:
     """Turn problems with sources into warnings, since an index of earlier content is in use."""
-    return [
-        replace(p, text=f"{p.text}; the members last read stay in use", severity=Severity.WARNING) for p in problems
-    ]
+    return [replace(p, text=f"{p.text}; the members last read stay in use", fatal=False) for p in problems]
 
 
 def _cut_off(documents: Mapping[str, bytes], where: str) -> Iterator[Problem]:
@@ -161,7 +159,7 @@ def _cut_off(documents: Mapping[str, bytes], where: str) -> Iterator[Problem]:
         line = data.count(b"\n") + 1
         column = len(data.rpartition(b"\n")[2].decode("utf-8", "replace")) + 1
         text = "the last line has no line end: the file may be truncated"
-        yield Problem(where if name == POLICY else folder + name, line, column, text, severity=Severity.WARNING)
+        yield Problem(where if name == POLICY else folder + name, line, column, text, fatal=False)
 
 
 def _not_read(base: Path, where: str) -> Iterator[Problem]:
@@ -173,7 +171,7 @@ def _not_read(base: Path, where: str) -> Iterator[Problem]:
         for file in sorted((base / part).glob("*")):
             if file.suffix.lower() in (".yml", ".yaml") and file.suffix != ".yaml":
                 text = "this file is not read: its name does not end in .yaml"
-                yield Problem(f"{folder}{part}/{file.name}", 1, 1, text, severity=Severity.WARNING)
+                yield Problem(f"{folder}{part}/{file.name}", 1, 1, text, fatal=False)
 
 
 def _out_of_reach(document: Document, policy: Policy, people: Mapping[str, int]) -> Iterator[Problem]:
@@ -279,7 +277,7 @@ def _asking(policy: Policy) -> Iterator[tuple[Place, str]]:
 
 
 def warning(document: Document, place: Place, text: str, expected: str = "") -> Problem:
-    return replace(document.problem(place, text, expected), severity=Severity.WARNING)
+    return document.problem(place, text, expected, fatal=False)
 
 
 def _expansions(document: Document, policy: Policy, base: Path) -> Iterator[Problem]:

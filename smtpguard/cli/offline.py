@@ -20,7 +20,7 @@ from smtpguard.app.policycheck import CheckedPolicy, check_policy, display_path,
 from smtpguard.config.documents import policy_document, policy_documents
 from smtpguard.config.fields import Network, is_public, loose_networks, read_secret
 from smtpguard.config.listeners import MilterListener, SenderRates, SmtpListener, network_text, open_to_all
-from smtpguard.config.problem import Broken, Problem, Severity, did_you_mean, one_of, ordered
+from smtpguard.config.problem import Broken, Problem, did_you_mean, one_of, ordered
 from smtpguard.config.settings import Relay, Route, Settings, read_settings
 from smtpguard.config.yaml import Document, Place, load_yaml
 from smtpguard.lists.digest import KEY_OCTETS
@@ -115,7 +115,7 @@ def _let_through(
     through, unplayed = play(policy, settings, counted)
     for name, shapes in through.items():
         text = f"list {name}: no rule holds {' or '.join(shapes)}"
-        yield replace(document.problem(("lists", name), text, key=True), severity=Severity.WARNING)
+        yield document.problem(("lists", name), text, key=True, fatal=False)
     if unplayed:
         text = f"{len(unplayed)} more lists were not tried with the story, for want of time"
         yield warning(document, ("lists",), text)

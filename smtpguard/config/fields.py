@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +18,7 @@ from typing import Annotated, Any
 import idna
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema
 
-from smtpguard.config.problem import Broken, Invalid, Problem, Severity
+from smtpguard.config.problem import Broken, Invalid, Problem
 from smtpguard.config.yaml import Document, Place
 
 CREDENTIALS = "$CREDENTIALS_DIRECTORY"
@@ -80,8 +79,8 @@ def loose_networks(document: Document) -> Iterator[Problem]:
                 continue
             if written.ip != written.network.network_address:
                 expected = f'"{network}", or a longer prefix'
-                found = document.problem(place, f'"{value}" has host bits: it is read as {network}', expected)
-                yield replace(found, severity=Severity.WARNING)
+                text = f'"{value}" has host bits: it is read as {network}'
+                yield document.problem(place, text, expected, fatal=False)
 
 
 def _host(value: Any) -> Any:

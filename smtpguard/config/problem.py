@@ -6,20 +6,15 @@ All problems are reported at once, one line each: ``policy.yaml:17:9: unknown ac
 from __future__ import annotations
 
 import difflib
-import enum
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 
-class Severity(enum.Enum):
-    ERROR = "error"  # the file cannot be put in force
-    WARNING = "warning"  # the file can be put in force, and probably does not do what was meant
-
-
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """``line`` and ``column`` begin at 1. ``hint`` is a guess at what was meant: "did you mean hold?"."""
+    """``line`` and ``column`` begin at 1. ``hint`` is a guess at what was meant: "did you mean hold?". ``fatal``: the file cannot be
+    put in force; otherwise it can, and probably does not do what was meant."""
 
     file: str
     line: int
@@ -27,24 +22,20 @@ class Problem:
     text: str
     expected: str = ""
     hint: str = ""
-    severity: Severity = Severity.ERROR
+    fatal: bool = True
 
     def __str__(self) -> str:
-        kind = "warning: " if self.severity is Severity.WARNING else ""
+        kind = "" if self.fatal else "warning: "
         tail = f" ({self.hint})" if self.hint else f": expected {self.expected}" if self.expected else ""
         said = f"{kind}{self.text}{tail}"
         if not said.isprintable():  # it names what was written: one line, in which what is invisible can be seen
             said = "".join(c if c.isprintable() else repr(c)[1:-1] for c in said)
         return f"{self.file}:{self.line}:{self.column}: {said}"
 
-    @property
-    def fatal(self) -> bool:
-        return self.severity is Severity.ERROR
-
     def row(self) -> dict[str, str | int]:
         """Return the JSON object of a problem, as in ``check --json``."""
         text = f"{self.text} ({self.hint})" if self.hint else self.text
-        if self.severity is Severity.WARNING:
+        if not self.fatal:
             text = f"warning: {text}"
         return {"file": self.file, "line": self.line, "column": self.column, "text": text, "expected": self.expected}
 

@@ -10,14 +10,14 @@ import re
 import types
 import typing
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Tag, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from smtpguard.config.problem import Invalid, Problem, Severity, Undeclared, did_you_mean, one_of, ordered
+from smtpguard.config.problem import Invalid, Problem, Undeclared, did_you_mean, one_of, ordered
 from smtpguard.config.yaml import Document, Mark, Place
 from smtpguard.locale.phrase import many
 
@@ -268,8 +268,7 @@ class Findings:
         self.problems.append(self.document.problem(place, text, expected, hint, key=key))
 
     def warn(self, place: Place, text: str, hint: str = "", *, key: bool = False) -> None:
-        problem = self.document.problem(place, text, hint=hint, key=key)
-        self.problems.append(replace(problem, severity=Severity.WARNING))
+        self.problems.append(self.document.problem(place, text, hint=hint, key=key, fatal=False))
 
     def invalid(self, error: Invalid, place: Place, *, key: bool = False) -> None:
         if self.sound or not isinstance(error, Undeclared):

@@ -81,9 +81,11 @@ class Document:
             place = place[:-1]
         return self.values[place]
 
-    def problem(self, place: Place, text: str, expected: str = "", hint: str = "", *, key: bool = False) -> Problem:
+    def problem(
+        self, place: Place, text: str, expected: str = "", hint: str = "", *, key: bool = False, fatal: bool = True
+    ) -> Problem:
         mark = self.mark(place, key=key)
-        return Problem(mark.file or self.file, mark.line, mark.column, text, expected, hint)
+        return Problem(mark.file or self.file, mark.line, mark.column, text, expected, hint, fatal)
 
 
 def load_yaml(source: Path | bytes | str, file: str | None = None) -> Document:

@@ -35,16 +35,9 @@ _MOST_WAIT_MS = 500
 """For a reader of the log that is slower than the log, well within the silence for which a part is killed."""
 _RECIPIENTS = frozenset({"recipients", "refused"})
 _PLAIN = orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
-_LEVELS: Mapping[Kind, str] = {
-    Kind.FREEZE: "warning",
-    Kind.THAW: "warning",
-    Kind.IN_DOUBT: "warning",
-    Kind.VOIDED: "warning",
-    Kind.ESCALATED: "warning",
-    Kind.TRIPPED: "warning",
-    Kind.STREAM: "warning",
-    Kind.ALARM: "warning",
-}
+_WARNINGS = frozenset(
+    {Kind.FREEZE, Kind.THAW, Kind.IN_DOUBT, Kind.VOIDED, Kind.ESCALATED, Kind.TRIPPED, Kind.STREAM, Kind.ALARM}
+)
 
 
 def is_for_journal(environ: Mapping[str, str] = os.environ) -> bool:
@@ -240,7 +233,7 @@ def _level(event: Event) -> str:
     """A list that cannot be read is an error, even if the old index is in use."""
     if event.kind is Kind.LIST and event.data.get("problem"):
         return "error"
-    return _LEVELS.get(event.kind, "info")
+    return "warning" if event.kind in _WARNINGS else "info"
 
 
 def fields(event: Event) -> dict[str, Any]:

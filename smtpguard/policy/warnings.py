@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import replace
 from datetime import UTC, datetime, time
 from ipaddress import ip_network
 
 from smtpguard.config.fields import loose_networks
-from smtpguard.config.problem import Problem, Severity, did_you_mean
+from smtpguard.config.problem import Problem, did_you_mean
 from smtpguard.config.validation import Findings
 from smtpguard.config.yaml import Document, Place
 from smtpguard.mail.address import Address, is_among
@@ -312,10 +311,8 @@ def unfilled_quorums(
                 f"from {absence.since} to {absence.until} {'.'.join(map(str, place))} cannot be met: it {lacks}, since "
                 f"{absence.person} is away and {why}"
             )
-            found = document.problem(
-                _place(document, absence), text, hint="a deputy who is not in a group that is already asked"
-            )
-            yield replace(found, severity=Severity.WARNING)
+            hint = "a deputy who is not in a group that is already asked"
+            yield document.problem(_place(document, absence), text, hint=hint, fatal=False)
 
 
 def _place(document: Document, absence: Absence) -> Place:

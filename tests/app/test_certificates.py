@@ -15,7 +15,6 @@ from smtpguard.app import proxy
 from smtpguard.app.certificates import Pair, Renewals, endings, server_context
 from smtpguard.cli.offline import check
 from smtpguard.config.listeners import Certificate
-from smtpguard.config.problem import Severity
 from smtpguard.config.settings import read_settings
 from tests.catalogue.wholeguard import whole_guard
 from tests.wire.submitting import start_tls
@@ -116,12 +115,12 @@ TLS = "tls: {certificate: guard.pem, key: guard.key}"
 
 
 @pytest.mark.parametrize(
-    ("days", "severity", "said"),
-    [(90, None, ""), (29, Severity.WARNING, "guard.pem ends on "), (-1, Severity.ERROR, "guard.pem ended on ")],
+    ("days", "fatal", "said"),
+    [(90, None, ""), (29, False, "guard.pem ends on "), (-1, True, "guard.pem ended on ")],
 )
 @pytest.mark.parametrize("where", ["listener", "console", "relay"])
 def test_check_warns_before_a_certificate_expires(
-    where: str, days: float, severity: Severity | None, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    where: str, days: float, fatal: bool | None, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     issued(tmp_path, days)
@@ -135,7 +134,7 @@ def test_check_warns_before_a_certificate_expires(
         for problem in check(settings_with(tmp_path, TLS if where == "listener" else "", more)).problems
         if "guard.pem" in problem.text
     ]
-    assert [problem.severity for problem in found] == ([severity] if severity else [])
+    assert [problem.fatal for problem in found] == ([] if fatal is None else [fatal])
     assert all(problem.text.startswith(said) for problem in found)
 
 
