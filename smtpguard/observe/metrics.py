@@ -61,54 +61,30 @@ def _kind(name: str) -> Type:
 JOURNAL = _table(
     ("events_total", "kind", "Entries of the journal: verdict, vote, freeze, thaw, reminded, escalated, sign-in-refused, viewed and others"),
     ("verdicts_total", "action", "Verdicts: relay, confirm, hold, defer, reject. A message that comes again is decided on again"),
-    (
-        "rule_messages_total",
-        "rule effect",
-        "Messages in whose verdict a rule counted, by effect: confirm, hold, defer, reject; observed: it only observes; "
-        "approved: people had approved the mailing, or its writer had confirmed it",
-    ),
-    (
-        "outcomes_total",
-        "outcome",
-        "Outcomes of verdicts to relay, and of colleagues' parts that an MTA passes on itself: relayed, refused, lost, recalled, "
-        "gone (the client), in-doubt",
-    ),
-    (
-        "rcpt_refused_total",
-        "code",
-        "Recipients whom the relay refused at RCPT, so that the message was not for them, by the first digit of its reply: 4 or 5",
-    ),
-    (
-        "customers_reached_total",
-        "",
-        "Customers reached by relayed mail. A customer is counted once for each message. A lower bound "
-        "if a list could not say. Releases are not counted",
-    ),
+    ("rule_messages_total", "rule effect",
+     "Messages in whose verdict a rule counted, by effect: confirm, hold, defer, reject; observed: it only observes; "
+     "approved: people had approved the mailing, or its writer had confirmed it"),
+    ("outcomes_total", "outcome",
+     "Outcomes of verdicts to relay, and of colleagues' parts that an MTA passes on itself: relayed, refused, lost, recalled, "
+     "gone (the client), in-doubt"),
+    ("rcpt_refused_total", "code",
+     "Recipients whom the relay refused at RCPT, so that the message was not for them, by the first digit of its reply: 4 or 5"),
+    ("customers_reached_total", "",
+     "Customers reached by relayed mail. A customer is counted once for each message. A lower bound "
+     "if a list could not say. Releases are not counted"),
     ("holds_total", "copy", "Messages that were held; copy: yes if it is stored under a primary hold"),
     ("hold_ends_total", "end copy", "Ends of holds: approved, confirmed, rejected, withdrawn, expired, void"),
-    (
-        "rule_hold_ends_total",
-        "rule end",
-        "Ends of holds by each rule that held, without copies of a mailing. A high share of approved ends says that a rule is too "
-        "strict",
-    ),
-    (
-        "release_recipients_total",
-        "outcome",
-        "Recipients of releases and of colleagues' parts, counted at each attempt: sent, retry, failed, in-doubt",
-    ),
-    (
-        "notice_recipients_total",
-        "notice outcome",
-        "Recipients of notices and DSNs, by kind of notice, counted at each attempt: sent, retry, failed, in-doubt, obsolete (no "
-        "longer needed, and not sent)",
-    ),
-    (
-        "list_news_total",
-        "list news",
-        "Changes that syncs of a list found: replaced (its members changed), failed (an outage began), otherwise (it has another "
-        "problem), stale, well (it ended)",
-    ),
+    ("rule_hold_ends_total", "rule end",
+     "Ends of holds by each rule that held, without copies of a mailing. A high share of approved ends says that a rule is too "
+     "strict"),
+    ("release_recipients_total", "outcome",
+     "Recipients of releases and of colleagues' parts, counted at each attempt: sent, retry, failed, in-doubt"),
+    ("notice_recipients_total", "notice outcome",
+     "Recipients of notices and DSNs, by kind of notice, counted at each attempt: sent, retry, failed, in-doubt, obsolete (no "
+     "longer needed, and not sent)"),
+    ("list_news_total", "list news",
+     "Changes that syncs of a list found: replaced (its members changed), failed (an outage began), otherwise (it has another "
+     "problem), stale, well (it ended)"),
     ("webhooks_given_up_total", "hook", "Entries that a webhook did not accept for a day, or answered with 410"),
 )  # fmt: skip
 SECONDS = Family(
@@ -142,11 +118,8 @@ STORE = _table(
     ("freezes_oldest_seconds", "", "Age of the oldest active freeze; 0 if there is none"),
     ("webhook_lag_entries", "hook", "Entries of the journal that a webhook has not been offered yet"),
     ("webhook_lag_seconds", "hook", "Age of the oldest of them; 0 if there is none"),
-    (
-        "checkpoints_refused_seconds",
-        "receiver",
-        "How long a receiver of checkpoints (audit: witness, syslog, timestamps) has taken none that was sent; 0 if it takes them",
-    ),
+    ("checkpoints_refused_seconds", "receiver",
+     "How long a receiver of checkpoints (audit: witness, syslog, timestamps) has taken none that was sent; 0 if it takes them"),
     ("store_put_back", "", "1 if the store was put back to an earlier state, and all mail is frozen until a thaw"),
     ("policy_enforced", "", "enforce: 0 if the policy only observes"),
     ("policy_info", "sha256", "The policy in force"),
@@ -159,12 +132,9 @@ HOST = _table(
     ("list_checked_seconds", "list", "Seconds since the index was last found to match its sources; absent if it never was"),
     ("list_stale", "list", "1 if the index is too old to rely on, or missing"),
     ("list_failing", "list", "Whether its last sync failed"),
-    (
-        "certificate_end_timestamp_seconds",
-        "certificate",
-        "When the certificate ends that its file has now, in Unix time: of a listener by its address and port, of the console, and "
-        "the one that is shown to the relay; absent where it cannot be used",
-    ),
+    ("certificate_end_timestamp_seconds", "certificate",
+     "When the certificate ends that its file has now, in Unix time: of a listener by its address and port, of the console, and "
+     "the one that is shown to the relay; absent where it cannot be used"),
     ("certificate_usable", "certificate", "Whether its file and its key's can be read and used; if 0, the earlier certificate stays in use"),
 )  # fmt: skip
 TREE = (
@@ -172,31 +142,19 @@ TREE = (
         ("connections", "listener", "Connections of clients and MTAs that are open"),
         ("connections_limit", "", "limits: {connections}: of all listeners together"),
         ("connections_accepted_total", "listener", "Connections that were given to a part"),
-        (
-            "connections_refused_total",
-            "listener reason",
-            "Connections that were refused: limit (too many, 421), client (not among the listener's clients, 554), descriptor "
-            "(the process had no file descriptor left, 421)",
-        ),
+        ("connections_refused_total", "listener reason",
+         "Connections that were refused: limit (too many, 421), client (not among the listener's clients, 554), descriptor "
+         "(the process had no file descriptor left, 421)"),
         ("part_processes", "part", "Processes of a part that are ready"),
-        (
-            "part_memory_bytes",
-            "part",
-            "Memory of the processes of a part, and of the supervisor; shared pages count for each of them",
-        ),
-        (
-            "certificates_refused_total",
-            "",
-            "Renewed certificates that a process could not use, so that the earlier one stays in use",
-        ),
+        ("part_memory_bytes", "part",
+         "Memory of the processes of a part, and of the supervisor; shared pages count for each of them"),
+        ("certificates_refused_total", "",
+         "Renewed certificates that a process could not use, so that the earlier one stays in use"),
         ("part_deaths_total", "part", "Processes that died or were killed for their silence, and are started again"),
         ("answers_total", "answer", "Messages whose content was received, by the answer to the client: taken (2xx), deferred (4xx), refused (5xx)"),
-        (
-            "undecided_total",
-            "why",
-            "Messages that were answered 451 or 452 without a verdict: full (no space, or the quota of held content is used up), busy (too many wait), policy (the policy in "
-            "force cannot be read by this version), store (the database is away or too slow), rounds (freezes or policies moved too often), failed (an error of smtpguard)",
-        ),
+        ("undecided_total", "why",
+         "Messages that were answered 451 or 452 without a verdict: full (no space, or the quota of held content is used up), busy (too many wait), policy (the policy in "
+         "force cannot be read by this version), store (the database is away or too slow), rounds (freezes or policies moved too often), failed (an error of smtpguard)"),
         ("bypassed_total", "", "Messages relayed without the database, under an emergency bypass"),
         ("relay_up", "route", "Whether the relay answered the last connection that any part opened; it is asked every half minute at least"),
         ("relay_tried_seconds", "route", "Seconds since that connection"),
@@ -205,13 +163,10 @@ TREE = (
         ("relay_waiting", "route", "Transactions, logins and deliveries that wait for a connection to the relay"),
         ("relay_waits_total", "route", "Requests for a relay connection that did not get one at once"),
         ("relay_wait_seconds_total", "route", "Total time that they waited"),
-        (
-            "turned_away_total",
-            "why",
-            "Mail that was answered 4xx or 5xx without a verdict, all of it or for some recipients; each is a line of the log. Why: "
-            "connections, relay-down, relay-slow, relay-busy, relay-lost, sender-refused, recipient-refused, bad-address, too-many-recipients, "
-            "other-route, rate-limit, too-large, bad-content, too-slow, gave-up, stopping, undecided, failed",
-        ),
+        ("turned_away_total", "why",
+         "Mail that was answered 4xx or 5xx without a verdict, all of it or for some recipients; each is a line of the log. Why: "
+         "connections, relay-down, relay-slow, relay-busy, relay-lost, sender-refused, recipient-refused, bad-address, too-many-recipients, "
+         "other-route, rate-limit, too-large, bad-content, too-slow, gave-up, stopping, undecided, failed"),
     ),
     Family(
         "smtpguard_admission_seconds",

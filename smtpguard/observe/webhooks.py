@@ -186,7 +186,8 @@ class Format(enum.Enum):
 def shaped(payload: Mapping[str, Any], form: Format) -> Mapping[str, Any]:
     if form is Format.JSON:
         return payload
-    head, words = _said(payload["type"], payload["data"])
+    head, lines = _said(payload["type"], payload["data"])
+    words = list(filter(None, lines))
     url = payload["data"].get("url") or ""
     return _slack(head, words, url) if form is Format.SLACK else _teams(head, words, url)
 
@@ -226,32 +227,27 @@ def _teams(head: str, words: Sequence[str], url: str) -> Mapping[str, Any]:
 
 
 def _said(type_: str, data: Mapping[str, Any]) -> tuple[str, Sequence[str]]:
+    """Return the head, and further lines, of which some may be empty."""
+    by = f" by {_short(data['by'])}" if data.get("by") else ""
     match type_:
         case "message.held":
             return f"Held: {_to(data)}", _message_lines(data)
         case "message.decided":
-            by = f" by {_short(data['by'])}" if data.get("by") else ""
-            said = [f"“{_short(data['comment'])}”"] if data.get("comment") else []
-            return f"{str(data['outcome']).capitalize()}{by}: {_to(data)}", [*_message_lines(data), *said]
+            said = f"“{_short(data['comment'])}”" if data.get("comment") else ""
+            return f"{str(data['outcome']).capitalize()}{by}: {_to(data)}", [*_message_lines(data), said]
         case "freeze.set" | "freeze.lifted":
             what = "Frozen" if type_ == "freeze.set" else "Lifted"
-            by = f" by {_short(data['by'])}" if data.get("by") else ""
-            until = [f"Until {data['until']}"] if data.get("until") else []
-            return f"{what}{by}: {_frozen(data)}", [*([_short(data["reason"])] if data.get("reason") else []), *until]
+            until = f"Until {data['until']}" if data.get("until") else ""
+            return f"{what}{by}: {_frozen(data)}", [_short(data.get("reason")), until]
         case "list.stale":
             named = _list_names(data) or "a list"
             what = f"{named} is out of date" if data.get("stale") else f"{named} could not be read"
-            return what, [_short(data["problem"])] if data.get("problem") else []
+            return what, [_short(data.get("problem"))]
         case "alarm":
-            over = "Over: " if data.get("phase") == "ends" else f"{str(data.get('severity')).capitalize()}: "
-            return f"{over}{_short(data['title'])}", [
-                *(_short(data[name]) for name in ("says", "does", "host") if data.get(name)),
-                *(
-                    [f"To take it: smtpguard incident ack '{_short(data['key'])}'"]
-                    if data.get("key") and data.get("phase") != "ends"
-                    else []
-                ),
-            ]
+            over = data.get("phase") == "ends"
+            take = f"To take it: smtpguard incident ack '{_short(data['key'])}'" if data.get("key") and not over else ""
+            head = f"{'Over' if over else str(data.get('severity')).capitalize()}: {_short(data['title'])}"
+            return head, [*(_short(data.get(name)) for name in ("says", "does", "host")), take]
     return type_, []
 
 
@@ -271,7 +267,7 @@ def _message_lines(data: Mapping[str, Any]) -> list[str]:
     wrote = f"From {_short(data['from'])}" if data.get("from") else ""
     about = f"“{_short(data['subject'])}”" if data.get("subject") else ""
     rules = f"Rules: {', '.join(map(_short, data['rules']))}" if data.get("rules") else ""
-    return [line for line in (": ".join(filter(None, (wrote, about))), rules) if line]
+    return [": ".join(filter(None, (wrote, about))), rules]
 
 
 def _frozen(data: Mapping[str, Any]) -> str:
@@ -282,7 +278,7 @@ def _frozen(data: Mapping[str, Any]) -> str:
 
 
 def _short(value: object) -> str:
-    text = " ".join(str(value).split())
+    text = " ".join(str(value or "").split())
     return text if len(text) <= _MOST else text[: _MOST - 1] + "…"
 
 

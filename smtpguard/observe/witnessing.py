@@ -12,7 +12,8 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,20 +43,14 @@ SYSLOG = "(syslog)"
 _NOTHING = -1  # it has none yet, and gets the newest first, which covers all before
 
 
-class Sending:
-    """One way; ``give`` is called every few seconds. ``name``: of its cursor; ``what``: the receiver, as the log calls it; ``send`` returns the problem, "" if
-    the receiver accepted it. ``http``: a client for tests."""
+class Sending(ABC):
+    """One way; ``give`` is called every few seconds. ``name``: of its cursor; ``what``: the receiver, as the log calls it.
+    ``http``: a client for tests."""
 
     def __init__(
-        self,
-        store: Store,
-        clock: Clock,
-        name: str,
-        what: str,
-        send: Callable[[Checkpoint], Awaitable[str]],
-        http: httpx2.AsyncClient | None = None,
+        self, store: Store, clock: Clock, name: str, what: str, http: httpx2.AsyncClient | None = None
     ) -> None:
-        self._store, self._clock, self._name, self.what, self._send = store, clock, name, what, send
+        self._store, self._clock, self._name, self.what = store, clock, name, what
         self._sender = Sender(connect_seconds=SECONDS, http=http)
         self._failing = 0.0
 
@@ -79,6 +74,10 @@ class Sending:
             told, taken, failing_since = made.seq, taken + 1, None
         await self._store.cursors.settle(self._name, Cursor(told=told, lease=leased.lease, failing_since=failing_since))
         return taken
+
+    @abstractmethod
+    async def _send(self, made: Checkpoint) -> str:
+        """Return the problem, "" if the receiver accepted it."""
 
     async def _new(self, told: int) -> Sequence[Checkpoint]:
         """Return the checkpoints to send next, after that of entry ``told``."""
@@ -108,11 +107,11 @@ class Witnessing(Sending):
         token: str = "",
         http: httpx2.AsyncClient | None = None,
     ) -> None:
-        super().__init__(store, clock, WITNESS if url else f"{WITNESS} log", "the witness", self._given, http)
+        super().__init__(store, clock, WITNESS if url else f"{WITNESS} log", "the witness", http)
         self._url, self._token = url, token
         self._logged = 0  # the entry of the last checkpoint in the log
 
-    async def _given(self, made: Checkpoint) -> str:
+    async def _send(self, made: Checkpoint) -> str:
         if made.seq != self._logged:  # it may be sent several times
             log.info("%s", line(made))
             self._logged = made.seq
@@ -150,7 +149,7 @@ class Timestamping(Sending):
         every_seconds: float,
         http: httpx2.AsyncClient | None = None,
     ) -> None:
-        super().__init__(store, clock, NAME, "the time-stamp authority", self._stamp, http)
+        super().__init__(store, clock, NAME, "the time-stamp authority", http)
         self._url, self._roots, self._state_dir, self._every = url, roots, state_dir, every_seconds
         self._due = clock.monotonic()
 
@@ -159,7 +158,7 @@ class Timestamping(Sending):
         newest = await self._store.journal.checkpoints(-1, 1) if self._clock.monotonic() >= self._due else ()
         return [made for made in newest if made.seq > told]
 
-    async def _stamp(self, made: Checkpoint) -> str:
+    async def _send(self, made: Checkpoint) -> str:
         problem = await self._asked(made)
         self._due = self._clock.monotonic() + (min(AGAIN_SECONDS, self._every) if problem else self._every)
         return problem
@@ -202,7 +201,7 @@ class Syslog(Sending):
     """
 
     def __init__(self, store: Store, clock: Clock, url: str, host: str) -> None:
-        super().__init__(store, clock, SYSLOG, "the syslog server", self._given)
+        super().__init__(store, clock, SYSLOG, "the syslog server")
         parts = urlsplit(url)
         self._kind, self._path = parts.scheme, unquote(parts.path)
         self._place = (parts.hostname or "", parts.port or PORT)
@@ -217,7 +216,7 @@ class Syslog(Sending):
                 async with asyncio.timeout(1):
                     await stream.wait_closed()
 
-    async def _given(self, made: Checkpoint) -> str:
+    async def _send(self, made: Checkpoint) -> str:
         """No syslog server confirms that it has stored it."""
         text = self._message(made)
         try:

@@ -340,10 +340,11 @@ async def test_a_receiver_that_takes_no_checkpoints(tmp_path: Path) -> None:
     async with installation(tmp_path, audit='{syslog: "tcp://127.0.0.1:514"}') as here:
         answers = ["", "refused"]
 
-        async def send(made: Checkpoint) -> str:
-            return answers.pop(0)
+        class Answering(Sending):
+            async def _send(self, made: Checkpoint) -> str:
+                return answers.pop(0)
 
-        sending = Sending(here.store, here.clock, SYSLOG, "the syslog server", send)
+        sending = Answering(here.store, here.clock, SYSLOG, "the syslog server")
         for _ in range(2):
             await here.happens(Kind.FREEZE)
             await here.store.journal.checkpoint()
