@@ -178,12 +178,13 @@ SETTINGS: Mapping[str, str] = {
 }
 
 
-DIALECT = "https://json-schema.org/draft/2020-12/schema"
-
-
 def settings_schema() -> dict[str, Any]:
-    schema = for_editors(Settings.model_json_schema(by_alias=True), SETTINGS)
-    return {"$schema": DIALECT, "title": "smtpguard settings", **{k: v for k, v in schema.items() if k != "title"}}
+    return titled("smtpguard settings", for_editors(Settings.model_json_schema(by_alias=True), SETTINGS))
+
+
+def titled(title: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    dialect = "https://json-schema.org/draft/2020-12/schema"
+    return {"$schema": dialect, "title": title, **{k: v for k, v in schema.items() if k != "title"}}
 
 
 def for_editors(schema: dict[str, Any], texts: Mapping[str, str]) -> dict[str, Any]:

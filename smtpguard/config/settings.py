@@ -502,8 +502,6 @@ def settings_of(document: Document, base: Path, environ: Mapping[str, str]) -> S
     """``base``: the folder that relative paths start from. Raises Broken."""
     base = base.absolute()
     found = validate(document, Settings, {"base": base, "environ": environ})
-    if isinstance(found, list):
-        raise Broken(found)
     return found.model_copy(update={"store": found.store.model_copy(update={"url": _absolute(found.store.url, base)})})
 
 
@@ -541,7 +539,6 @@ def read_needed(path: Path, needed: Collection[str]) -> tuple[Settings, tuple[Pr
     try:
         return read_settings(path), ()
     except Broken as e:
-        problems = tuple(e.problems)
         broken = e
     try:
         blocks = _blocks(path.read_bytes())
@@ -549,14 +546,16 @@ def read_needed(path: Path, needed: Collection[str]) -> tuple[Settings, tuple[Pr
         raise broken from None
     if not any(block.key for block in blocks):
         raise broken
-    bad = [block for block in blocks if any(block.has(problem.line) for problem in problems) or not _is_yaml(block)]
+    bad = [
+        block for block in blocks if any(block.has(problem.line) for problem in broken.problems) or not _is_yaml(block)
+    ]
     necessary = [block for block in blocks if block.key in needed]
     for kept in ([block for block in blocks if block not in bad or block in necessary], necessary):
         if any(_may_be_meant(block, needed) for block in blocks if block not in kept):
             raise broken
         text = _only(blocks, kept)
         try:
-            return settings_of(load_yaml(text, str(path)), path.parent, os.environ), problems
+            return settings_of(load_yaml(text, str(path)), path.parent, os.environ), broken.problems
         except Broken as e:
             again = e
     raise again

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Tag, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from smtpguard.config.problem import Invalid, Problem, Undeclared, did_you_mean, one_of, ordered
+from smtpguard.config.problem import Broken, Invalid, Problem, Undeclared, did_you_mean, one_of, ordered
 from smtpguard.config.yaml import Document, Mark, Place
 from smtpguard.locale.phrase import many
 
@@ -62,13 +62,13 @@ def tag(name: str) -> str:
     return f"<{name}>"
 
 
-def validate(document: Document, model: type[M], context: Mapping[str, Any] | None = None) -> M | list[Problem]:
-    """Return the model, or every problem. ``context``: for the model's validators."""
+def validate(document: Document, model: type[M], context: Mapping[str, Any] | None = None) -> M:
+    """``context``: for the model's validators. Raises Broken with every problem."""
     value = {} if document.value is None else document.value
     try:
-        return model.model_validate(value, context=dict(context or {}))
+        return model.model_validate(value, context=context)
     except ValidationError as e:
-        return list(ordered(_problems(document, model, e.errors(include_url=False))))
+        raise Broken(_problems(document, model, e.errors(include_url=False))) from None
 
 
 def _problems(document: Document, model: type[BaseModel], errors: Collection[ErrorDetails]) -> Iterator[Problem]:

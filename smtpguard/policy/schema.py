@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from smtpguard.config.schema import DIALECT, for_editors
+from smtpguard.config.schema import for_editors, titled
 from smtpguard.policy.facts import FACTS, Fact, Type
 from smtpguard.policy.models import ListModel, PolicyModel
 
@@ -179,18 +179,14 @@ def policy_schema() -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {name: {"description": fact.doc, **_SHAPES[fact.type](fact)} for name, fact in FACTS.items()},
     }
-    return _titled("smtpguard policy", schema)
+    return titled("smtpguard policy", schema)
 
 
 def list_schema() -> dict[str, Any]:
     schema = for_editors(ListModel.model_json_schema(by_alias=True), POLICY)
     for key, each in schema["properties"].items():
         each["description"] = POLICY.get(f"ListModel.{key}", each.get("description", ""))
-    return _titled("smtpguard list", schema)
-
-
-def _titled(title: str, schema: Mapping[str, Any]) -> dict[str, Any]:
-    return {"$schema": DIALECT, "title": title, **{k: v for k, v in schema.items() if k != "title"}}
+    return titled("smtpguard list", schema)
 
 
 def _word(fact: Fact) -> dict[str, Any]:
