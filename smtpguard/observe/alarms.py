@@ -7,7 +7,7 @@ A condition that cannot be evaluated (the store does not answer) is neither true
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -26,12 +26,13 @@ class Severity(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleCall:
-    """A rule of the policy that calls a person, about these lists: how many people of each were written to at its last hit.
-    ``senders``: how many of them each sender wrote to in the last hour, the most first, as far as names are kept; personal
-    data."""
+    """A rule of the policy that calls a person, about a list, "" for none, of which at most so many ``people`` were written to at
+    once. ``senders``: how many of them each sender wrote to in the last hour, the most first, as far as names are kept;
+    personal data."""
 
     rule: str
-    lists: Mapping[str, int]
+    list: str
+    people: int
     senders: tuple[tuple[str, int], ...] = ()
 
 
@@ -224,29 +225,21 @@ def _late(seconds: Mapping[str, float], _: Seen) -> Iterator[Found]:
 
 
 _MOST_NAMED = 40
-_MOST_IN_KEY = 20
-"""Lists in an alarm's name. PostgreSQL: an entry of an index must be smaller than a third of a page, 2,704 octets."""
 
 
 def _called(calls: Sequence[RuleCall], seen: Seen) -> Iterator[Found]:
     for one in calls:
-        lists = _counted(sorted(one.lists.items())) if one.lists else Phrase("none")
-        names, more = sorted(one.lists), len(one.lists) - _MOST_IN_KEY
-        if more > 0:
-            names = [*names[:_MOST_IN_KEY], f"+{more}"]
-        about = f"{one.rule} ({', '.join(names)})" if names else one.rule
+        about = f"{one.rule} ({one.list})" if one.list else one.rule
+        lists = Phrase("{name} ({n})", name=one.list, n=one.people) if one.list else Phrase("none")
         purpose = seen.purposes.get(one.rule, "").rstrip(".")
         words = {"what": about, "purpose": purpose or one.rule, "lists": lists}
-        who, rest = _counted(one.senders[:_MOST_NAMED]), len(one.senders) - _MOST_NAMED
+        named = (Phrase("{name} ({n})", name=name, n=n) for name, n in one.senders[:_MOST_NAMED])
+        who, rest = Listed(tuple(named)), len(one.senders) - _MOST_NAMED
         senders = who if rest <= 0 else Phrase("{some} and {n} more", some=who, n=rest)
         private = Phrase(
             "Who wrote, in {minutes} minutes, and to how many of them: {senders}", minutes=60, senders=senders
         )
         yield Found(about=about, words=words, private=private if one.senders else None)
-
-
-def _counted(numbers: Iterable[tuple[str, int]]) -> Listed:
-    return Listed(tuple(Phrase("{name} ({n})", name=name, n=n) for name, n in numbers))
 
 
 def _stopped(stopped: Sequence[Stopped], _: Seen, *, observed: bool) -> Iterator[Found]:

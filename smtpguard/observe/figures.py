@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, case, func, select, true
+from sqlalchemy import ColumnElement, Connection, and_, case, func, select, true
 
 from smtpguard.database.batch import read_freezes, read_head
 from smtpguard.database.schema import clear, entry, hold, outbox, underway
@@ -84,16 +84,14 @@ def look(connection: Connection, now: datetime, *, settled_within: timedelta) ->
         policy_sha256=head.policy,
         kept_bytes=head.kept_bytes,
         freezes=freezes,
-        holds=_counted(connection, select(true()).where(_WAITING).limit(MOST)),
+        holds=_counted(connection, _WAITING),
         held_at=instant_or_none(connection.execute(select(func.min(hold.c.held_at)).where(_WAITING)).scalar()),
-        asked=_counted(connection, select(true()).where(hold.c.asked.is_not(None)).limit(MOST)),
+        asked=_counted(connection, hold.c.asked.is_not(None)),
         near=len(deadlines),
         overdue=sum(at <= now for at in deadlines),
         due=due,
         due_at=due_at,
-        later=_counted(
-            connection, select(true()).where(outbox.c.done.is_(False), outbox.c.next_at > microseconds(now)).limit(MOST)
-        ),
+        later=_counted(connection, outbox.c.done.is_(False), outbox.c.next_at > microseconds(now)),
         relaying=relaying,
         unsettled=unsettled,
         hooks=hooks_behind(connection, head.seq),
@@ -145,12 +143,12 @@ def called(connection: Connection, now: datetime) -> tuple[RuleCall, ...]:
     wrote = _wrote(connection, since)
     found = []
     for rule, lists in rules.items():
-        for one in [{name: people} for name, people in lists.items()] or [{}]:
+        for name, people in lists.items() or [("", 0)]:
             senders: Counter[str] = Counter()
-            for sender, (touched, people) in wrote:
-                if not one or not touched.isdisjoint(one):
-                    senders[sender] += people
-            found.append(RuleCall(rule=rule, lists=one, senders=tuple(senders.most_common())))
+            for sender, touched, reached in wrote:
+                if not name or name in touched:
+                    senders[sender] += reached
+            found.append(RuleCall(rule=rule, list=name, people=people, senders=tuple(senders.most_common())))
     return tuple(found)
 
 
@@ -170,7 +168,7 @@ def tripped(connection: Connection, active: Collection[str], now: datetime) -> t
     return tuple(found.values())
 
 
-def _wrote(connection: Connection, since: int) -> list[tuple[str, tuple[frozenset[str], int]]]:
+def _wrote(connection: Connection, since: int) -> list[tuple[str, list[str], int]]:
     """Return recent senders of admitted messages, with lists and numbers of customers."""
     first = read_head(connection).seq - _LATELY
     query = (
@@ -186,7 +184,7 @@ def _wrote(connection: Connection, since: int) -> list[tuple[str, tuple[frozense
         if data["action"] == "relay" and data["lists"]:
             counts: Mapping[str, int] = data["counts"]
             lists: list[str] = data["lists"]
-            found.append((str(names[0]), (frozenset(lists), int(counts["customers"]))))
+            found.append((str(names[0]), lists, int(counts["customers"])))
     return found
 
 
@@ -242,8 +240,9 @@ def hooks_behind(connection: Connection, end: int | None = None) -> dict[str, Ba
     }
 
 
-def _counted(connection: Connection, query: Select[bool]) -> int:
-    return connection.execute(select(func.count()).select_from(query.subquery())).scalar_one()
+def _counted(connection: Connection, *wanted: ColumnElement[bool]) -> int:
+    some = select(true()).where(*wanted).limit(MOST).subquery()
+    return connection.execute(select(func.count()).select_from(some)).scalar_one()
 
 
 def seconds_since(at: datetime | None, now: datetime) -> float:
