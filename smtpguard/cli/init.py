@@ -12,8 +12,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import TypeVar
@@ -70,24 +70,6 @@ class Offered:
     size_bytes: int | None = None
     starttls: bool = False
     verified: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answers:
-    """The admin's answers. ``offered``: None if the relay did not answer; ``silent`` has the reason."""
-
-    domains: Sequence[str]
-    name: str
-    approvers: Sequence[str]
-    contact: str
-    relay: tuple[str, int]
-    listen: tuple[str, int] = ("127.0.0.1", 10025)
-    clients: Sequence[str] = ()
-    lists: Sequence[FirstList] = ()
-    languages: Sequence[str] = ("en",)
-    state: str = "var"
-    offered: Offered | None = None
-    silent: str = ""
 
 
 def domain(text: str) -> str:
@@ -233,15 +215,17 @@ def command(
         contact = usual if yes else _ask("The address that receives alarms", mailbox, default=usual)
     if state is None:
         state = Path("/var/lib/smtpguard") if settings.parent == _SYSTEM else Path("var")
-    answers = Answers(
+    if len({each.name for each in lists}) < len(lists):
+        raise CannotRun("--list: two lists have the same name")
+    _write(
+        settings, policy,
         domains=domains, name=name, approvers=approvers, contact=contact, relay=relay, listen=listen, clients=clients, lists=lists,
         languages=languages or ("en",), state=str(state), offered=offered, silent=silent,
     )  # fmt: skip
-    _write(settings, policy, answers)
     if silent:
         again = f"smtpguard {_config_option(settings)}check --live"
         click.echo(f"smtpguard: the relay did not answer: {silent}. Once it does, run {again}", err=True)
-    _print_next_steps(context, settings, policy, answers)
+    _print_next_steps(context, settings, policy, lists, listen, relay_answers=offered is not None)
 
 
 def _config_option(settings: Path) -> str:
@@ -329,16 +313,14 @@ def _usual_name(file: Path) -> str:
     return re.sub("-+", "-", name) or "customers"
 
 
-def _write(settings: Path, policy: Path, answers: Answers) -> None:
-    """Write both or neither, after ``check``. Raises CannotRun, and FileExistsError if somebody else was first."""
-    today = date.today()
-    if len({each.name for each in answers.lists}) < len(answers.lists):
-        raise CannotRun("--list: two lists have the same name")
+def _write(settings: Path, policy: Path, **answers: object) -> None:
+    """Write both or neither, after ``check``. ``answers``: the values of the templates. Raises CannotRun, and FileExistsError if
+    somebody else was first."""
     settings.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".init-", dir=settings.parent) as folder:
         trial = Path(folder, settings.name)
-        trial.write_text(_filled("smtpguard.yaml.j2", answers, today), encoding="utf-8")
-        trial.with_name(policy.name).write_text(_filled("policy.yaml.j2", answers, today), encoding="utf-8")
+        trial.write_text(_filled("smtpguard.yaml.j2", answers), encoding="utf-8")
+        trial.with_name(policy.name).write_text(_filled("policy.yaml.j2", answers), encoding="utf-8")
         wrong = [problem for problem in check(trial).problems if problem.fatal]
         if wrong:
             raise CannotRun("\n".join(str(problem).replace(f"{folder}/", "") for problem in wrong))
@@ -364,14 +346,22 @@ def _whose(file: Path) -> None:
             pass
 
 
-def _print_next_steps(context: Context, settings: Path, policy: Path, answers: Answers) -> None:
-    people = sum(each.people for each in answers.lists)
+def _print_next_steps(
+    context: Context,
+    settings: Path,
+    policy: Path,
+    lists: Sequence[FirstList],
+    listen: tuple[str, int],
+    *,
+    relay_answers: bool,
+) -> None:
+    people = sum(each.people for each in lists)
     row = {
         "settings": settings,
         "policy": policy,
-        "lists": len(answers.lists),
+        "lists": len(lists),
         "addresses": people,
-        "relay_answers": answers.offered is not None,
+        "relay_answers": relay_answers,
     }
     system, own = settings.parent == _SYSTEM, _config_option(settings)
     as_service = "runuser -u smtpguard -- " if system and os.geteuid() == 0 else ""
@@ -379,12 +369,12 @@ def _print_next_steps(context: Context, settings: Path, policy: Path, answers: A
     if system and shutil.which("systemctl"):
         start = "systemctl enable --now smtpguard.socket smtpguard.service"
     text = [
-        f"Wrote {settings} and {policy}: {many(len(answers.lists), 'list')} with {people:,} addresses. The policy observes, and holds nothing.",
+        f"Wrote {settings} and {policy}: {many(len(lists), 'list')} with {people:,} addresses. The policy observes, and holds nothing.",
         "Next:",
         f"  {as_service}smtpguard {own}check --live",
         "      whether the relay takes mail, and which ways around the guard are open",
         f"  {start}",
-        f"      then let mail come to {answers.listen[0]} port {answers.listen[1]}",
+        f"      then let mail come to {listen[0]} port {listen[1]}",
         f"  {as_service}smtpguard {own}report observe --since 14d",
         "      what would have been held",
     ]
@@ -421,12 +411,12 @@ def _part(connection: RelayConnection) -> None:
     connection.abort("it has said what it offers")
 
 
-def _filled(template: str, answers: Answers, today: date) -> str:
+def _filled(template: str, answers: Mapping[str, object]) -> str:
     loader = FileSystemLoader(Path(__file__).parent / "templates")
     made = Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     made.filters["yaml"] = on_a_line
-    given = {each.name: getattr(answers, each.name) for each in fields(answers)}
-    return made.get_template(template).render(given, today=today, members=members, rules=_sample_rules()) + "\n"
+    more = {"today": date.today(), "members": members, "rules": _sample_rules()}
+    return made.get_template(template).render(answers, **more) + "\n"
 
 
 def _sample_rules() -> str:
