@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -76,7 +76,8 @@ def restore(context: Context, file: Path, extract: Path | None, yes: bool) -> No
     try:
         if extract is not None:
             manifest = backup.extract(file, extract)
-            _say_restored(context, file, manifest, extracted=extract)
+            text = f"{extract} has what is in {file}: {', '.join(manifest.members)}"
+            context.answer(_row(file, manifest) | {"extracted": str(extract)}, text)
             return
         manifest = backup.manifest_of(file)
         if not yes:
@@ -91,33 +92,25 @@ def restore(context: Context, file: Path, extract: Path | None, yes: bool) -> No
         done = backup.restore(context.settings(), file, by=context.user)
     except backup.BadBackup as e:
         raise NotFine(str(e)) from None
-    _say_restored(context, file, done.manifest, restored=done)
+    made_at = done.manifest.made_at
+    lines = [
+        f"The store is as it was on {made_at:%Y-%m-%d %H:%M:%S} UTC, and everything is frozen.",
+        *([f"The store before is in {done.aside}"] if done.aside is not None else []),
+        "Compare the holds with the log since then (docs/operations.md, Restore), then: smtpguard thaw --all",
+    ]
+    before = done.aside and str(done.aside)
+    context.answer(_row(file, done.manifest) | {"freeze": done.freeze_id, "before": before}, lines)
 
 
-def _say_restored(
-    context: Context,
-    file: Path,
-    manifest: backup.Manifest,
-    *,
-    extracted: Path | None = None,
-    restored: backup.Restored | None = None,
-) -> None:
-    row = {
+def _row(file: Path, manifest: backup.Manifest) -> dict[str, Any]:
+    return {
         "file": str(file),
         "made_at": manifest.made_at,
         "engine": manifest.engine,
-        "extracted": extracted and str(extracted),
-        "freeze": restored and restored.freeze_id,
-        "before": restored and restored.aside and str(restored.aside),
+        "extracted": None,
+        "freeze": None,
+        "before": None,
     }
-    lines = [f"{extracted} has what is in {file}: {', '.join(manifest.members)}"]
-    if restored is not None:
-        lines = [
-            f"The store is as it was on {manifest.made_at:%Y-%m-%d %H:%M:%S} UTC, and everything is frozen.",
-            *([f"The store before is in {restored.aside}"] if restored.aside is not None else []),
-            "Compare the holds with the log since then (docs/operations.md, Restore), then: smtpguard thaw --all",
-        ]
-    context.answer(row, lines)
 
 
 @click.command(cls=Command, json="One JSON object.")
