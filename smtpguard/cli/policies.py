@@ -156,9 +156,7 @@ async def restore(context: Context, sha256: str, yes: bool, fail_on_warning: boo
     name, documents = await documents_of(context, sha256, words=False)
     work = partial(app.restore, settings, name, by=context.user, fail_on_warning=fail_on_warning)
     again = f"smtpguard policy restore {sha256} --yes"
-    done = await putting(context, work, yes=yes, again=again)
-    if done is not None and not done.changed:
-        click.echo(f"policy {name[:12]} was in force already")
+    await putting(context, work, yes=yes, again=again)
     if compare_file(settings, documents).differs:
         click.echo(
             f"{settings.policy} is not the policy in force: the next smtpguard reload would put the file in force. "
@@ -232,19 +230,16 @@ async def reload(context: Context, yes: bool, fail_on_warning: bool) -> None:
     from smtpguard.app import policycheck as app
 
     work = partial(app.reload, context.settings(), by=context.user, fail_on_warning=fail_on_warning)
-    done = await putting(context, work, yes=yes, again="smtpguard reload --yes")
-    if done is not None and not done.changed:
-        settings_file = context.config.name  # names the file for people who have changed the settings instead
-        click.echo(f"policy {done.sha256[:12]} was in force already; {settings_file} is read when serve starts")
+    also = f"; {context.config.name} is read when serve starts"  # for people who have changed the settings instead
+    await putting(context, work, yes=yes, again="smtpguard reload --yes", also=also)
 
 
 async def putting(
-    context: Context, work: Callable[..., Coroutine[Any, Any, Proposal]], *, yes: bool, again: str
-) -> Proposal | None:
+    context: Context, work: Callable[..., Coroutine[Any, Any, Proposal]], *, yes: bool, again: str, also: str = ""
+) -> None:
     """Put a policy in force, and report it. ``work``: changes the policy, and calls ``agree``. ``again``: the command to type if nobody
-    could be asked. Returns None if everything was reported already. Raises Exit if the policy is not in force."""
+    could be asked. ``also``: what to add if it was in force already. Raises Exit if the policy is not in force."""
     from smtpguard.app.policycheck import NotAgreed
-    from smtpguard.config.problem import Broken
     from smtpguard.database.errors import PolicyMoved
 
     asks = not context.json and terminal()
@@ -273,14 +268,9 @@ async def putting(
     except PolicyMoved:
         raise NotFine("somebody else put another policy in force meanwhile: look at it, and try again") from None
     _warned(done)
-    if context.json:
-        context.print_json(_row(done, changed=done.changed))
-        return None
-    if not done.changed:
-        return done
     before = f", before it {done.before[:12]}" if done.before else ""
-    click.echo(f"policy {done.sha256[:12]} is in force{before}")
-    return done
+    how = f"is in force{before}" if done.changed else f"was in force already{also}"
+    context.answer(_row(done, changed=done.changed), f"policy {done.sha256[:12]} {how}")
 
 
 def _warned(proposal: Proposal) -> None:

@@ -1,6 +1,4 @@
-"""smtpguard report: what passed, what was held and by which rules, and people's decisions and their speed, since a
-given time; and smtpguard suggest: additions to the policy that the journal speaks for, as a diff of its file, each line
-with its reason."""
+"""smtpguard report: what passed, what was held and by which rules, and people's decisions and their speed, since a given time."""
 
 from __future__ import annotations
 

@@ -9,29 +9,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import yaml
 
-from smtpguard.cli.context import (
-    CannotRun,
-    Command,
-    Context,
-    a_since,
-    judged,
-    may_name,
-    moment,
-)
+from smtpguard.cli.context import CannotRun, Command, Context, a_since, judged, may_name, moment
+from smtpguard.cli.report import rules_of
 from smtpguard.config.documents import POLICY
 from smtpguard.config.yaml import on_a_line
 from smtpguard.incidents.observed import enforced_actions
 from smtpguard.incidents.suggestions import Bound, Evidence, PolicyContents, Suggestions
 from smtpguard.policy.parse import Policy
-
-if TYPE_CHECKING:
-    pass
-from smtpguard.cli.report import rules_of
 
 HOLDS = 5.0
 _OF_COUNTS = ("mailing.", "recipients.", "sender.", "list.", "thread.")
