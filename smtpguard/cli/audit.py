@@ -75,7 +75,11 @@ async def verify(context: Context, kept: tuple[TextIO, ...]) -> None:
         aside = store.journal.fronts_aside()
     bad = proof.first_bad
     if context.json:
-        context.print_json({**proof_row(proof), **_stamps_row(stamped)})
+        latest = (
+            None if stamped.latest is None else {"seq": stamped.latest[0], "at": utc_text(stamped.latest[1], "auto")}
+        )
+        wrong = [{"seq": seq, "problem": problem} for seq, problem in stamped.bad]
+        context.print_json({**proof_row(proof), "timestamped": latest, "timestamps_bad": wrong})
     else:
         whole = f"The journal is whole: {proof.entries:,} entries."
         click.echo(whole if bad is None else f"The journal is not what was written. Entry {bad.seq}: {bad.problem}.")
@@ -125,14 +129,6 @@ def _timestamps(state: Path) -> Iterator[Timestamp]:
             yield Timestamp.parse(line)
         except Unproven as problem:
             click.echo(f"smtpguard: a time stamp was left out: {problem}", err=True)
-
-
-def _stamps_row(stamped: Stamped) -> dict[str, object]:
-    latest = stamped.latest
-    return {
-        "timestamped": None if latest is None else {"seq": latest[0], "at": utc_text(latest[1], "auto")},
-        "timestamps_bad": [{"seq": seq, "problem": problem} for seq, problem in stamped.bad],
-    }
 
 
 @command.command()
@@ -293,17 +289,14 @@ async def _history(store: Store, id: str) -> Sequence[tuple[Entry, Clear | None]
 def row(id: str, history: Sequence[tuple[Entry, Clear | None]]) -> dict[str, Any] | None:
     """Return the JSON object of a message; unknown or erased values are null. None if the history is that of no message, but of a
     mailing or a freeze."""
-    verdicts = [(one, clear) for one, clear in history if one.kind == Kind.VERDICT.value]
+    verdicts = [n for n, (one, _) in enumerate(history) if one.kind == Kind.VERDICT.value]
     if not verdicts:
         return None
-    entry, clear = verdicts[0]
-    data, names = verdicts[-1][0].data, clear or {}  # it may have been recalled, and admitted again
-    message = Message.of(data, entry.content["private"])
-    for one, _ in history:
-        if one.kind == Kind.VERDICT.value:
-            message = Message.of(one.data, one.content["private"])
-        else:
-            message.add(one.kind, one.data, one.content["private"])
+    entry, clear = history[verdicts[0]]
+    last, names = history[verdicts[-1]][0], clear or {}  # it may have been recalled, and admitted again
+    data, message = last.data, Message.of(last.data, last.content["private"])
+    for one, _ in history[verdicts[-1] + 1 :]:
+        message.add(one.kind, one.data, one.content["private"])
     ends = [end.value for end in Outcome if end in message.outcomes]
     return {
         "at": entry.time,

@@ -347,11 +347,6 @@ async def _decide(
         raise click.exceptions.Exit(1)
 
 
-def _in_short(hold: Hold) -> str:
-    sender = hold.sender or str(hold.envelope.reverse_path or "<>")
-    return f"{hold.hold_id}  {reach(hold)}  {sender}  {plain(hold.subject)[:60]}"
-
-
 @asynccontextmanager
 async def _services(context: Context, hold_id: str) -> AsyncIterator[Services]:
     """Open the services for one hold; exit 1 if there is none."""
@@ -541,7 +536,8 @@ def confirm_number(holds: Sequence[Hold], choice: Choice, count: int | None) -> 
     if not terminal():
         raise CannotRun(f"{says} To agree: --count {n}; nothing was decided")
     for hold in holds[:20]:
-        click.echo(f"  {_in_short(hold)}", err=True)
+        sender = hold.sender or str(hold.envelope.reverse_path or "<>")
+        click.echo(f"  {hold.hold_id}  {reach(hold)}  {sender}  {plain(hold.subject)[:60]}", err=True)
     if n > 20:
         click.echo(f"  and {n - 20:,} more", err=True)
     typed = str(click.prompt(f"{says} Type {n}", err=True, default="", show_default=False))

@@ -103,7 +103,7 @@ def row(hold: Hold, freezes: Sequence[Freeze] = ()) -> dict[str, Any]:
     }
 
 
-def detail_fields(hold: Hold, left: Sequence[Quorum], whole: AtOnce | None = None) -> dict[str, Any]:
+def detail_fields(hold: Hold, left: Sequence[Quorum], whole: AtOnce | None) -> dict[str, Any]:
     return {
         "at_once": whole.row if whole is not None else None,
         "sender": hold.sender,

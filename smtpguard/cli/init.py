@@ -52,13 +52,14 @@ class Unfit(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirstList:
-    """A customer list in the first policy. ``file``: an absolute path. ``people``: the number of addresses in it. ``address``: the list
-    address that the list server expands; None if there is none."""
+    """A customer list in the first policy. ``file``: an absolute path. ``source``: its kind, as the policy names it. ``people``: the
+    number of addresses in it. ``address``: the list address that the list server expands; None if there is none."""
 
     name: str
     file: Path
+    source: str
     people: int
-    address: str | None = None
+    address: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +120,9 @@ def one_list(text: str) -> FirstList:
 def _read_list(name: str, file: Path, address: str | None) -> FirstList:
     """Read a list's file, so that a wrong one is reported at once. Raises Unfit."""
     whole = file.expanduser().absolute()
-    read = members(whole)
+    # The address column of a table is found by its name or its cells.
+    is_text = file.suffix in (".txt", ".lst", ".list")
+    read = TextMembers(text=str(whole)) if is_text else CsvMembers(csv=str(whole))
     tally = Tally()
     try:
         people = sum(1 for _ in addresses(opened(read, whole.parent), tally))
@@ -127,12 +130,7 @@ def _read_list(name: str, file: Path, address: str | None) -> FirstList:
         raise Unfit(str(error)) from None
     if (why := why_implausible(str(file), people, tally, read)) is not None:
         raise Unfit(why[0])
-    return FirstList(name=name, file=whole, people=people, address=address)
-
-
-def members(file: Path) -> CsvMembers | TextMembers:
-    """Return the declaration of a file of members. The address column of a table is found by its name or its cells."""
-    return TextMembers(text=str(file)) if file.suffix in (".txt", ".lst", ".list") else CsvMembers(csv=str(file))
+    return FirstList(name=name, file=whole, source=read.source, people=people, address=address)
 
 
 def _option(parse: Callable[[str], T]) -> Callable[[click.Context, click.Parameter, object], object]:
@@ -305,7 +303,7 @@ def _lists() -> Sequence[FirstList]:
             lambda t: None if t.strip() == "-" else mailbox(t),
             default="-",
         )
-        found.append(FirstList(name=named, file=read.file, people=read.people, address=address))
+        found.append(replace(read, name=named, address=address))
 
 
 def _usual_name(file: Path) -> str:
@@ -415,8 +413,7 @@ def _filled(template: str, answers: Mapping[str, object]) -> str:
     loader = FileSystemLoader(Path(__file__).parent / "templates")
     made = Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     made.filters["yaml"] = on_a_line
-    more = {"today": date.today(), "members": members, "rules": _sample_rules()}
-    return made.get_template(template).render(answers, **more) + "\n"
+    return made.get_template(template).render(answers, today=date.today(), rules=_sample_rules()) + "\n"
 
 
 def _sample_rules() -> str:

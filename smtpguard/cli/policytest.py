@@ -57,7 +57,7 @@ class _Result:
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--policy", "policy_file", metavar="FILE", type=click.Path(path_type=Path),
               help="The policy to test. Default: the one that the settings name.")  # fmt: skip
-@click.option("--run", "pattern", metavar="PATTERN",
+@click.option("--run", "pattern", metavar="PATTERN", default="",
               help="Only cases whose name matches: *, ? and [] as in file names, or a part of it.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(FORMATS),
               help="text, json (one object a case), or github (annotations of a workflow).")  # fmt: skip
@@ -71,7 +71,7 @@ async def command(
     context: Context,
     files: Sequence[Path],
     policy_file: Path | None,
-    pattern: str | None,
+    pattern: str,
     form: str | None,
     junit: Path | None,
     sarif: Path | None,
@@ -80,7 +80,7 @@ async def command(
 ) -> None:
     """Run a policy's test cases: FILEs, or all *.yaml of a folder. Exit 1 if any fails."""
     form = form or ("json" if context.json else "text")
-    policy = _case_policy(context, policy_file)
+    policy = context.policy() if policy_file is None else parse(policy_documents(policy_file), where=str(policy_file))
     results = await _run(context, list(_suites(files)), policy, policy_file, pattern)
     if not results:
         raise CannotRun(f'no case matches "{pattern}"' if pattern else "there is no case in these files")
@@ -108,7 +108,7 @@ async def command(
 
 
 async def _run(
-    context: Context, files: Sequence[Path], policy: Policy, policy_file: Path | None, pattern: str | None
+    context: Context, files: Sequence[Path], policy: Policy, policy_file: Path | None, pattern: str
 ) -> list[_Result]:
     """Run the cases of these files. Raises Broken, with all mistakes in all files, if one is no suite."""
     results, problems = list[_Result](), list[Problem]()
@@ -123,7 +123,10 @@ async def _run(
         raise Broken(problems)
     async with AsyncExitStack() as undo:
         guard: Explainer | None = None
-        for file, case in ((file, case) for file, some in suites for case in some if _fits(case.name, pattern)):
+        for file, case in ((file, case) for file, some in suites for case in some):
+            name, wanted = case.name.casefold(), pattern.casefold()
+            if wanted not in name and not fnmatch.fnmatch(name, wanted):
+                continue
             if case.model.message is None:
                 verdict = case.verdict(policy.rules)
                 results.append(_Result(file=file, case=case, verdict=verdict, failures=case.failures(verdict)))
@@ -185,18 +188,6 @@ def _envelope(
         proves = given.senders_verified or (session.proves_senders and not session.senders_verified)
         session = replace(session, senders_verified=given.senders_verified, proves_senders=proves)
     return session, path, [Address.parse(each) for each in given.to] or people
-
-
-def _fits(name: str, pattern: str | None) -> bool:
-    return (
-        pattern is None or pattern.casefold() in name.casefold() or fnmatch.fnmatch(name.casefold(), pattern.casefold())
-    )
-
-
-def _case_policy(context: Context, file: Path | None) -> Policy:
-    if file is None:
-        return context.policy()
-    return parse(policy_documents(file), where=str(file))
 
 
 def _case_settings(context: Context, policy_file: Path | None) -> Settings:

@@ -29,7 +29,6 @@ from smtpguard.policy.verdict import Action, Mode, Verdict
 
 if TYPE_CHECKING:
     from smtpguard.config.settings import Settings
-    from smtpguard.holds.model import Hold
     from smtpguard.lists.digest import Digester
     from smtpguard.policy.parse import Policy
     from smtpguard.store.store import Store
@@ -257,25 +256,18 @@ async def _held(store: Store, after: datetime | None, tally: _Tally) -> AsyncIte
         if after is not None and hold.held_at < after:
             return
         try:
-            yield await _case(store, hold)
+            message = await store.contents.load(hold.content_sha256)
         except ContentMissing:
             tally.missing += 1
-
-
-async def _case(store: Store, hold: Hold) -> _Case:
-    mailing = await store.mailings.find(hold.mailing_id) if hold.mailing_id else None
-    counted = {} if mailing is None else {
-        "mailing.customers": mailing.customers, "mailing.ever": mailing.customers, "mailing.reach": mailing.people.all,
-    }  # fmt: skip
-    return _Case(
-        name=hold.hold_id,
-        subject=hold.subject,
-        message=await store.contents.load(hold.content_sha256),
-        reverse_path=hold.envelope.reverse_path,
-        recipients=hold.envelope.addresses,
-        session=hold.session,
-        counted=counted,
-    )
+            continue
+        mailing = await store.mailings.find(hold.mailing_id) if hold.mailing_id else None
+        counted = {} if mailing is None else {
+            "mailing.customers": mailing.customers, "mailing.ever": mailing.customers, "mailing.reach": mailing.people.all,
+        }  # fmt: skip
+        yield _Case(
+            name=hold.hold_id, subject=hold.subject, message=message, reverse_path=hold.envelope.reverse_path,
+            recipients=hold.envelope.addresses, session=hold.session, counted=counted,
+        )  # fmt: skip
 
 
 def _row(one: _Case, was: Verdict, will: Verdict) -> dict[str, Any]:

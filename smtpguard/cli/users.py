@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import getpass
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -165,7 +165,11 @@ async def list_(context: Context) -> None:
     """List the accounts."""
     async with _accounts(context, everybody=True) as accounts:
         rows = list(map(_row, await accounts.people.everybody()))
-        table = [("ADDRESS", "ROLES", "SIGNS IN WITH", "STATE"), *map(_line, rows)]
+        table = [("ADDRESS", "ROLES", "SIGNS IN WITH", "STATE")]
+        for row in rows:
+            signs_in = f"{row['with']} + code" if row["second_factor"] else row["with"]
+            state = "disabled" if row["disabled"] else "enabled"
+            table.append((row["address"], ", ".join(row["roles"]) or "-", signs_in, state))
         context.answers(rows, in_columns(table) if rows else ["There are no accounts: smtpguard users add"])
 
 
@@ -236,11 +240,6 @@ def _row(account: Account) -> dict[str, Any]:
         "disabled": account.disabled,
         "created_at": account.created_at,
     }
-
-
-def _line(row: Mapping[str, Any]) -> tuple[str, ...]:
-    signs_in = f"{row['with']} + code" if row["second_factor"] else row["with"]
-    return row["address"], ", ".join(row["roles"]) or "-", signs_in, "disabled" if row["disabled"] else "enabled"
 
 
 def _print_account(context: Context, account: Account, what: str) -> None:
