@@ -67,7 +67,7 @@ class Broken(Exception):
 
 
 def ordered(problems: Iterable[Problem]) -> tuple[Problem, ...]:
-    return tuple(sorted(set(problems), key=lambda p: (p.file, p.line, p.column, p.text)))
+    return tuple(sorted(dict.fromkeys(problems), key=lambda p: (p.file, p.line, p.column, p.text)))
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:

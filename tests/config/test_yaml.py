@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.config.problem import Broken, nearest
+from smtpguard.config.problem import Broken, Problem, nearest
 from smtpguard.config.yaml import MAX_BYTES, Mark, load_yaml
 from tests.every import every
 
@@ -106,3 +106,9 @@ def test_the_nearest_name_shares_a_whole_word() -> None:
     assert nearest("conections", names) == "connections"
     assert nearest("message.look", ["message.looks", "message.language"]) == "message.looks"
     assert nearest("something_else", names) == ""
+
+
+def test_problems_of_one_place_stay_in_their_order() -> None:
+    either = [Problem("f.yaml", 1, 1, "a list", expected) for expected in ("text", "a whole number", "nothing")]
+    assert [*Broken(either).problems] == either
+    assert [*Broken(reversed(either)).problems] == either[::-1]
