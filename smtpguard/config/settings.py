@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -562,17 +563,10 @@ def read_needed(path: Path, needed: Collection[str]) -> tuple[Settings, tuple[Pr
 
 
 def _blocks(text: bytes) -> list[_Block]:
-    blocks: list[_Block] = []
-    key, first = "", 1
-    lines: list[bytes] = []
-    for number, line in enumerate(text.splitlines(keepends=True), 1):
-        found = _KEY.match(line)
-        if found is not None:
-            blocks.append(_Block(key=key, first=first, lines=tuple(lines)))
-            key, first, lines = found[2].decode(), number, []
-        lines.append(line)
-    blocks.append(_Block(key=key, first=first, lines=tuple(lines)))
-    return blocks
+    lines = text.splitlines(keepends=True)
+    keys = [(n, found[2].decode()) for n, line in enumerate(lines) if (found := _KEY.match(line)) is not None]
+    begun = [(0, ""), *keys, (len(lines), "")]
+    return [_Block(key=key, first=n + 1, lines=tuple(lines[n:end])) for (n, key), (end, _) in pairwise(begun)]
 
 
 def _is_yaml(block: _Block) -> bool:

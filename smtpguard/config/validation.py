@@ -27,20 +27,13 @@ _QUOTED = re.compile(r"'([^']*)'")
 _WANTED = {
     "string_type": "text",
     "int_type": "a whole number",
-    "int_parsing": "a whole number",
-    "int_from_float": "a whole number",
     "float_type": "a number",
-    "float_parsing": "a number",
     "bool_type": "true or false",
-    "bool_parsing": "true or false",
     "list_type": "a list",
     "tuple_type": "a list",
     "frozen_set_type": "a list",
-    "set_type": "a list",
     "dict_type": "a mapping",
-    "mapping_type": "a mapping",
     "model_type": "a mapping",
-    "model_attributes_type": "a mapping",
 }
 
 
