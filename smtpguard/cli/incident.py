@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -202,8 +203,6 @@ _LANGUAGE = click.option("--language", type=click.Choice(languages()), default="
 async def _journal_event(context: Context, id: str, event: Event) -> str:
     """Journal an event under the id that the journal has for ``id``, and keep what belongs to it. Returns that id. Raises NotFine if
     there is none, or several."""
-    from dataclasses import replace
-
     async with context.store() as store:
         ids = await store.journal.matching_ids(id)
         if len(ids) != 1:

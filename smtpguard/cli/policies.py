@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smtpguard.cli.context import AtLeast, CannotRun, Command, Context, Group, NotFine, terminal
-from smtpguard.config.documents import VOCABULARIES, policy_documents, shipped
+from smtpguard.config.documents import VOCABULARIES, digest, policy_documents, shipped
 from smtpguard.config.problem import Broken
 
 if TYPE_CHECKING:
@@ -184,8 +184,6 @@ def tell_documents(context: Context, sha256: str, documents: Mapping[str, bytes]
 async def documents_of(context: Context, given: str, *, words: bool = True) -> tuple[str, Mapping[str, bytes]]:
     """Return SHA-256 and documents of the kept policy with this beginning of a SHA-256, or of ``in-force``; with ``words`` also of
     ``file``. Raises NotFine if there is none, or several."""
-    from smtpguard.config.documents import digest
-
     if given == FILE and words:
         documents = policy_documents(context.settings().policy)
         return digest(documents), documents

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from smtpguard.app.clock import SystemClock, learned_clock
+from smtpguard.app.files import indexes
 from smtpguard.cli.context import Context, Group, mailbox, may_name, progress
+from smtpguard.lists.digest import Digester
+from smtpguard.lists.index import BadIndex, Index
 from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address
-
-if TYPE_CHECKING:
-    from smtpguard.lists.digest import Digester
-    from smtpguard.store.privacy import PersonalData
-
+from smtpguard.store import privacy
+from smtpguard.store.privacy import Person, PersonalData
 
 _WORDS = {
     "entry": ("entry of the journal names them", "entries of the journal name them"),
@@ -47,16 +48,14 @@ async def show(context: Context, address: str) -> None:
     Texts of held messages and of mail that came back are not read: who is named there alone is not found. Names, holds, mailings, counts, what is to be sent and what came back, lists; and how often the journal has the keyed digest alone.
     That it was asked is journalled, without the address.
     """
-    from smtpguard.store.privacy import Person, collect, digests_only
-
     parsed = mailbox("ADDRESS", address.strip())
     async with context.opened(reads=True) as (store, digester):
         may_name(store)
         await store.journal.catch_up()
         person = Person(parsed, digester)
         with progress("Names") as names, progress("Digests") as digests:
-            found = await store.walk(lambda open: list(collect(open, person, store.now(), names)))
-            verdicts = await store.walk(lambda open: digests_only(open, person, digests))
+            found = await store.walk(lambda open: list(privacy.collect(open, person, store.now(), names)))
+            verdicts = await store.walk(lambda open: privacy.digests_only(open, person, digests))
         lists = _on_lists(context, parsed, digester)
         await context.journal_export(store, what="privacy", person=list(person.hexes), found=len(found))
     rows = [
@@ -87,16 +86,12 @@ async def erase(context: Context, address: str, yes: bool) -> None:
     if not yes:
         click.confirm("Erase it for good?", abort=True, err=True)
 
-    from smtpguard.app.clock import SystemClock, learned_clock
-    from smtpguard.store.privacy import Person
-    from smtpguard.store.privacy import erase as erase_kept
-
     parsed = mailbox("ADDRESS", address.strip())
     async with context.opened() as (store, digester):
         await store.journal.catch_up()
         person, clock = Person(parsed, digester), await learned_clock(SystemClock(), store)
         with progress("Erasing") as bar:
-            done = await erase_kept(store, person, by=context.user, now=clock.passed(), progress=bar)
+            done = await privacy.erase(store, person, by=context.user, now=clock.passed(), progress=bar)
         lists = _on_lists(context, parsed, digester)
     row = {
         "what": "erased",
@@ -118,9 +113,6 @@ async def erase(context: Context, address: str, yes: bool) -> None:
 
 def _on_lists(context: Context, address: Address, digester: Digester) -> tuple[str, ...]:
     """Return the lists that an address is on, by the indexes on this machine."""
-    from smtpguard.app.files import indexes
-    from smtpguard.lists.index import BadIndex, Index
-
     digests, found = digester.every(address), []
     for path in sorted(indexes(context.settings()).glob("*.index")):
         try:

@@ -26,7 +26,7 @@ import click
 import structlog
 
 from smtpguard import __version__
-from smtpguard.app.files import NO_ROOM, CannotStart
+from smtpguard.app.files import NO_ROOM, CannotStart, exposed
 from smtpguard.cli.context import FAILURES, CannotRun, Command, Context, TryAgain, sentence_of
 from smtpguard.config.listeners import MilterListener, SmtpListener, lacking, place
 from smtpguard.config.problem import Broken
@@ -85,16 +85,15 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
     """
     from smtpguard.app import certificates, policies, start
     from smtpguard.app.eventlog import EventLog
-    from smtpguard.app.files import exposed
     from smtpguard.app.relay import try_relay
-    from smtpguard.observe import log
 
     settings = context.settings()
     FAILURES.logged = structured = log.configure(settings.logging.format, settings.logging.addresses)
     if structured:
         log.take_over()
     kinds = tuple(dict.fromkeys(only)) or _configured(settings)
-    if not _GUARDED.isdisjoint(kinds):
+    guards = not _GUARDED.isdisjoint(kinds)
+    if guards:
         kinds = tuple(dict.fromkeys((*kinds, "alarms")))
     if "milter" in kinds and not settings.listen.milter:
         raise CannotRun(f"{context.config}: listen.milter has no address and no socket")
@@ -107,7 +106,7 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
         try_relay(settings, kinds)
     names = processes(kinds, workers)
     with contextlib.ExitStack() as undo:
-        if not _GUARDED.isdisjoint(kinds):
+        if guards:
             undo.enter_context(_alarm_on_failure(settings))
         listeners = _listeners(settings, kinds)
         for listener in listeners:
@@ -129,7 +128,7 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
         keep()
         life = partial(run, settings=settings, kinds=kinds, parent=os.getpid())
         status = asyncio.run(_supervisor(settings, context.config.absolute(), names, life, listeners).run())
-    if status and not _GUARDED.isdisjoint(kinds):
+    if status and guards:
         lasting = status == supervisor.CANNOT_RUN
         what = "a part cannot run" if lasting else "its processes die again and again"
         _note_failed_start(settings, f"{what}: the log says why", lasting=lasting)

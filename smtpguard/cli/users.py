@@ -13,16 +13,21 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from smtpguard.accounts.model import Account, Role, Scope, Token
+from smtpguard.app import services
+from smtpguard.app.clock import SystemClock, ids
+from smtpguard.app.files import installation_secret
+from smtpguard.app.policies import Following
 from smtpguard.cli.context import CannotRun, Context, Group, NotFine, in_columns
-
-if TYPE_CHECKING:
-    from smtpguard.console.api.tokens import Tokens
-    from smtpguard.console.people.accounts import Accounts
+from smtpguard.console.api.tokens import NoToken, Tokens
+from smtpguard.console.people.accounts import Accounts
+from smtpguard.console.people.credentials import NotPossible
+from smtpguard.database.errors import StoreError
+from smtpguard.mail.address import BadAddress
 
 ROLES = [role.value for role in Role]
 SCOPES = [scope.value for scope in Scope]
@@ -179,19 +184,11 @@ async def _accounts(
 ) -> AsyncIterator[Accounts]:
     """Open what changes accounts. Afterwards report where this account, or with ``everybody`` any account, does not fit the policy's
     groups. ``about``: the change is one that may not fit them."""
-    from smtpguard.app.clock import SystemClock, ids
-    from smtpguard.app.files import installation_secret
-    from smtpguard.app.policies import Following
-    from smtpguard.app.services import accounts, opened
-    from smtpguard.console.people.credentials import NotPossible
-    from smtpguard.database.errors import StoreError
-    from smtpguard.mail.address import BadAddress
-
     settings = context.settings()
     try:
-        async with opened(settings, reads=True) as (store, digester):
+        async with context.opened(reads=True) as (store, digester):
             clock = SystemClock()
-            service = accounts(settings, store, clock, secret=installation_secret(settings), new_id=ids())
+            service = services.accounts(settings, store, clock, secret=installation_secret(settings), new_id=ids())
             yield service
             if not about and not everybody:
                 return
@@ -295,15 +292,10 @@ async def list_tokens(context: Context) -> None:
 
 @asynccontextmanager
 async def _tokens(context: Context, address: str = "") -> AsyncIterator[Tokens]:
-    from smtpguard.app.clock import SystemClock, ids
-    from smtpguard.app.services import second_factor_for
-    from smtpguard.console.api.tokens import NoToken, Tokens
-    from smtpguard.mail.address import BadAddress
-
     settings, delimiters = context.settings(), context.settings().delimiters
     try:
         async with context.store(reads=True) as store:
-            required = second_factor_for(settings)
+            required = services.second_factor_for(settings)
             yield Tokens(store.people, SystemClock(), new_id=ids(), delimiters=delimiters, required=required)
     except NoToken as refused:
         raise NotFine(str(refused)) from None
