@@ -185,12 +185,13 @@ async def _resolve(brakes: Brakes, chosen: Chosen, *, must_exist: bool = True) -
 
 async def _listed(brakes: Brakes, name: str) -> None:
     """Check that the policy in force has this list. The policy is parsed and not built, which would take long. Raises CannotRun."""
-    from smtpguard.config.yaml import load_yaml
+    from smtpguard.config.documents import policy_document
 
-    documents = await brakes.store.policies.documents((await brakes.store.gate.read()).policy_sha256)
-    model = load_yaml(documents["policy.yaml"].decode()).value
-    lists = model.get("lists") if isinstance(model, dict) else None
-    known = list(map(str, lists)) if isinstance(lists, dict) else []
+    try:
+        documents = await brakes.store.policies.documents((await brakes.store.gate.read()).policy_sha256)
+    except KeyError:
+        raise CannotRun("no policy is in force yet, so no list is known: --all freezes everything") from None
+    known = list(map(str, policy_document(documents).value.get("lists") or ()))
     if name not in known:
         raise CannotRun(unknown("list", name, known))
 

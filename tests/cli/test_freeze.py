@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from smtpguard.app.services import opened
 from smtpguard.app.start import prepare
+from smtpguard.cli import main
 from smtpguard.cli.freeze import command as freeze
 from smtpguard.cli.freeze import thaw
 from smtpguard.cli.held import command as held
@@ -28,7 +31,7 @@ from tests.cli.stage import Stage
 from tests.every import every
 from tests.faults.machine import ANNA, Machine, synced
 from tests.faults.mta import Mta
-from tests.guard.house import MEMBERS, RAMADAN
+from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN
 from tests.peers.chain import Recorder
 from tests.peers.letters import mail
 from tests.program import Program
@@ -187,6 +190,31 @@ def test_an_unknown_value_is_not_frozen(campaign: Stage, command: tuple[Any, ...
     done = campaign.run(command[0], selector, value, *command[1:])
     assert (done.exit_code, value in done.output) == (2, True)
     assert "Frozen" not in done.output
+
+
+def test_a_list_that_has_a_file_of_its_own_can_be_frozen(tmp_path: Path) -> None:
+    """A list may be declared in policy.yaml, or in a file beside it."""
+    written = b"{addresses: [offers@lists.example.com], members: {csv: ramadan.csv}}"
+    of_part = b"lists: {spring: %b}" % written.replace(b"offers", b"spring")
+    stage = Stage(tmp_path, DOCUMENTS | {"lists.d/offers.yaml": written, "policy.d/spring.yaml": of_part})
+    for name in ("offers", "spring", "ramadan"):
+        done = stage.run(freeze, "--list", name, "--reason", "oh")
+        assert (done.exit_code, f"Frozen: the list {name}" in done.stdout) == (0, True), done.output
+    wrong = stage.run(freeze, "--list", "ofers", "--reason", "oh")
+    assert (wrong.exit_code, "did you mean offers?" in wrong.stderr) == (2, True), wrong.output
+
+
+def test_without_a_policy_no_list_can_be_frozen(tmp_path: Path) -> None:
+    """The first start may have made the store, and refused the policy."""
+    config = Path(shutil.copytree(shipped(), tmp_path / "etc")) / "smtpguard.yaml"
+
+    async def refused() -> None:
+        async with opened(read_settings(config), migrate=True):
+            pass
+
+    asyncio.run(refused())
+    done = CliRunner().invoke(main, ["-c", str(config), "freeze", "--list", "ramadan-greetings", "--reason", "oh"])
+    assert (done.exit_code, "no policy is in force yet" in done.stderr) == (2, True), done.output
 
 
 def served(folder: Path) -> Path:
