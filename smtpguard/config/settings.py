@@ -255,9 +255,8 @@ class FreezeSettings(Section):
     thaw: Literal["one", "two"] = "one"
 
 
-_MOST_REPLY_LOCAL = (
-    11  # with a sign and a token (holds.replying) it has 64 octets, the most by RFC 5321 section 4.5.3.1.1
-)
+_MOST_REPLY_LOCAL = 11
+"""With a sign and a token (holds.replying) it has 64 octets, the most by RFC 5321 section 4.5.3.1.1."""
 _MAILBOX = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+\Z")
 
 

@@ -76,12 +76,13 @@ def _problems(document: Document, model: type[BaseModel], errors: Collection[Err
 
 def problem_of(document: Document, model: type[BaseModel], error: ErrorDetails) -> Problem:
     """Return the problem of an error of pydantic."""
-    place = place_of(document, error["loc"])
+    place, _ = _place_and_path(document, error["loc"])
     kind, ctx, found = error["type"], error.get("ctx", {}), error["input"]
     noun = _noun(model, place)
     if kind == "extra_forbidden":
         key = str(place[-1]) if place else "?"
-        keys = _keys(model, _path_of(document, error["loc"][:-1]))
+        _, path = _place_and_path(document, error["loc"][:-1])
+        keys = _keys(model, path)
         if f"{key}_file" in keys:  # a secret must not be in a file that is shown and stored
             return document.problem(
                 place, f"{key} must not be in this file", f"{key}_file: the path of a file that holds it", key=True
@@ -146,27 +147,19 @@ _TRUTHS = dict.fromkeys(("yes", "on", "true"), "true") | dict.fromkeys(("no", "o
 _PER_CENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]+)?) ?%")
 
 
-def place_of(document: Document, loc: tuple[int | str, ...]) -> Place:
-    """Return the parts of pydantic's ``loc`` that are in the file, without names of union members and the like."""
+def _place_and_path(document: Document, loc: tuple[int | str, ...]) -> tuple[Place, Place]:
+    """Return the parts of pydantic's ``loc`` that are in the file, without names of union members and the like; and these with the
+    tags of the chosen sections."""
     place: Place = ()
+    path: Place = ()
     for part in loc:
         if (*place, part) in document.values:
-            place = (*place, part)
+            place, path = (*place, part), (*path, part)
         elif part == "[key]":
             break
-    return place
-
-
-def _path_of(document: Document, loc: tuple[int | str, ...]) -> Place:
-    """Return the place with the tags of the chosen sections."""
-    path: Place = ()
-    place: Place = ()
-    for part in loc:
-        if (*place, part) in document.values:
-            path, place = (*path, part), (*place, part)
         elif _is_tag(part):
             path = (*path, part)
-    return path
+    return place, path
 
 
 def _is_tag(part: int | str) -> bool:
@@ -284,7 +277,7 @@ def validate_rest(document: Document, model: type[M]) -> tuple[M | None, Documen
             errors = e.errors(include_url=False)
             if rest is document:
                 problems = [*_problems(document, model, errors)]
-            places = {place_of(rest, error["loc"]) for error in errors}
+            places = {_place_and_path(rest, error["loc"])[0] for error in errors}
         if () in places:
             break
         rest = _without(rest, places)

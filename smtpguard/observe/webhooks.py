@@ -335,7 +335,10 @@ class Dispatcher:
         place, now = await self._cursors.at(hook.name), self._clock.now()
         if place.next_at is not None and now < place.next_at:
             return 0
-        while not (wanted := self._wanted(hook, news := await self._cursors.news(place.told, hook.kinds, SCAN))):
+        while True:
+            news = await self._cursors.news(place.told, hook.kinds, SCAN)
+            if wanted := [(entry, clear) for entry, clear in news.entries if topic_of(entry) in hook.topics]:
+                break
             if news.through > place.told:
                 if not await self._cursors.pass_over(hook.name, place, news.through):
                     return 0
@@ -396,9 +399,6 @@ class Dispatcher:
             log.exception("webhook %s: entry %d of the journal cannot be sent", hook.name, entry.seq)
             return Answered(problem=type(error).__name__, gone=True)
         return await self._sender.send(hook.url, hook.secret, told, self._clock.now(), hook.form)
-
-    def _wanted(self, hook: Hook, news: News) -> Told:
-        return [(entry, clear) for entry, clear in news.entries if topic_of(entry) in hook.topics]
 
     def _say_how_far(self, hook: Hook, place: Cursor, first: Entry, news: News, now: datetime) -> None:
         """Log that it is behind, at intervals."""

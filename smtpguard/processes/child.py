@@ -32,9 +32,7 @@ MOST_UNACKNOWLEDGED = 64
 class Timing:
     """When a part is killed, and when it is started again."""
 
-    start_seconds: float = (
-        60.0  # without a sign of life before it is ready; doubled each time that a start takes longer
-    )
+    start_seconds: float = 60.0  # without a sign of life before it is ready; doubled when a start takes longer
     longest_start_seconds: float = 3600.0  # from start to ready
     silence_seconds: float = 10.0  # between beats
     grace_seconds: float = 30.0
@@ -333,10 +331,7 @@ def _forget(keep: int) -> None:
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
-    for number in (
-        signal.SIGINT,
-        signal.SIGHUP,
-    ):  # meant for the supervisor, but a terminal sends them to the whole group
+    for number in (signal.SIGINT, signal.SIGHUP):  # for the supervisor, but a terminal sends them to the whole group
         signal.signal(number, signal.SIG_IGN)
     asyncio._set_running_loop(None)
     null = os.open(os.devnull, os.O_RDONLY)
