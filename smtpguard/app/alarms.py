@@ -36,7 +36,7 @@ from smtpguard.journal.clock import Clock
 from smtpguard.lists.registry import Registry
 from smtpguard.notices.notice import choose_language
 from smtpguard.observe import figures
-from smtpguard.observe.alarms import SLOW_SECONDS, Seen
+from smtpguard.observe.alarms import MINUTES, SLOW_SECONDS, Seen
 from smtpguard.observe.rounds import Rounds, Shared
 from smtpguard.observe.rows import Alarmed
 from smtpguard.policy.freezing import PUT_BACK, Gate, Selector
@@ -64,8 +64,6 @@ LOCK = "alarms.running"
 """The file in the state folder that the process which sends alarms locks."""
 CERTIFICATES_SECONDS = 60.0
 """The pause between two readings of the certificates."""
-MINUTES = 10
-"""The minutes over which answers are counted."""
 NOT_WRITTEN = "it answers, but did not take an entry; the log says more"
 _SLOW_BUCKETS = range(bisect_left(ADMISSION_SECONDS, SLOW_SECONDS) + 1, len(ADMISSION_SECONDS) + 1)
 
@@ -322,7 +320,6 @@ class Alarms(Part):
             answered=answered,
             deferred=deferred,
             slow=slow,
-            minutes=MINUTES,
             absent=absent_parts(running),
             starts=None if failing_starts(self._settings.state, now) else "",
             spool=no_spool(self._settings),

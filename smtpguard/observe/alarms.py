@@ -57,7 +57,7 @@ class Seen:
     ``unreadable``, ``differs``: what is wrong with the policy in force, and with its file. ``frozen``: freezes of
     everything that are in force; who made one, and why, is a person's, and only for mail to ``contact``; so is it of
     ``bypass``, that of this host. ``certificates``: when each expires, by its name in the settings; None if it cannot
-    be used. ``answered``, ``deferred``, ``slow``: messages of the last ``minutes``, all of them, those answered 4xx, also
+    be used. ``answered``, ``deferred``, ``slow``: messages of the last ``MINUTES``, all of them, those answered 4xx, also
     without a verdict, and those whose verdict took more than SLOW_SECONDS. ``called``: rules that call a person;
     ``purposes``: of the policy's rules. ``absent``: kinds of parts without a ready process.
     ``starts``: why ``serve`` does not start, "" if it has. ``behind``: webhooks to how many seconds they are behind.
@@ -78,7 +78,6 @@ class Seen:
     answered: int | None = None
     deferred: int | None = None
     slow: int | None = None
-    minutes: int = 10
     absent: tuple[str, ...] | None = None
     starts: str | None = None
     behind: Mapping[str, float] | None = None
@@ -163,7 +162,9 @@ class Alarm:
         return f"{says}{'' if says.endswith(('.', ')')) else '.'} {self.does}"
 
 
-FEWEST, SHARE = 5, 0.5  # of the messages answered lately
+MINUTES = 10
+"""The minutes over which answers are counted."""
+FEWEST, SHARE = 5, 0.5  # of the messages answered then
 SLOW_SECONDS = 2.5
 """The alarm names it. A bound of the histogram of admissions."""
 BEHIND_SECONDS = 900.0
@@ -187,9 +188,10 @@ def _freeze(freezes: Sequence[Freeze], seen: Seen, *, put_back: bool) -> Iterato
 
 
 def _many(some: int, seen: Seen) -> Iterator[Found]:
-    some = min(some, seen.answered or 0)  # a verdict comes before the answer
-    if seen.answered is not None and some >= max(FEWEST, SHARE * seen.answered):
-        yield Found(words={"some": some, "answered": seen.answered, "minutes": seen.minutes})
+    answered = seen.answered or 0
+    some = min(some, answered)  # a verdict comes before the answer
+    if some >= max(FEWEST, SHARE * answered):
+        yield Found(words={"some": some, "answered": answered, "minutes": MINUTES})
 
 
 def _not_enforced(enforced: bool, _: Seen) -> Iterator[Found]:
