@@ -57,18 +57,16 @@ def turn(batch: Batch, keys: AccountKeys, step: TurnStep) -> AccountChange:
     batch.record(made.events)
     if made.refused:
         return made
-    if made.account is not None and made.deletes:
-        account_id = made.account.account_id
-        _end_all(batch.connection, account_id)
-        batch.connection.execute(delete(issued).where(issued.c.account == account_id))
-        batch.connection.execute(delete(table).where(table.c.account_id == account_id))
-    elif made.account is not None:
-        _write(batch.connection, made.account)
-        if made.ends_all:
-            _end_all(batch.connection, made.account.account_id)
-    if made.account is not None:
-        before = next((a for a in found if a.account_id == made.account.account_id), None)
-        _seated(batch, before, None if made.deletes else made.account)
+    if (account := made.account) is not None:
+        if made.deletes or made.ends_all:
+            batch.connection.execute(delete(signed_in).where(signed_in.c.account == account.account_id))
+        if made.deletes:
+            batch.connection.execute(delete(issued).where(issued.c.account == account.account_id))
+            batch.connection.execute(delete(table).where(table.c.account_id == account.account_id))
+        else:
+            _write(batch.connection, account)
+        before = next((a for a in found if a.account_id == account.account_id), None)
+        _seated(batch, before, None if made.deletes else account)
     if made.ends:
         batch.connection.execute(delete(signed_in).where(signed_in.c.token == made.ends))
     if (begins := made.begins) is not None:
@@ -201,10 +199,6 @@ def session_of(connection: Connection, token: str) -> tuple[Session, Account] | 
         how=row.how,
     )
     return found, ACCOUNT.loads(row.doc)
-
-
-def _end_all(connection: Connection, account_id: str) -> None:
-    connection.execute(delete(signed_in).where(signed_in.c.account == account_id))
 
 
 def seen(batch: Batch, at: Mapping[str, datetime], *, started_before: datetime, seen_before: datetime) -> None:

@@ -40,7 +40,7 @@ from smtpguard.observe import rounds
 from smtpguard.observe.alarms import BYPASS, RaisedAlarm
 from smtpguard.observe.rounds import AlarmMessage, Phase
 from smtpguard.observe.rows import Alarmed
-from smtpguard.observe.webhooks import Format, Sender
+from smtpguard.observe.webhooks import Sender
 from smtpguard.policy.parse import Organization
 from smtpguard.store.store import Store
 from smtpguard.wire.deliveries import Deliveries
@@ -149,7 +149,7 @@ class AlarmChannels:
             return False
         id = f"alarm {message.alarm.key} {message.phase.value} {message.at.timestamp():.0f}"
         payload = {"id": id, "type": "alarm", "at": message.at.isoformat(), "data": row(message)}
-        answered = await self.sender.send(hook.url, secret, payload, message.at, Format(hook.format))
+        answered = await self.sender.send(hook.url, secret, payload, message.at, hook.format)
         if answered.problem:
             log.warning("alarm %s: the webhook does not take it: %s", message.alarm.key, answered.problem)
         return not answered.problem

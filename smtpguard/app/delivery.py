@@ -37,7 +37,7 @@ from smtpguard.notices.daily import Daily, checkpoint_mail, observed_reports
 from smtpguard.notices.links import Links
 from smtpguard.notices.notice import NoticeTemplates
 from smtpguard.notices.render import Renderer, Sign
-from smtpguard.observe.webhooks import Allowed, Dispatcher, Format, Hook, Sender, Topic
+from smtpguard.observe.webhooks import Allowed, Dispatcher, Hook, Sender, Topic
 from smtpguard.observe.witnessing import SLICE, Sending, Syslog, Timestamping, Witnessing
 from smtpguard.outbox.asking import report_doubts
 from smtpguard.outbox.delivery import Delivery
@@ -304,6 +304,6 @@ def _hook(wanted: Webhook, policies: PolicyInForce, url: str) -> Hook:
         url=wanted.url,
         secret=webhook_secret(wanted.secret_file),
         topics=frozenset(map(Topic, wanted.events)),
-        form=Format(wanted.format),
+        form=wanted.format,
         allowed=Allowed(persons=wanted.personal, special=wanted.special, nameable=nameable, url=url),
     )

@@ -93,6 +93,8 @@ def _host(value: Any) -> Any:
 
 
 Port = Annotated[int, Field(ge=0, le=65535)]
+"""A port to listen on; 0: any."""
+RelayPort = Annotated[int, Field(ge=1, le=65535)]
 FilePath = Annotated[
     Path, BeforeValidator(_path), WithJsonSchema({"type": "string", "description": "relative to this file"})
 ]

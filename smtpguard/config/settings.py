@@ -19,11 +19,11 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from smtpguard.config.durations import Delay, Seconds, Span, WorkingSpan
-from smtpguard.config.fields import Delimiters, FilePath, Host, Networks, domain_pattern, is_this_machine
+from smtpguard.config.fields import Delimiters, FilePath, Host, Networks, RelayPort, domain_pattern, is_this_machine
 from smtpguard.config.listeners import Listen
 from smtpguard.config.problem import Broken, Invalid, Problem, did_you_mean, one_of
 from smtpguard.config.validation import Section, validate
-from smtpguard.config.web import Console, Mentions, Metrics, Webhook, named_once, secret_place
+from smtpguard.config.web import Console, Mentions, Metrics, SecretPlace, Webhook, named_once
 from smtpguard.config.yaml import Document, load_yaml
 
 _HOST_NAME = re.compile(
@@ -51,7 +51,7 @@ class AnyRelay(Section):
     """A relay: the guarded one, or one besides it."""
 
     host: str = Field(min_length=1)
-    port: Annotated[int, Field(ge=1, le=65535)] = 25
+    port: RelayPort = 25
     tls: Literal["none", "opportunistic", "require", "implicit"] = "opportunistic"
     auth: RelayAuth | None = None
     server_name: str | None = None
@@ -70,7 +70,7 @@ class FallbackRelay(AnyRelay):
 
 class Relay(AnyRelay):
     host: str = Field(default="127.0.0.1", min_length=1)
-    port: Annotated[int, Field(ge=1, le=65535)] = 10026
+    port: RelayPort = 10026
     clients_without_tls: bool = False
     names: list[Annotated[str, AfterValidator(_host_name)]] = Field(default=[], title="name")
     client_certificate: FilePath | None = None
@@ -94,7 +94,7 @@ class Relay(AnyRelay):
 
 class RouteRelay(Relay):
     host: str = Field(min_length=1)
-    port: Annotated[int, Field(ge=1, le=65535)] = 25
+    port: RelayPort = 25
 
 
 _ROUTE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?\Z")
@@ -209,7 +209,7 @@ class AlarmRelay(AnyRelay):
 class AlarmWebhook(Section):
     """Gets alarms only, signed like other webhooks. They never name a person."""
 
-    url: Annotated[str, AfterValidator(secret_place)]
+    url: SecretPlace
     secret_file: FilePath
     format: Literal["json", "slack", "teams"] = "json"
 
@@ -228,6 +228,18 @@ class AlarmSettings(Section):
     quiet: Annotated[list[AlarmName], AfterValidator(_heard)] = Field(default=[], title="alarm")
 
 
+_MAILBOX = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+\Z")
+
+
+def _own_address(text: str) -> str:
+    if text and not _MAILBOX.match(text):
+        raise Invalid(f'"{text}" is no address', 'an address like "approve@guard.example.com"')
+    return text
+
+
+OwnAddress = Annotated[str, AfterValidator(_own_address)]
+
+
 def _two(people: list[str]) -> list[str]:
     if people and len({person.lower() for person in people}) < 2:
         raise Invalid("one person alone could begin a bypass", "the addresses of two people or more")
@@ -235,9 +247,7 @@ def _two(people: list[str]) -> list[str]:
 
 
 class BypassSettings(Section):
-    people: Annotated[list[Annotated[str, AfterValidator(_own_address)]], AfterValidator(_two)] = Field(
-        default=[], title="person"
-    )
+    people: Annotated[list[OwnAddress], AfterValidator(_two)] = Field(default=[], title="person")
 
 
 class Limits(Section):
@@ -257,13 +267,6 @@ class FreezeSettings(Section):
 
 _MOST_REPLY_LOCAL = 11
 """With a sign and a token (holds.replying) it has 64 octets, the most by RFC 5321 section 4.5.3.1.1."""
-_MAILBOX = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+\Z")
-
-
-def _own_address(text: str) -> str:
-    if text and not _MAILBOX.match(text):
-        raise Invalid(f'"{text}" is no address', 'an address like "approve@guard.example.com"')
-    return text
 
 
 def _short(text: str) -> str:
@@ -277,8 +280,8 @@ class HoldSettings(Section):
     escalate_after: Seconds = 3600
     quota_gb: float = Field(default=20, gt=0)
     copies: int = Field(default=500, ge=0)
-    approve_at: Annotated[str, AfterValidator(_own_address)] = ""
-    reply_at: Annotated[str, AfterValidator(_own_address), AfterValidator(_short)] = ""
+    approve_at: OwnAddress = ""
+    reply_at: Annotated[OwnAddress, AfterValidator(_short)] = ""
     approval_lasts: Seconds = 7 * 86400
     rejection_lasts: Seconds = 86400
     release_delay: Delay = 60
@@ -313,7 +316,7 @@ class Retention(Section):
 class Witness(Section):
     """A service that keeps each signed checkpoint on another host."""
 
-    url: Annotated[str, AfterValidator(secret_place)]
+    url: SecretPlace
     token_file: FilePath | None = None
 
 
@@ -348,7 +351,7 @@ def _syslog(url: str) -> str:
 class Audit(Section):
     witness: Witness | None = None
     syslog: Annotated[str, AfterValidator(_syslog)] | None = None
-    mail: Annotated[str, AfterValidator(_own_address)] = ""
+    mail: OwnAddress = ""
     timestamps: Timestamps | None = None
     approvers: bool = False
 
@@ -361,7 +364,7 @@ class Audit(Section):
 
 
 class ReturnsSettings(Section):
-    addresses: list[Annotated[str, AfterValidator(_own_address)]] = Field(default=[])
+    addresses: list[OwnAddress] = Field(default=[])
 
 
 class Nothing(Section):

@@ -32,7 +32,7 @@ def _not_ours(name: str) -> str:
     return name
 
 
-def secret_place(url: str) -> str:
+def _secret_place(url: str) -> str:
     """Refuse a URL on whose way others could read: it must be https, or on this machine."""
     parts = urlsplit(url := url.strip())
     host = parts.hostname or ""
@@ -43,6 +43,7 @@ def secret_place(url: str) -> str:
     return url
 
 
+SecretPlace = Annotated[str, AfterValidator(_secret_place)]
 RoleName = Literal["viewer", "approver", "operator", "admin"]
 
 
@@ -61,7 +62,7 @@ def _role_lists(value: Any) -> Any:
 class Oidc(Section):
     """Single sign-on. People in none of the ``groups`` are not let in."""
 
-    issuer: Annotated[str, AfterValidator(secret_place)]
+    issuer: SecretPlace
     client_id: str = Field(min_length=1)
     client_secret_file: FilePath | None = None
     groups: Annotated[
@@ -132,7 +133,7 @@ class Metrics(Section):
 
 
 class Webhook(Section):
-    url: Annotated[str, AfterValidator(secret_place)]
+    url: SecretPlace
     secret_file: FilePath
     events: list[Literal["message.held", "message.decided", "freeze.set", "freeze.lifted", "list.stale"]] = Field(
         min_length=1

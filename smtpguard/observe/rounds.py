@@ -107,14 +107,13 @@ class Rounds:
         ours = {key: alarm for key, alarm in lasting.items() if not alarm.condition.shared}
         await self._of(self._own, ours, alarms, dark, seen.at)
         shared = {key: alarm for key, alarm in lasting.items() if alarm.condition.shared}
-        reads = False
+        known: Mapping[str, RaisedAlarm] | None = None
         try:
             known = await self._shared.known()
-            reads = True
             await self._hand_over(known, shared)
             await self._of(self._shared, shared, alarms, dark, seen.at)
         except (TimeoutError, StoreError):
-            if reads:  # it cannot be written: sending twice is better than never
+            if known is not None:  # it cannot be written: sending twice is better than never
                 alone = {
                     key: alarm for key, alarm in shared.items() if (past := known.get(key)) is None or not past.told
                 }

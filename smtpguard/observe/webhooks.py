@@ -24,7 +24,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from smtpguard import __version__
 from smtpguard.database.errors import Outage, StoreError
@@ -177,19 +177,17 @@ def _first(clear: Clear | None, role: str) -> str | None:
     return str(values[0])[:500] if values else None
 
 
-class Format(enum.Enum):
-    JSON = "json"
-    SLACK = "slack"
-    TEAMS = "teams"
+Format = Literal["json", "slack", "teams"]
+"""How entries are sent, as in the settings."""
 
 
 def shaped(payload: Mapping[str, Any], form: Format) -> Mapping[str, Any]:
-    if form is Format.JSON:
+    if form == "json":
         return payload
     head, lines = _said(payload["type"], payload["data"])
     words = list(filter(None, lines))
     url = payload["data"].get("url") or ""
-    return _slack(head, words, url) if form is Format.SLACK else _teams(head, words, url)
+    return _slack(head, words, url) if form == "slack" else _teams(head, words, url)
 
 
 def _slack(head: str, words: Sequence[str], url: str) -> Mapping[str, Any]:
@@ -291,7 +289,7 @@ class Hook:
     secret: bytes = field(repr=False)
     topics: frozenset[Topic]
     allowed: Allowed = field(default_factory=Allowed)
-    form: Format = Format.JSON
+    form: Format = "json"
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -450,7 +448,7 @@ class Sender:
             await self._http.aclose()
 
     async def send(
-        self, url: str, secret: bytes, payload: Mapping[str, Any], now: datetime, form: Format = Format.JSON
+        self, url: str, secret: bytes, payload: Mapping[str, Any], now: datetime, form: Format = "json"
     ) -> Answered:
         body = json.dumps(shaped(payload, form), ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
         headers = {

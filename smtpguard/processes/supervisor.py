@@ -497,8 +497,6 @@ class Reloads:
 
     def asked(self) -> None:
         """Reload, or reload again after the running one, which may have read the file before it was changed."""
-        if not self._command:
-            return
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._run())
         else:

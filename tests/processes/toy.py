@@ -141,7 +141,7 @@ async def serve(ports: list[int], parts: list[str], options: dict[str, object]) 
         per_client=int(str(options.pop("per_client", 1000))),
         trusted=[ip_network(str(options.pop("trust")))] if "trust" in options else [],
     )
-    reload = options.pop("reload", [])
+    reload = options.pop("reload", ["true"])
     shows, pages = str(options.pop("shows", "")), str(options.pop("pages", ""))
     monotonic = (lambda: 0.0) if options.pop("still", False) else time.monotonic
     proxy = bool(options.pop("proxy", False))
