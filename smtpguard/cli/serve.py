@@ -337,13 +337,14 @@ def load(names: Iterable[str]) -> None:
 
 
 def keep() -> None:
-    """Keep all objects that exist now, which the parts will share, out of every later garbage collection."""
+    """Keep all objects that exist now, which the parts will share, out of every later garbage collection, here and in the parts."""
     for value in ("", 0):  # logging asks it: the first time Python asks all subclasses, and writes to them
         isinstance(value, Mapping)
     gc.collect()
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)  # what only the preparation needed
     gc.freeze()
+    gc.set_threshold(*_COLLECT)
 
 
 def processes(kinds: Sequence[str], workers: int) -> list[str]:
@@ -365,7 +366,6 @@ def run(name: str, process: str, channel: int, said: str, settings: Settings, ki
     try:
         one = _make_part(name, settings, kinds)
         gc.freeze()
-        gc.set_threshold(*_COLLECT)
         sys.setswitchinterval(_SWITCH_SECONDS)
         with socket.socket(fileno=channel) as sock, asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(part.run(one, sock))
