@@ -16,7 +16,6 @@ from smtpguard.app.clock import ids
 from smtpguard.app.files import CannotStart
 from smtpguard.app.services import opened
 from smtpguard.cli.context import AtLeast, CannotRun, Command, Context, NotFine, progress
-from smtpguard.config.settings import Settings
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import KEY_OCTETS, BadKey, installation_key, new_key
 
@@ -117,23 +116,9 @@ def _row(file: Path, manifest: backup.Manifest) -> dict[str, Any]:
 async def renew_secret(context: Context) -> None:
     """Make a new secret and put it in force. First stop smtpguard on every host. The old secret is kept beside the new one, to verify what was
     written with it."""
-    settings = context.settings()
-    aside = await renew(settings, by=context.user)
-    row = {"secret_file": str(settings.secret_file), "old": None if aside is None else str(aside)}
-    new = f"{settings.secret_file} is new" + (f"; the old one is {aside} now." if aside else ".")
-    then = (
-        "Start smtpguard serve again, on every host, with this secret: until then nothing is recorded, and mail waits."
-    )
-    context.answer(row, [new, then])
-
-
-async def renew(settings: Settings, *, by: str) -> Path | None:
-    """Make a new secret and use it from now on. Returns the path of the old one; None if there was none. Raises
-    CannotStart, also if a process has the store open, and StoreError: the file may then be new already, and the next call
-    makes another one."""
     from smtpguard.app.backup import check_unused
 
-    key = secrets.token_bytes(KEY_OCTETS)
+    settings, key = context.settings(), secrets.token_bytes(KEY_OCTETS)
     try:
         before = installation_key(settings.secret_file) if settings.secret_file.exists() else b""
     except BadKey:
@@ -144,5 +129,11 @@ async def renew(settings: Settings, *, by: str) -> Path | None:
             aside = new_key(settings.secret_file, key)
         except BadKey as e:
             raise CannotStart(str(e)) from None
-        await store.renew(Event(kind=Kind.SECRET, id=ids()(), at=store.now(), private={"actor": (by,)}))
-    return aside
+        # If this fails, the file is new already, and the next call makes another secret.
+        await store.renew(Event(kind=Kind.SECRET, id=ids()(), at=store.now(), private={"actor": (context.user,)}))
+    row = {"secret_file": str(settings.secret_file), "old": None if aside is None else str(aside)}
+    new = f"{settings.secret_file} is new" + (f"; the old one is {aside} now." if aside else ".")
+    then = (
+        "Start smtpguard serve again, on every host, with this secret: until then nothing is recorded, and mail waits."
+    )
+    context.answer(row, [new, then])
