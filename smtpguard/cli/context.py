@@ -113,8 +113,8 @@ def _config(context: click.Context, _: click.Parameter, value: Path | None) -> N
 
 
 def _as_callback(work: Callable[..., Any]) -> Callable[..., None]:
-    """Wrap a command's function for click. It exits 1 if the services refuse, or a mailing does not exist. Ctrl-C ends ``--follow``, and is no error
-    there. A group's own work is done only without a command."""
+    """Wrap a command's function for click. It exits 1 if the services refuse, or a mailing or a hold does not exist. Ctrl-C ends
+    ``--follow``, and is no error there. A group's own work is done only without a command."""
 
     def run(**given: Any) -> None:
         context = click.get_current_context()

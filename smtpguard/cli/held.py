@@ -8,8 +8,7 @@ a hold that came or changed since is not decided on. The person confirms how man
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +55,7 @@ from smtpguard.holds.service import Decided
 from smtpguard.journal.event import Kind
 from smtpguard.locale.phrase import many
 from smtpguard.mailings import copies
-from smtpguard.mailings.model import Mailing
+from smtpguard.mailings.model import Mailing, NoSuch
 from smtpguard.policy.freezing import Freeze
 from smtpguard.policy.verdict import Mode, Quorum
 
@@ -154,7 +153,7 @@ def _table(holds: Sequence[Hold], frozen: Mapping[str, object], pausing: Mapping
 @click.option("--content", is_flag=True, help="Show the message itself, as it came. This is journalled.")
 async def show(context: Context, hold_id: str, content: bool) -> None:
     """Show one hold: why it is held, who decides, until when, and what has happened."""
-    async with _services(context, hold_id) as services:
+    async with context.services() as services:
         hold = await _hold(services, hold_id)
         if content:
             raw = await _content(context, services, hold, viewed=True)
@@ -233,7 +232,7 @@ async def reject(
 async def unvote(context: Context, hold_id: str, address: str, comment: str) -> None:
     """Take back your approval of a message that still waits for others; or undo an approval before the release, if you are an approver
     or wrote the message."""
-    async with _services(context, hold_id) as services:
+    async with context.services() as services:
         done = await services.approvals.unvote(hold_id, approver=address, by=context.user, comment=comment)
         _print_decision(context, done, vote="taken back")
 
@@ -245,7 +244,7 @@ async def unvote(context: Context, hold_id: str, address: str, comment: str) -> 
 @as_address
 async def confirm(context: Context, hold_id: str, people: int, address: str) -> None:
     """Confirm your own message, if its writer is asked. It is then sent, with all copies of it."""
-    async with _services(context, hold_id) as services:
+    async with context.services() as services:
         done = await services.approvals.confirm(hold_id, writer=address, by=context.user, people=people)
         _print_decision(context, done)
 
@@ -256,7 +255,7 @@ async def confirm(context: Context, hold_id: str, people: int, address: str) -> 
 @a_comment
 async def withdraw(context: Context, hold_id: str, address: str, comment: str) -> None:
     """Withdraw your own message, even if it is approved, as far as it has not been sent."""
-    async with _services(context, hold_id) as services:
+    async with context.services() as services:
         done = await services.approvals.withdraw(hold_id, sender=address, by=context.user, comment=comment)
         _print_decision(context, done)
 
@@ -273,7 +272,7 @@ async def settle(context: Context, hold_id: str, said: str | None, address: str,
     if said is None:
         raise click.UsageError("give --sent or --again")
 
-    async with _services(context, hold_id) as services:
+    async with context.services() as services:
         hold = await services.approvals.answer_doubt(
             hold_id, sent=said == "sent", approver=address, by=context.user, comment=comment
         )
@@ -290,7 +289,7 @@ async def export(context: Context, hold_id: str, output: Path | None) -> None:
 
     Without -o only the message is written to standard output; with --json everything is, the message as base64.
     """
-    async with _services(context, hold_id) as services:
+    async with context.services() as services:
         hold = await _hold(services, hold_id)
         files = () if output is None else (output, output.with_suffix(".json"))
         for file in files:
@@ -318,7 +317,7 @@ async def _decide(
     if bool(hold_ids) == any(value is not None for value in given.values()):
         raise click.UsageError("give ids, or one of --list, --sender, --mailing, --rule and --since")
     if len(hold_ids) == 1 and count in (None, 1):
-        async with _services(context, hold_ids[0]) as services:
+        async with context.services() as services:
             only = await services.store.holds.find(hold_ids[0])
             covers = await _covered(services, only) if only is not None and choice is Choice.APPROVE else None
             _print_decision(
@@ -347,16 +346,6 @@ async def _decide(
         raise click.exceptions.Exit(1)
 
 
-@asynccontextmanager
-async def _services(context: Context, hold_id: str) -> AsyncIterator[Services]:
-    """Open the services for one hold; exit 1 if there is none."""
-    try:
-        async with context.services() as services:
-            yield services
-    except KeyError:
-        raise NotFine(f"there is no hold {hold_id}") from None
-
-
 async def _stands_still(services: Services) -> list[str]:
     """Return lines on active freezes, and on a store that seems rolled back and is not frozen for it yet."""
     found = services.store.put_back
@@ -367,7 +356,7 @@ async def _stands_still(services: Services) -> list[str]:
 async def _hold(services: Services, hold_id: str) -> Hold:
     hold = await services.store.holds.find(hold_id)
     if hold is None:
-        raise NotFine(f"there is no hold {hold_id}")
+        raise NoSuch(f"there is no hold {hold_id}")
     return hold
 
 

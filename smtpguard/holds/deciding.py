@@ -42,7 +42,7 @@ from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mailings.mailingbatch import mailings_of
 from smtpguard.mailings.mailingrow import MailingRow
-from smtpguard.mailings.model import ON_THE_WAY, Candidate, CopyStatus, Mailing
+from smtpguard.mailings.model import ON_THE_WAY, Candidate, CopyStatus, Mailing, NoSuch
 from smtpguard.mailings.staging import Move
 from smtpguard.outbox import rows as outboxes
 from smtpguard.outbox.model import OF_CONTENT, IntentKind, Lease, Settled
@@ -73,26 +73,26 @@ change."""
 
 
 def change(batch: Batch, hold_id: str, step: Callable[[Hold], Change]) -> Change:
-    """Apply ``step`` to a hold. Raises KeyError if there is no such hold."""
+    """Apply ``step`` to a hold. Raises NoSuch if there is no such hold."""
     held = existing(batch, hold_id)
     return apply(batch, held, step(held))
 
 
 def existing(batch: Batch, hold_id: str) -> Hold:
-    """Return a hold. Raises KeyError if there is no such hold."""
+    """Return a hold. Raises NoSuch if there is no such hold."""
     batch.flush()
     held = holds.find(batch.connection, hold_id)
     if held is None:
-        raise KeyError(hold_id)
+        raise NoSuch(f"there is no hold {hold_id}")
     return held
 
 
 def existing_mailing(batch: Batch, mailing_id: str) -> MailingRow:
-    """Return the row of a mailing. Raises KeyError if there is no such mailing."""
+    """Return the row of a mailing. Raises NoSuch if there is no such mailing."""
     batch.flush()
     row = mailings_of(batch).by_name(mailing_id)
     if row is None:
-        raise KeyError(mailing_id)
+        raise NoSuch(f"there is no mailing {mailing_id}")
     return row
 
 
@@ -494,7 +494,7 @@ def _stop_stages(batch: Batch, freeze: Freeze) -> None:
 
 
 def change_mailing(batch: Batch, mailing_id: str, step: Callable[[Mailing], tuple[Mailing, Change]]) -> Mailing:
-    """Apply ``step`` to a mailing. Raises KeyError if there is no such mailing."""
+    """Apply ``step`` to a mailing. Raises NoSuch if there is no such mailing."""
     row = existing_mailing(batch, mailing_id)
     mailing, change = step(mailings_of(batch).view(row))
     outboxes.record(batch, change.events, change.intents)
@@ -511,7 +511,7 @@ def prolong_pauses(batch: Batch, ids: Iterable[str]) -> None:
 
 
 def ask(batch: Batch, hold_id: str, step: Asking, over: OnReleaseEnd) -> None:
-    """Let ``step`` ask people about the recipients of a hold that are due for it. Raises KeyError if there is no such
+    """Let ``step`` ask people about the recipients of a hold that are due for it. Raises NoSuch if there is no such
     hold."""
     held = existing(batch, hold_id)
     for intent_id, some in outboxes.unanswered(batch.connection, hold_id, batch.now_us).items():
@@ -526,7 +526,7 @@ def _recipients(doubts: Mapping[str, Sequence[RecipientChange]]) -> list[Recipie
 
 
 def answer(batch: Batch, hold_id: str, step: Asking, over: OnReleaseEnd, *, sent: bool) -> Change:
-    """Apply a person's answer about all recipients that are asked about. Raises KeyError if there is no such hold."""
+    """Apply a person's answer about all recipients that are asked about. Raises NoSuch if there is no such hold."""
     held = existing(batch, hold_id)
     doubts = outboxes.asked(batch.connection, hold_id, batch.now_us)
     made = apply(batch, held, step(held, _recipients(doubts)))

@@ -35,7 +35,7 @@ class Question:
 
 @dataclass(eq=False)
 class Questions:
-    """The service for questions. ``ask``, ``answer``, ``plead`` and ``judge`` raise KeyError, NotEntitled, Conflict and
+    """The service for questions. ``ask``, ``answer``, ``plead`` and ``judge`` raise NoSuch, NotEntitled, Conflict and
     StoreError, as votes do."""
 
     store: Store

@@ -102,7 +102,7 @@ def outgoing(connection: Connection, now: datetime, hold_id: str) -> Outgoing:
 
 def take_back(batch: Batch, hold_id: str, step: Step) -> tuple[list[Change], Outgoing]:
     """Apply ``step`` to a hold, approved or not, with the copies under it. Returns the changes of the hold, or of the
-    copy that was promoted in its place, or of both; and how much was sent before. Raises KeyError if there is no such
+    copy that was promoted in its place, or of both; and how much was sent before. Raises NoSuch if there is no such
     hold, and Refused."""
     group = _Group.look(batch.connection, deciding.existing(batch, hold_id), batch.now_us)
     return _revoke(batch, group, step), group.outgoing
@@ -112,7 +112,7 @@ def take_back_mailing(
     batch: Batch, mailing_id: str, decide: Decide, step: Step
 ) -> tuple[Mailing, list[Change], Outgoing]:
     """Apply ``decide`` to a mailing, and ``step`` to all of it that is approved and not sent, in one commit. Returns
-    the mailing, the changes, and how much was sent before. Raises KeyError if there is no such mailing."""
+    the mailing, the changes, and how much was sent before. Raises NoSuch if there is no such mailing."""
     row = deciding.existing_mailing(batch, mailing_id)
     leads = (holds.find(batch.connection, id) for id in _leads_to_revoke(batch.connection, mailing_id))
     groups = [_Group.look(batch.connection, lead, batch.now_us) for lead in leads if lead is not None]

@@ -126,7 +126,7 @@ class Approvals:
         amend: Callable[[Hold, Change], Change] = lambda hold, made: made,
     ) -> Decided:
         """Vote on a hold. A vote on a copy is one on its primary hold; a rejection revokes what is approved, as far as
-        it is not sent. Raises KeyError, NotEntitled, Unconfirmed, Conflict, StoreError.
+        it is not sent. Raises NoSuch, NotEntitled, Unconfirmed, Conflict, StoreError.
 
         ``approver``: the address they vote as; ``by``: the caller's login, journalled beside it. ``seen``: the message
         that they vote on, None for the hold as it is. ``people``: how many people the mailing may reach in all, 0 for
@@ -198,7 +198,7 @@ class Approvals:
         """Confirm a message as its writer, by which it is released. A copy is confirmed with its primary hold.
         ``people``: how many it reaches, as typed by the writer; it must be right. ``by``: the caller's login,
         journalled beside it; ``way``: how the caller is known: a signed "link", an "account", a "token", a "command".
-        Raises KeyError, NotEntitled, Unconfirmed, Conflict, StoreError."""
+        Raises NoSuch, NotEntitled, Unconfirmed, Conflict, StoreError."""
         hold_id = await self._lead_id(hold_id)
         notices = self._notices_now()
         in_force, now = notices.in_force, notices.now
@@ -235,7 +235,7 @@ class Approvals:
 
     async def unvote(self, hold_id: str, *, approver: str, by: str, comment: str = "") -> Decided:
         """Revoke the vote of an approver, while other votes are missing. Until a complete approval takes effect, any of
-        its approvers or its writer can undo it, which removes their own vote, or else the last one. Raises KeyError,
+        its approvers or its writer can undo it, which removes their own vote, or else the last one. Raises NoSuch,
         NotEntitled, Conflict, StoreError."""
         hold_id = await self._lead_id(hold_id)
         notices = self._notices_now()
@@ -333,7 +333,7 @@ class Approvals:
         return self._take_effect(replace(hold, release_at=None, grant=None), grant, last, notices)
 
     async def withdraw(self, hold_id: str, *, sender: str, by: str, comment: str = "") -> Decided:
-        """Withdraw a message as its writer, with all copies of it, as far as they are not sent. Raises KeyError,
+        """Withdraw a message as its writer, with all copies of it, as far as they are not sent. Raises NoSuch,
         NotEntitled, Conflict, StoreError."""
         hold_id = await self._lead_id(hold_id)
         notices = self._notices_now()
@@ -384,7 +384,7 @@ class Approvals:
 
     async def answer_doubt(self, hold_id: str, *, sent: bool, approver: str, by: str, comment: str = "") -> Hold:
         """Take an approver's answer about a release to a list address in doubt: it was ``sent``, or is to be sent
-        again. Raises KeyError, NotEntitled, Conflict, StoreError."""
+        again. Raises NoSuch, NotEntitled, Conflict, StoreError."""
         notices = self._notices_now()
         in_force, now = notices.in_force, notices.now
         who = canonical(approver, in_force)

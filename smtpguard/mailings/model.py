@@ -502,7 +502,7 @@ def set_of(people: Iterable[bytes]) -> str:
 
 
 class NoSuch(KeyError):
-    """There is no mailing of this id. The text says so."""
+    """There is no mailing, or no held message, of this id. The text says so."""
 
 
 def whole_id(prefix: str, found: Collection[str]) -> str:
