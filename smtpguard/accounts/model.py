@@ -149,45 +149,32 @@ class Session:
 
 
 class Scope(enum.Enum):
-    """What a token may be used for, within the permissions of its account."""
+    """What a token may be used for. ``asks``: the permission that the account needs for it to have effect, LOOK at least."""
+
+    _value_: str
+    asks: May
+
+    def __new__(cls, value: str, asks: May = May.LOOK) -> Scope:
+        made = object.__new__(cls)
+        made._value_, made.asks = value, asks
+        return made
 
     HELD_READ = "held:read"
     HELD_TEXT = "held:text"  # the message's text, as far as the policy shows it to the account
-    HELD_DECIDE = "held:decide"
+    HELD_DECIDE = "held:decide", May.DECIDE
     HELD_CONFIRM = "held:confirm"  # the account's own messages, when it is asked to confirm
     HELD_WITHDRAW = "held:withdraw"  # the account's own messages
     MAILINGS_READ = "mailings:read"
-    MAILINGS_FEEDBACK = "mailings:feedback"
-    MAILINGS_PEOPLE = "mailings:people"  # recipients of a mailing by their addresses, once two people agree
+    MAILINGS_FEEDBACK = "mailings:feedback", May.FEEDBACK
+    MAILINGS_PEOPLE = "mailings:people", May.DECIDE  # recipients of a mailing by their addresses, once two people agree
     FREEZES_READ = "freezes:read"
-    FREEZES_SET = "freezes:set"
-    FREEZES_LIFT = "freezes:lift"
+    FREEZES_SET = "freezes:set", May.FREEZE
+    FREEZES_LIFT = "freezes:lift", May.THAW
     LISTS_READ = "lists:read"
     POLICY_READ = "policy:read"
-    AUDIT_READ = "audit:read"
-    INCIDENT_READ = "incident:read"
-    INCIDENT_NAMES = "incident:names"  # writers, subjects and comments; and queries by them
-
-
-SCOPE_ASKS: Mapping[Scope, May] = {
-    Scope.HELD_READ: May.LOOK,
-    Scope.HELD_TEXT: May.LOOK,
-    Scope.HELD_DECIDE: May.DECIDE,
-    Scope.HELD_CONFIRM: May.LOOK,
-    Scope.HELD_WITHDRAW: May.LOOK,
-    Scope.MAILINGS_READ: May.LOOK,
-    Scope.MAILINGS_FEEDBACK: May.FEEDBACK,
-    Scope.MAILINGS_PEOPLE: May.DECIDE,
-    Scope.FREEZES_READ: May.LOOK,
-    Scope.FREEZES_SET: May.FREEZE,
-    Scope.FREEZES_LIFT: May.THAW,
-    Scope.LISTS_READ: May.LOOK,
-    Scope.POLICY_READ: May.LOOK,
-    Scope.AUDIT_READ: May.AUDIT,
-    Scope.INCIDENT_READ: May.AUDIT,
-    Scope.INCIDENT_NAMES: May.AUDIT,
-}
-"""The permission that the account needs for each scope to have effect."""
+    AUDIT_READ = "audit:read", May.AUDIT
+    INCIDENT_READ = "incident:read", May.AUDIT
+    INCIDENT_NAMES = "incident:names", May.AUDIT  # writers, subjects and comments; and queries by them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from smtpguard.accounts.model import ALLOWED, SCOPE_ASKS, Account, Role, Scope
+from smtpguard.accounts.model import ALLOWED, Account, Role, Scope
 from smtpguard.console.app import OPERATIONS
 from smtpguard.console.people.sessions import token_hash
 from smtpguard.holds.model import Hold
@@ -305,7 +305,7 @@ async def test_a_role_limits_every_scope(here: Stage, role: Role) -> None:
     await here.person("root@example.com", Role.ADMIN)
     await here.accounts.set_roles(account, [role], by="root")
     for operation in OPERATIONS:
-        may = operation.scope is None or SCOPE_ASKS[operation.scope] in ALLOWED[role]
+        may = operation.scope is None or operation.scope.asks in ALLOWED[role]
         answer = await asks(operation.method, filled(operation.path, {}), body_of(operation.name))
         assert (answer.status_code == 403) is not may, operation.name
 

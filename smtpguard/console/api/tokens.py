@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from smtpguard.accounts.model import SCOPE_ASKS, Account, AccountKeys, Role, Scope, Token
+from smtpguard.accounts.model import Account, AccountKeys, Role, Scope, Token
 from smtpguard.console.people.sessions import token_hash
 from smtpguard.journal.clock import Clock
 from smtpguard.journal.event import Event, Kind
@@ -45,7 +45,7 @@ class Holder:
     account: Account
 
     def may(self, scope: Scope) -> bool:
-        return scope in self.token.scopes and self.account.may(SCOPE_ASKS[scope])
+        return scope in self.token.scopes and self.account.may(scope.asks)
 
     @property
     def by(self) -> str:
@@ -75,7 +75,7 @@ class Tokens:
             raise NoToken(
                 f"a role of {account.address} asks for a second factor, and it has none: it is set up at the console, under its account"
             )
-        idle = [scope.value for scope in scopes if not account.may(SCOPE_ASKS[scope])]
+        idle = [scope.value for scope in scopes if not account.may(scope.asks)]
         if idle:
             raise NoToken(f"{account.address} has no role for: {', '.join(idle)}")
         secret, now = secrets.token_urlsafe(32), self.clock.now()

@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import jsonschema
 
-from smtpguard.accounts.model import SCOPE_ASKS, Role, Scope
+from smtpguard.accounts.model import Role, Scope
 from smtpguard.console.api.tokens import Tokens
 from tests.console import holding
 from tests.console.holding import NEWS
@@ -62,6 +62,6 @@ async def held(stage: Stage, *to: str, **more: Any) -> str:
 async def program(stage: Stage, address: str, *roles: Role, scopes: Sequence[Scope] = EVERYTHING) -> Program:
     """A client with the token of a new account with these roles; the scopes are cut to what the roles allow."""
     account = await stage.person(address, *roles)
-    wanted = [s for s in scopes if account.may(SCOPE_ASKS[s])]
+    wanted = [s for s in scopes if account.may(s.asks)]
     _, text = await tokens(stage).add(address, name="test", scopes=wanted, good_for=timedelta(days=30), by="root")
     return Program(stage, text)

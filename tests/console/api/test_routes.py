@@ -7,7 +7,7 @@ import re
 from datetime import timedelta
 from typing import Any
 
-from smtpguard.accounts.model import ALLOWED, SCOPE_ASKS, May, Role, Scope
+from smtpguard.accounts.model import ALLOWED, May, Role, Scope
 from smtpguard.console.app import OPERATIONS
 from smtpguard.journal.deliverystatus import DeliveryEvent
 from tests.console.api.program import LETTER, Program, held, program, tokens
@@ -28,7 +28,6 @@ def body_of(name: str) -> Any:
 
 
 def test_every_scope_has_a_role_and_an_operation() -> None:
-    assert set(SCOPE_ASKS) == set(Scope)
     assert {scope for o in OPERATIONS for scope in (o.scope, *o.more)} - {None} == set(Scope)
     assert {may for allowed in ALLOWED.values() for may in allowed} == set(May)
     assert May.DECIDE not in ALLOWED[Role.ADMIN]
