@@ -168,10 +168,8 @@ class Supervisor:
             peer = str(address[0]) if isinstance(address, tuple) else ""
             # An MTA with a milter carries mail of many clients: it is not counted as one.
             client = peer if listener.part == "proxy" else ""
-            if not listener.proxy and not listener.admits(peer):
-                self._refuse_stranger(connection, listener, peer)
-            elif not listener.proxy:
-                self._admit(Offered(connection=connection, listener=listener, client=client))
+            if not listener.proxy:
+                self._admit(Offered(connection=connection, listener=listener, client=client), peer)
             elif not self._connections.limits.trusts(client):
                 why = "the address is not in trust of the settings"
                 self._refused_clients.add("not from a trusted proxy", listener, client, why)
@@ -183,33 +181,29 @@ class Supervisor:
 
     def _introduced(self, arrival: Arrival, client: str) -> None:
         """Admit a connection whose proxy has named the client. The client is counted, or the proxy if it named none."""
-        own = arrival.header.local
-        if not arrival.listener.admits(arrival.peer if own else client):
-            if own:  # the proxy's check sees that we listen; no client was turned away
-                self._strangers.refuse(arrival.connection, arrival.listener)
-            else:
-                self._refuse_stranger(arrival.connection, arrival.listener, client)
-            return
-        self._admit(
-            Offered(
-                connection=arrival.connection, listener=arrival.listener, client=client or arrival.peer, told=client
-            )
-        )
+        connection, listener, peer = arrival.connection, arrival.listener, arrival.peer
+        offered = Offered(connection=connection, listener=listener, client=client or peer, told=client)
+        if not arrival.header.local:
+            self._admit(offered, client)
+        elif listener.admits(peer):
+            self._admit(offered, peer)
+        else:  # the proxy's check sees that we listen; no client was turned away
+            self._strangers.refuse(connection, listener)
 
-    def _admit(self, offered: Offered) -> None:
-        if not self._connections.admits(offered.client, len(self._introductions)):
-            self._turn_away(offered.connection, offered.listener, offered.client)
-        elif self._taken(offered.listener.taker):
+    def _admit(self, offered: Offered, address: str) -> None:
+        """``address``: the one that must be among the listener's clients, "" for none or an unknown one."""
+        connection, listener, client = offered.connection, offered.listener, offered.client
+        if not listener.admits(address):
+            self._numbers.strangers[listener.name] += 1
+            why = "they are not in clients of the listener"
+            self._refused_clients.add("strangers refused", listener, str(client_address(address) or ""), why)
+            self._strangers.refuse(connection, listener)
+        elif not self._connections.admits(client, len(self._introductions)):
+            self._turn_away(connection, listener, client)
+        elif self._taken(listener.taker):
             self._hand_over(None, offered)
         else:
             self._homeless.append((None, offered))
-
-    def _refuse_stranger(self, connection: socket.socket, listener: Listener, client: str) -> None:
-        self._numbers.strangers[listener.name] += 1
-        address = client_address(client)
-        why = "they are not in clients of the listener"
-        self._refused_clients.add("strangers refused", listener, str(address or ""), why)
-        self._strangers.refuse(connection, listener)
 
     def _turn_away(self, connection: socket.socket, listener: Listener, client: str) -> None:
         self._refused[client or "unknown", listener.name] += 1
