@@ -120,12 +120,15 @@ class Replay:
     def __init__(self, compiled: CompiledPolicy, *, copies: int) -> None:
         self.compiled = compiled
         self._divergence = Divergence(copies=copies)
+        self._diffs: dict[str, PolicyDiff] = {}
 
-    def judge(self, message: Recorded, diff: PolicyDiff) -> Judgement:
-        """Return the result of the next message. ``diff``: from the policy that it was decided under to this one."""
+    def judge(self, message: Recorded, then: CompiledPolicy | None) -> Judgement:
+        """Return the result of the next message. ``then``: the policy that it was decided under, None if it is no longer kept."""
         if ASKED in message.enforced:  # a preapproval, which is held whatever the rules say
-            return recorded(message, diff.then)
-        answers = _Answers(self.compiled, diff, self._divergence, message)
+            return recorded(message, then)
+        if message.policy not in self._diffs:
+            self._diffs[message.policy] = PolicyDiff(then, self.compiled)
+        answers = _Answers(self._diffs[message.policy], self._divergence, message)
         case = _Case(answers)
         self._remember(case)
         return Judgement(
@@ -158,10 +161,11 @@ class Replay:
 
 
 class _Answers:
-    """The answers of all rules of ``compiled`` on one message."""
+    """The answers of all rules of the other policy on one message."""
 
-    def __init__(self, compiled: CompiledPolicy, diff: PolicyDiff, divergence: Divergence, message: Recorded) -> None:
-        self.compiled, self.diff, self.divergence, self.message = compiled, diff, divergence, message
+    def __init__(self, diff: PolicyDiff, divergence: Divergence, message: Recorded) -> None:
+        self.compiled = compiled = diff.other
+        self.diff, self.divergence, self.message = diff, divergence, message
         rules, values = compiled.policy.rules, {}
         self._uncounted = rules.uncounted(message.subject(compiled.lists))
         self._why: dict[str, str] = {}

@@ -22,7 +22,7 @@ from smtpguard.app.clock import SystemClock
 from smtpguard.app.explaining import indexed
 from smtpguard.app.files import parse_policy
 from smtpguard.app.lists import built_registry
-from smtpguard.app.replaydiff import CompiledPolicy, PolicyDiff
+from smtpguard.app.replaydiff import CompiledPolicy
 from smtpguard.app.replayed import Effect, Judgement, Replay, recorded
 from smtpguard.cli.context import CannotRun, Context, progress
 from smtpguard.cli.holdrow import plain
@@ -368,30 +368,23 @@ class Replaying:
         self.again = self.undecided = 0
         self._store, self._settings, self._digester = store, settings, digester
         self._before, self._other = before, other
-        self._kept: dict[str, CompiledPolicy | None] = {}
-        self._diffs: dict[tuple[str, str], PolicyDiff] = {}
+        self._kept: dict[str, CompiledPolicy | None] = {before.policy.sha256: before}
 
     async def passed(self, progress: Progress | None = None) -> AsyncIterator[Compared]:
         """Yield the messages, in order. Raises StoreError."""
         await self._store.journal.catch_up()
         copies = self._settings.hold.copies
-        replays = [Replay(compiled, copies=copies) for compiled in (self._before, self._other)]
+        before, other = (Replay(compiled, copies=copies) for compiled in (self._before, self._other))
         async for page in verdicts(self._store, self.since, self.until or datetime.now(UTC), progress):
             for entry, clear in page:
                 message = Recorded(entry, clear)
-                sha256 = message.policy
-                then = await self._then(sha256)
+                then = await self._then(message.policy)
                 if not message.decided or message.again:
                     self.undecided += not message.decided
                     self.again += message.again
                     continue
-                was, will = (
-                    recorded(message, replay.compiled)
-                    if replay.compiled is self._before and sha256 == self._before.policy.sha256
-                    else replay.judge(message, self._diff(sha256, then, replay.compiled))
-                    for replay in replays
-                )
-                yield Compared(message, was, will)
+                was = recorded(message, then) if then is self._before else before.judge(message, then)
+                yield Compared(message, was, other.judge(message, then))
 
     async def _then(self, sha256: str) -> CompiledPolicy | None:
         """Return the policy with this SHA-256; None if it is no longer kept, or its version is too old to read."""
@@ -403,12 +396,6 @@ class Replaying:
             else:
                 self._kept[sha256] = _compiled(self._settings, policy, self._digester)
         return self._kept[sha256]
-
-    def _diff(self, sha256: str, then: CompiledPolicy | None, to: CompiledPolicy) -> PolicyDiff:
-        key = sha256, to.policy.sha256
-        if key not in self._diffs:
-            self._diffs[key] = PolicyDiff(then, to)
-        return self._diffs[key]
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from smtpguard.admission.recorded import Recorded
-from smtpguard.app.replaydiff import CompiledPolicy, PolicyDiff
+from smtpguard.app.replaydiff import CompiledPolicy
 from smtpguard.app.replayed import Judgement, Replay
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.model import Choice, Refused, State
@@ -111,13 +111,12 @@ class TwoGuards:
         other = ground(self.first, self.after)
         course, found = Replay(other, copies=COPIES), {}
         await self.first.store.journal.catch_up()
-        shifts = {sha256: PolicyDiff(then, other) for sha256, then in grounds.items()}
         for entry, clear in await self.first.store.journal.entries(limit=100_000):
             if entry.kind != Kind.VERDICT.value:
                 continue
             message = Recorded(entry, clear if full else None)
             if message.decided and not message.again:
-                found[message.id] = course.judge(message, shifts.get(message.policy) or PolicyDiff(None, other))
+                found[message.id] = course.judge(message, grounds.get(message.policy))
         return found
 
 

@@ -20,7 +20,7 @@ import pytest
 from sqlalchemy import select
 
 from smtpguard.admission.recorded import Recorded
-from smtpguard.app.replaydiff import CompiledPolicy, PolicyDiff
+from smtpguard.app.replaydiff import CompiledPolicy
 from smtpguard.app.replayed import Replay
 from smtpguard.database.schema import outbox, underway
 from smtpguard.holds.model import LIVE, SENDING, Hold, HoldQuery, State
@@ -263,11 +263,11 @@ class Views:
         stricter = known["policy.yaml"] + self.history.chance.choice(RULES).encode()
         then = CompiledPolicy(home.build(known))
         for other in (then, CompiledPolicy(home.build({**known, "policy.yaml": stricter}))):
-            course, diff = Replay(other, copies=home.term.copies), PolicyDiff(then, other)
+            course = Replay(other, copies=home.term.copies)
             for message in (Recorded(entry, clear) for entry, clear in entries if entry.kind == Kind.VERDICT.value):
                 if not message.decided or message.again:
                     continue
-                found = course.judge(message, diff)
+                found = course.judge(message, then)
                 if other is then:
                     assert message.action in found.actions, (message.id, found)
                 assert max(found.actions) >= message.action, (message.id, found)
