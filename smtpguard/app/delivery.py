@@ -43,6 +43,7 @@ from smtpguard.outbox.asking import report_doubts
 from smtpguard.outbox.delivery import Delivery
 from smtpguard.processes.numbers import CLOCK_AHEAD, STORE_FAILS, Said
 from smtpguard.processes.part import Part
+from smtpguard.processes.statusfile import runs
 from smtpguard.store.nouns import People
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store
@@ -231,15 +232,7 @@ def has_ended(owner: str, *, ours: str) -> bool:
     if owner == ours:
         return True
     (place, _, pid), (here, _, _) = owner.rpartition(" "), ours.rpartition(" ")
-    if place != here or not pid.isdecimal():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:  # another user's
-        return False
-    return False
+    return place == here and pid.isdecimal() and not runs(int(pid))
 
 
 def signer(settings: Settings) -> Sign | None:

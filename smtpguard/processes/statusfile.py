@@ -137,7 +137,8 @@ def trees(state: Path, own: Mapping[str, Any] | None = None) -> Iterator[Tree]:
     found = []
     for file, row in rows.items():
         with contextlib.suppress(ValueError, KeyError, TypeError):  # of another version
-            new, there = abs(time.time() - row["at"]) < OLD_SECONDS, _there(row)
+            new = abs(time.time() - row["at"]) < OLD_SECONDS
+            there = row["host"] != socket.gethostname() or runs(int(row["pid"]))  # of another host only the time counts
             found.append(Tree(path=file, alive=new and there, row=row, silent=there and not new and _is_ours(row)))
     yield from sorted(found, key=lambda tree: -float(tree.row["at"]))
 
@@ -158,16 +159,12 @@ def _place(state: Path, host: str, pid: int) -> Path:
     return state / FOLDER / f"{host}-{pid}.json"
 
 
-def _there(row: Mapping[str, Any]) -> bool:
-    """Return whether the process exists. True for another host, of which only the time of the file counts."""
-    if row["host"] != socket.gethostname():
-        return True
+def runs(pid: int) -> bool:
+    """Return whether this host has such a process, of whichever user."""
     try:
-        os.kill(int(row["pid"]), 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # another user's
-        return True
+        os.kill(pid, 0)
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)
     return True
 
 
