@@ -26,6 +26,7 @@ from smtpguard.lists.registry import Registry
 from smtpguard.lists.sources import BadRow, Tally
 from smtpguard.lists.sync import Refresher, Report, SourceReport, overlaps, source_label, sources_with, stored_report
 from smtpguard.locale.phrase import many
+from smtpguard.policy.parse import Policy
 
 command = Group(help="Customer lists: sync, show, match, overlap.")
 
@@ -38,17 +39,19 @@ def sync(context: Context, names: Sequence[str], force: bool, accept_shrink: boo
     """Read members from their sources into indexes: all lists, or those named."""
     from smtpguard.app.lists import open_expander, open_refresher
 
-    settings, policy, infos = context.settings(), context.policy(), _registry(context).lists
+    settings, policy = context.settings(), context.policy()
+    infos, _ = policy.declared
+    named = [_list_info(name, infos) for name in names]
+    for info in named:
+        if not info.members:
+            raise CannotRun(f"the list {info.name} has no members to sync")
     refresher = open_refresher(settings, policy)
-    for name in names:
-        if not _list_info(name, infos).members:
-            raise CannotRun(f"the list {name} has no members to sync")
-    reports = []
-    chosen: list[tuple[ListInfo, Refresher | Expander]]
-    chosen = [(infos[name], refresher) for name in names] or [(i, refresher) for i in infos.values() if i.members]
+    wanted = named or [info for info in infos.values() if info.members]
+    chosen: list[tuple[ListInfo, Refresher | Expander]] = [(info, refresher) for info in wanted]
     if not names and policy.expansions:
         expander = open_expander(settings, policy)
         chosen.append((expander.info, expander))  # after the lists, since it needs to know who is on them
+    reports = []
     for info, reader in chosen:
         with _progress(info.name) as progress:
             report = reader.sync(info, datetime.now(UTC), force=force, accept_shrink=accept_shrink, progress=progress)
@@ -57,7 +60,7 @@ def sync(context: Context, names: Sequence[str], force: bool, accept_shrink: boo
             context.print_json(_row(report))
         else:
             _print_report(report)
-    _journal(context, reports)
+    _journal(context, policy, reports)
     if not all(report.ok for report in reports):
         raise click.exceptions.Exit(1)
 
@@ -171,7 +174,7 @@ def _registry(context: Context) -> Registry:
     return open_registry(context.settings(), context.policy())
 
 
-def _journal(context: Context, reports: Sequence[Report]) -> None:
+def _journal(context: Context, policy: Policy, reports: Sequence[Report]) -> None:
     """Journal each index that was replaced, or could not be. Before the first start there is no journal, and nothing is done."""
     from smtpguard.app.listrefresh import record_reports
 
@@ -179,7 +182,7 @@ def _journal(context: Context, reports: Sequence[Report]) -> None:
     if not said:
         return
     try:
-        asyncio.run(record_reports(context.settings(), context.policy(), said, by=context.user))
+        asyncio.run(record_reports(context.settings(), policy, said, by=context.user))
     except Exception as error:
         sentence = sentence_of(error)
         if sentence is None:

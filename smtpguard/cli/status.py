@@ -260,5 +260,5 @@ def _policy(policy: dict[str, Any] | None) -> str:
     return f"{policy['sha256'][:12]}, {enforced}{since}{by}{how}; {policy['file_says']}"
 
 
-def _when(at: datetime | None) -> str:
-    return f"{at:%Y-%m-%d %H:%M} UTC" if at is not None else "?"
+def _when(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M} UTC"
