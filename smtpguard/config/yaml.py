@@ -52,7 +52,6 @@ _UNSEEN = re.compile("[\x85\u2028\u2029]")
 """Line breaks of YAML 1.1, and of the parser, that YAML 1.2 and editors do not take for any: what follows one in a comment would be in force
 unseen."""
 _MOST_SIGNS = 20
-_UNSEEN_OCTETS = re.compile(b"|".join(c.encode() for c in "\x85\u2028\u2029"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,21 +92,21 @@ def load_yaml(source: Path | bytes | str, file: str | None = None) -> Document:
     if isinstance(source, Path):
         file = file or str(source)
         with source.open("rb") as stream:
-            text: bytes | str = stream.read(MAX_BYTES + 1)
+            octets = stream.read(MAX_BYTES + 1)
     else:
-        text = source
+        octets = source.encode() if isinstance(source, str) else source
     name = file or "<text>"
-    if len(text) > MAX_BYTES:
+    if len(octets) > MAX_BYTES:
         raise Broken([Problem(name, 1, 1, f"the file is larger than {MAX_BYTES >> 20} MiB")])
-    return _Builder(name, text).document()
+    return _Builder(name, octets).document()
 
 
 class _Builder:
     """Turns events into a value and problems. Stops only if it cannot go on."""
 
-    def __init__(self, file: str, text: bytes | str) -> None:
+    def __init__(self, file: str, octets: bytes) -> None:
         self.file = file
-        self.text = text
+        self.octets = octets
         self.problems: list[Problem] = []
         self.values: dict[Place, Mark] = {}
         self.keys: dict[Place, Mark] = {}
@@ -118,7 +117,7 @@ class _Builder:
         if self.problems:  # the parser would count other lines
             raise Broken(self.problems)
         try:
-            events = iter(yaml.parse(self.text, Loader=_LOADER))
+            events = iter(yaml.parse(self.octets, Loader=_LOADER))
             documents = 0
             for event in events:
                 if isinstance(event, yaml.DocumentStartEvent):
@@ -203,12 +202,10 @@ class _Builder:
         self.problems.append(Problem(self.file, line, column, f"not YAML: {what}", expected))
 
     def _unseen(self) -> None:
-        if isinstance(self.text, bytes) and self.text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        if self.octets.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             self.problems.append(Problem(self.file, 1, 1, "text in UTF-16", "a file in UTF-8"))
-            return
-        if not (_UNSEEN_OCTETS if isinstance(self.text, bytes) else _UNSEEN).search(self.text):  # type: ignore[arg-type]
-            return
-        self._report_signs(_UNSEEN, "a line break that editors do not show", "a space, or a new line")
+        elif _UNSEEN.search(self.octets.decode("utf-8", "replace")):
+            self._report_signs(_UNSEEN, "a line break that editors do not show", "a space, or a new line")
 
     def _report_signs(self, sign: re.Pattern[str], text: str, expected: str = "") -> None:
         """Report the first characters that it finds."""
@@ -218,18 +215,16 @@ class _Builder:
             self.problems.append(Problem(self.file, n, found.start() + 1, what, expected))
 
     def _lines(self) -> list[str]:
-        text = self.text.decode("utf-8", "replace") if isinstance(self.text, bytes) else self.text
-        return _BREAK.split(text)
+        return _BREAK.split(self.octets.decode("utf-8", "replace"))
 
     def _unreadable(self, error: yaml.reader.ReaderError) -> None:
         """Report the position of what is not UTF-8: the parser knows only how far it had read."""
-        octets = self.text if isinstance(self.text, bytes) else b""
         try:
-            octets.decode("utf-8")
+            self.octets.decode("utf-8")
         except UnicodeDecodeError as e:
-            before = octets[: e.start]
+            before = self.octets[: e.start]
             line, column = before.count(b"\n") + 1, len(before.rpartition(b"\n")[2].decode("utf-8")) + 1
-            problem = f"an octet that is not UTF-8, 0x{octets[e.start]:02X}"
+            problem = f"an octet that is not UTF-8, 0x{self.octets[e.start]:02X}"
             self.problems.append(Problem(self.file, line, column, problem, "a file in UTF-8"))
         else:
             what = f"not text that YAML knows: {error.reason}"
