@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -141,12 +141,12 @@ async def command(
     before = None if until is None else moment("--until", until, now)
     if passed and after is not None and after >= (before or now):
         raise CannotRun(f"--since is not before {'--until' if before else 'now'}")
-    async with _both(settings) as (store, digester, in_force, other):
+    async with AsyncExitStack() as undo, _both(settings) as (store, digester, in_force, other):
         if passed and after is not None:
-            from smtpguard.cli.replaypassed import replaying, report
+            from smtpguard.cli.replaypassed import Replaying, report
 
-            async with replaying(store, settings, digester, in_force, other, after, before) as walk:
-                sums = await report(context, store, walk, limit=None if every else limit, names=not no_names)
+            walk = Replaying(store, settings, digester, in_force, other, after, before, undo)
+            sums = await report(context, store, walk, limit=None if every else limit, names=not no_names)
             moved, looser, unread = sums.moved, sums.looser, 0
             if other.sha256 == in_force.sha256 and not context.json:
                 click.echo(IN_FORCE)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from tempfile import SpooledTemporaryFile
@@ -351,24 +351,28 @@ def _of_mailings(group: Alike) -> str:
 
 
 class Replaying:
-    """One walk through the journal of a period, made by ``replaying``. ``until``: None for now. It counts the entries that are not
-    compared: ``again``, retries of held messages, and ``undecided``, internal errors."""
+    """One walk through the journal of a period that compares two policies. ``before``: the policy in force. ``until``: None for now.
+    ``undo`` removes indexes that it makes. It counts the entries that are not compared: ``again``, retries of held messages, and
+    ``undecided``, internal errors. Raises CannotStart."""
 
     def __init__(
         self,
         store: Store,
         settings: Settings,
         digester: Digester,
-        before: CompiledPolicy,
-        other: CompiledPolicy,
+        before: Policy,
+        other: Policy,
         since: datetime,
         until: datetime | None,
+        undo: AsyncExitStack,
     ) -> None:
         self.since, self.until = since, until
         self.again = self.undecided = 0
         self._store, self._settings, self._digester = store, settings, digester
-        self._before, self._other = before, other
-        self._kept: dict[str, CompiledPolicy | None] = {before.policy.sha256: before}
+        self._before = _compiled(settings, before, digester)
+        there, its_digester = indexed(settings, other, undo)
+        self._other = _compiled(there, other, its_digester)
+        self._kept: dict[str, CompiledPolicy | None] = {before.sha256: self._before}
 
     async def passed(self, progress: Progress | None = None) -> AsyncIterator[Compared]:
         """Yield the messages, in order. Raises StoreError."""
@@ -396,23 +400,6 @@ class Replaying:
             else:
                 self._kept[sha256] = _compiled(self._settings, policy, self._digester)
         return self._kept[sha256]
-
-
-@asynccontextmanager
-async def replaying(
-    store: Store,
-    settings: Settings,
-    digester: Digester,
-    before: Policy,
-    other: Policy,
-    since: datetime,
-    until: datetime | None,
-) -> AsyncIterator[Replaying]:
-    """Make a walk that compares two policies. ``before``: the policy in force. Raises CannotStart."""
-    async with AsyncExitStack() as undo:
-        there, its_digester = indexed(settings, other, undo)
-        compiled = _compiled(settings, before, digester), _compiled(there, other, its_digester)
-        yield Replaying(store, settings, digester, *compiled, since, until)
 
 
 def _compiled(settings: Settings, policy: Policy, digester: Digester) -> CompiledPolicy:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from copy import deepcopy
 from datetime import timedelta
 from pathlib import Path
@@ -65,9 +66,11 @@ async def compared(
 ) -> list[Compared]:
     settings, until = settings_of(home), home.clock.now() + timedelta(seconds=1)
     before = parse(documents(now if now is not None else policy()))
-    async with replaypassed.replaying(
-        home.store, settings, Digester(KEY, "+"), before, parse(documents(after)), until - since, until
-    ) as walk:
+    async with AsyncExitStack() as undo:
+        other = parse(documents(after))
+        walk = replaypassed.Replaying(
+            home.store, settings, Digester(KEY, "+"), before, other, until - since, until, undo
+        )
         found = [one async for one in walk.passed()]
         assert walk.undecided == 0
         return found

@@ -4,6 +4,7 @@ in force."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -141,5 +142,6 @@ async def compared(guard: WholeGuard, text: str) -> list[Compared]:
     other = parse({**in_force.documents, "policy.yaml": text.encode()}, delimiters=settings.delimiters)
     digester = Digester(installation_secret(settings), settings.delimiters)
     period = until - timedelta(days=1), until
-    async with replaypassed.replaying(guard.office._store, settings, digester, in_force, other, *period) as walk:
+    async with AsyncExitStack() as undo:
+        walk = replaypassed.Replaying(guard.office._store, settings, digester, in_force, other, *period, undo)
         return [one async for one in walk.passed()]
