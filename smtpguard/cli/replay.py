@@ -146,7 +146,7 @@ async def command(
             from smtpguard.cli.replaypassed import Replaying, report
 
             walk = Replaying(store, settings, digester, in_force, other, after, before, undo)
-            sums = await report(context, store, walk, limit=None if every else limit, names=not no_names)
+            sums = await report(context, walk, limit=None if every else limit, names=not no_names)
             moved, looser, unread = sums.moved, sums.looser, 0
             if other.sha256 == in_force.sha256 and not context.json:
                 click.echo(IN_FORCE)

@@ -48,23 +48,23 @@ _DOES = {Mode.ENFORCE: "enforced", Mode.OBSERVE: "observes", Mode.APPROVED: "app
 _UNKNOWNS = {"copies": "other copies of its mailing", "people": "those who decide on its mailing"}
 
 
-async def report(context: Context, store: Store, walk: Replaying, *, limit: int | None, names: bool) -> Tally:
+async def report(context: Context, walk: Replaying, *, limit: int | None, names: bool) -> Tally:
     """Print the report. ``limit``: the most examples, None for all. ``names``: whether addresses and subjects are shown. Raises CannotRun
     if nothing was decided in that period."""
-    return await (_rows(context, store, walk, names) if context.json else _lines(context, store, walk, limit, names))
+    return await (_rows(context, walk, names) if context.json else _lines(context, walk, limit, names))
 
 
-async def _rows(context: Context, store: Store, walk: Replaying, names: bool) -> Tally:
+async def _rows(context: Context, walk: Replaying, names: bool) -> Tally:
     tally, named = Tally(), False
     async for one in _differing(walk, tally):
         if names and not named:
-            await context.journal_export(store, what="replay")  # names from the journal are shown
+            await context.journal_export(walk.store, what="replay")  # names from the journal are shown
             named = True
         context.print_json(_row(one, names=names))
     return tally
 
 
-async def _lines(context: Context, store: Store, walk: Replaying, limit: int | None, names: bool) -> Tally:
+async def _lines(context: Context, walk: Replaying, limit: int | None, names: bool) -> Tally:
     tally = Tally()
     with ExitStack() as undo:
         files = {a: undo.enter_context(SpooledTemporaryFile(_MEMORY, "w+", encoding="utf-8")) for a in _SHOWN_FIRST}
@@ -74,7 +74,7 @@ async def _lines(context: Context, store: Store, walk: Replaying, limit: int | N
                 examples.add(one.answer, _example(one, names=names))
         groups = [group for answer in _SHOWN_FIRST for group in tally.groups[answer].values()]
         if names and (examples.any or any(group.messages > 1 for group in groups)):
-            await context.journal_export(store, what="replay")  # names from the journal are shown
+            await context.journal_export(walk.store, what="replay")  # names from the journal are shown
         for line in tally.lines(walk, names=names):
             click.echo(line)
         for line in examples.lines():
@@ -368,7 +368,7 @@ class Replaying:
     ) -> None:
         self.since, self.until = since, until
         self.again = self.undecided = 0
-        self._store, self._settings, self._digester = store, settings, digester
+        self.store, self._settings, self._digester = store, settings, digester
         self._before = _compiled(settings, before, digester)
         there, its_digester = indexed(settings, other, undo)
         self._other = _compiled(there, other, its_digester)
@@ -376,10 +376,10 @@ class Replaying:
 
     async def passed(self, progress: Progress | None = None) -> AsyncIterator[Compared]:
         """Yield the messages, in order. Raises StoreError."""
-        await self._store.journal.catch_up()
+        await self.store.journal.catch_up()
         copies = self._settings.hold.copies
         before, other = (Replay(compiled, copies=copies) for compiled in (self._before, self._other))
-        async for page in verdicts(self._store, self.since, self.until or datetime.now(UTC), progress):
+        async for page in verdicts(self.store, self.since, self.until or datetime.now(UTC), progress):
             for entry, clear in page:
                 message = Recorded(entry, clear)
                 then = await self._then(message.policy)
@@ -394,7 +394,7 @@ class Replaying:
         """Return the policy with this SHA-256; None if it is no longer kept, or its version is too old to read."""
         if sha256 not in self._kept:
             try:
-                policy = parse_policy(self._settings, dict(await self._store.policies.documents(sha256)))
+                policy = parse_policy(self._settings, dict(await self.store.policies.documents(sha256)))
             except (KeyError, Broken):
                 self._kept[sha256] = None
             else:

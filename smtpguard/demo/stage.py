@@ -311,7 +311,8 @@ class Stage:
         file = self.folder / "password"
         file.write_text(self.password)
         file.chmod(0o600)
-        name = address.partition("@")[0].replace(".", " ").title() if "." in address.partition("@")[0] else ""
+        local = address.partition("@")[0]
+        name = local.replace(".", " ").title() if "." in local else ""
         role = "admin" if address == ADMIN else "approver"
         made = self.command("users", "add", address, "--role", role, "--role", "viewer", "--name", name,
                             "--password-file", str(file))  # fmt: skip
