@@ -19,44 +19,13 @@ MOST_RELAYING = 10_000
 """The most verdicts that wait for their outcome."""
 MOST_EARLY = 1_000
 """The most outcomes that are remembered because they came before their verdict."""
-PEOPLE_KINDS = frozenset(
-    {
-        Kind.VOTE,
-        Kind.APPROVED,
-        Kind.CONFIRMED,
-        Kind.UNCONFIRMED,
-        Kind.REJECTED,
-        Kind.WITHDRAWN,
-        Kind.APART,
-        Kind.REOPENED,
-        Kind.STOPPED,
-        Kind.SETTLED,
-        Kind.FREEZE,
-        Kind.THAW,
-        Kind.THAW_ASKED,
-        Kind.BYPASS,
-        Kind.MAILING,
-        Kind.POLICY,
-        Kind.VIEWED,
-        Kind.ASKED,
-        Kind.ANSWERED,
-        Kind.PLEADED,
-        Kind.JUDGED,
-        Kind.EXPORTED,
-        Kind.ACCOUNT,
-        Kind.ABSENCE,
-        Kind.GROUP,
-        Kind.TOKEN,
-        Kind.RETURNED,
-        Kind.TRIPPED,
-        Kind.TAKEN,
-        Kind.PRESERVED,
-        Kind.INCIDENT,
-        Kind.ERASED,
-        Kind.SECRET,
-        Kind.KEY,
-    }
-)
+PEOPLE_KINDS = frozenset({
+    Kind.VOTE, Kind.APPROVED, Kind.CONFIRMED, Kind.UNCONFIRMED, Kind.REJECTED, Kind.WITHDRAWN, Kind.APART, Kind.REOPENED,
+    Kind.STOPPED, Kind.SETTLED, Kind.ASKED, Kind.ANSWERED, Kind.PLEADED, Kind.JUDGED, Kind.VIEWED, Kind.EXPORTED,
+    Kind.FREEZE, Kind.THAW, Kind.THAW_ASKED, Kind.BYPASS, Kind.MAILING, Kind.RETURNED, Kind.TRIPPED, Kind.TAKEN,
+    Kind.PRESERVED, Kind.INCIDENT, Kind.ERASED, Kind.POLICY, Kind.SECRET, Kind.KEY,
+    Kind.ACCOUNT, Kind.ABSENCE, Kind.GROUP, Kind.TOKEN,
+})  # fmt: skip
 """The kinds of what people do with a command, and of what another process does about it later, such as the end of a freeze.
 ``lists sync`` is not among them: the first start reads lists before there is a follower."""
 

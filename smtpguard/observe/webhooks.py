@@ -63,19 +63,11 @@ class Topic(enum.Enum):
 
 KINDS: Mapping[Topic, tuple[Kind, ...]] = {
     Topic.HELD: (Kind.VERDICT, Kind.UNCONFIRMED),
-    Topic.DECIDED: (
-        Kind.APPROVED,
-        Kind.CONFIRMED,
-        Kind.REJECTED,
-        Kind.WITHDRAWN,
-        Kind.EXPIRED,
-        Kind.REOPENED,
-        Kind.STOPPED,
-    ),
+    Topic.DECIDED: (Kind.APPROVED, Kind.CONFIRMED, Kind.REJECTED, Kind.WITHDRAWN, Kind.EXPIRED, Kind.REOPENED, Kind.STOPPED),
     Topic.FROZEN: (Kind.FREEZE,),
     Topic.LIFTED: (Kind.THAW,),
     Topic.STALE: (Kind.LIST,),
-}
+}  # fmt: skip
 _TOPICS = {kind.value: topic for topic, kinds in KINDS.items() for kind in kinds}
 
 
