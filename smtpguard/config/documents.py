@@ -112,10 +112,10 @@ def policy_document(documents: Mapping[str, bytes], where: str = POLICY) -> Docu
 
 
 class _Whole:
+    """The policy's own document, to which the parts are added."""
+
     def __init__(self, own: Document) -> None:
-        value = dict(own.value) if isinstance(own.value, dict) else own.value
-        self._values, self._keys = dict(own.values), dict(own.keys)
-        self.document = Document(file=own.file, value=value, values=self._values, keys=self._keys)
+        self.document = own
         self.problems: list[Problem] = []
 
     def add(self, part: Document) -> None:
@@ -148,7 +148,7 @@ class _Whole:
             return
         there[name] = {} if part.value is None else part.value
         self._take(part, (), ("lists", name))
-        self._keys[("lists", name)] = _marked(part.values[()], part.file)
+        self.document.keys[("lists", name)] = _marked(part.values[()], part.file)
 
     def _names(self, section: str, value: Any, part: Document) -> None:
         if value is None:
@@ -157,9 +157,9 @@ class _Whole:
         if not isinstance(value, dict):
             self.problems.append(part.problem((section,), f"{section} is not a mapping", "a mapping of names"))
             return
+        if there is None:
+            return
         for name, one in value.items():
-            if there is None:
-                return
             if name in there:
                 text = f"{name} of {section} is already declared in {self._file((section, name))}"
                 self.problems.append(part.problem((section, name), text, "another name", key=True))
@@ -186,26 +186,23 @@ class _Whole:
 
     def _section(self, section: str, empty: Any) -> Any:
         """Return a section of the whole document, created if missing. None if it has a wrong type, which is reported elsewhere."""
-        root = self.document.value
-        if root is None or not isinstance(root, dict):
+        root, values = self.document.value, self.document.values
+        if not isinstance(root, dict):
             return None
         if root.get(section) is None:
             root[section] = empty
-            self._values.setdefault((section,), self._values[()])
+            values.setdefault((section,), values[()])
         elif section == "expansions" and isinstance(root[section], dict):  # a single one, without a sequence around it
-            moved = {p: m for p, m in self._values.items() if p[:1] == (section,)}
-            self._values |= {(section, 0, *p[1:]): m for p, m in moved.items()}
+            values.update({(section, 0, *p[1:]): m for p, m in values.items() if p[:1] == (section,)})
             root[section] = [root[section]]
         elif type(root[section]) is not type(empty):
             return None
-        else:
-            root[section] = type(empty)(root[section])
         return root[section]
 
     def _take(self, part: Document, old: Place, new: Place) -> None:
         """Copy the marks of everything at and below ``old``."""
         n = len(old)
-        for marks, ours in ((part.values, self._values), (part.keys, self._keys)):
+        for marks, ours in ((part.values, self.document.values), (part.keys, self.document.keys)):
             ours |= {(*new, *place[n:]): _marked(mark, part.file) for place, mark in marks.items() if place[:n] == old}
 
     def _file(self, place: Place) -> str:

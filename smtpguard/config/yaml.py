@@ -69,8 +69,8 @@ class Document:
 
     file: str
     value: Any
-    values: Mapping[Place, Mark] = field(repr=False)
-    keys: Mapping[Place, Mark] = field(repr=False)
+    values: dict[Place, Mark] = field(repr=False)
+    keys: dict[Place, Mark] = field(repr=False)
 
     def mark(self, place: Place, *, key: bool = False) -> Mark:
         """Return the mark of ``place``, or of the nearest place around it."""
