@@ -11,7 +11,7 @@ import os
 import re
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -439,51 +439,19 @@ class Proposal:
         return self.sha256 != self.before
 
 
-class NotAgreed(Exception):
-    """A policy is not put in force, and the one before stays. ``why``: one sentence."""
-
-    def __init__(self, proposal: Proposal, why: str) -> None:
-        super().__init__(why)
-        self.proposal, self.why = proposal, why
-
-
-Agree = Callable[[Proposal], bool]
-"""Asks whether a policy that may be looser shall be put in force."""
-
-
-def never(_: Proposal) -> bool:
-    return False
-
-
-async def reload(settings: Settings, *, by: str, agree: Agree = never, fail_on_warning: bool = False) -> Proposal:
-    """Put the policy file in force. ``agree`` is asked if something may get looser. Every process follows within 250 ms. Raises
-    Broken with what ``check`` would refuse, NotAgreed, PolicyMoved if somebody else was faster, CannotStart and StoreError. On an
-    error the policy in force stays."""
-    from smtpguard.app import services
+async def propose_file(settings: Settings, store: Store, digester: Digester) -> Proposal:
+    """Check the policy file, and compare it with the policy in force. Raises Broken with what ``check`` would refuse, and StoreError."""
     from smtpguard.app.policies import stamps
 
     before = stamps(settings)
     documents = await asyncio.to_thread(policy_documents, settings.policy)
-    async with services.opened(settings) as (store, digester):
-        proposal = await propose(settings, store, digester, documents, where=display_path(settings.policy))
-        now = await asyncio.to_thread(policy_documents, settings.policy)
-        if digest(now) != digest(documents) or stamps(settings) != before:
-            text = "the policy's files were changed while they were read"
-            expected = "a file that is replaced by renaming a complete new one"
-            raise Broken([Problem(str(settings.policy), 1, 1, text, expected)])
-        return await _agreed(store, proposal, by, "reload", agree, fail_on_warning)
-
-
-async def restore(
-    settings: Settings, sha256: str, *, by: str, agree: Agree = never, fail_on_warning: bool = False
-) -> Proposal:
-    """Put an earlier policy in force, as ``reload`` does the file. Also raises KeyError if none is kept under that SHA-256."""
-    from smtpguard.app import services
-
-    async with services.opened(settings) as (store, digester):
-        documents = await store.policies.documents(sha256)
-        proposal = await propose(settings, store, digester, documents, where=f"policy.yaml of {sha256[:12]}")
-        return await _agreed(store, proposal, by, "restore", agree, fail_on_warning)
+    proposal = await propose(settings, store, digester, documents, where=display_path(settings.policy))
+    now = await asyncio.to_thread(policy_documents, settings.policy)
+    if digest(now) != digest(documents) or stamps(settings) != before:
+        text = "the policy's files were changed while they were read"
+        expected = "a file that is replaced by renaming a complete new one"
+        raise Broken([Problem(str(settings.policy), 1, 1, text, expected)])
+    return proposal
 
 
 async def propose(
@@ -537,19 +505,8 @@ def _indexed(settings: Settings, old: Policy, new: Policy, digester: Digester) -
     return frozenset(found)
 
 
-async def _agreed(store: Store, proposal: Proposal, by: str, how: str, agree: Agree, fail_on_warning: bool) -> Proposal:
-    if fail_on_warning and proposal.warnings:
-        raise NotAgreed(proposal, "there are warnings")
-    if not proposal.changed:
-        return proposal
-    if proposal.looser and not agree(proposal):
-        raise NotAgreed(proposal, "the policy may become looser, and that was not confirmed")
-    await put(store, proposal, by=by, how=how)
-    return proposal
-
-
 async def put(store: Store, proposal: Proposal, *, by: str, how: str) -> None:
-    """Put a policy in force, in one commit with its journal entry. Raises PolicyMoved if another policy is in force by now than it
+    """Put a policy in force, in one commit with its journal entry. Every process follows within 250 ms. Raises PolicyMoved if another policy is in force by now than it
     was compared with."""
     policy = proposal.policy
     data = {

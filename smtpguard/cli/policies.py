@@ -4,9 +4,8 @@ smtpguard reload: check the policy's files and put them in force. Every process 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from smtpguard.config.problem import Broken
 
 if TYPE_CHECKING:
     from smtpguard.app.policycheck import Proposal
+    from smtpguard.store.store import Store
 
 IN_FORCE, FILE = "in-force", "file"
 yes = click.option("--yes", is_flag=True, help="Put it in force without asking, even if it holds less.")
@@ -149,14 +149,15 @@ async def restore(context: Context, sha256: str, yes: bool, fail_on_warning: boo
 
     The policy file on disk is not changed, and differs from then on; policy show SHA --output DIR writes the policy in force.
     """
-    from smtpguard.app import policycheck as app
     from smtpguard.app.policies import compare_file
+    from smtpguard.app.policycheck import propose
 
     settings = context.settings()
     name, documents = await documents_of(context, sha256, words=False)
-    work = partial(app.restore, settings, name, by=context.user, fail_on_warning=fail_on_warning)
-    again = f"smtpguard policy restore {sha256} --yes"
-    await putting(context, work, yes=yes, again=again)
+    async with context.opened() as (store, digester):
+        proposing = propose(settings, store, digester, documents, where=f"policy.yaml of {name[:12]}")
+        again = f"smtpguard policy restore {sha256} --yes"
+        await putting(context, store, proposing, "restore", yes=yes, fail_on_warning=fail_on_warning, again=again)
     if compare_file(settings, documents).differs:
         click.echo(
             f"{settings.policy} is not the policy in force: the next smtpguard reload would put the file in force. "
@@ -225,55 +226,73 @@ async def reload(context: Context, yes: bool, fail_on_warning: bool) -> None:
 
     If anything may become looser, it is shown and you are asked; without a terminal, --yes is required.
     """
-    from smtpguard.app import policycheck as app
+    from smtpguard.app.policycheck import propose_file
 
-    work = partial(app.reload, context.settings(), by=context.user, fail_on_warning=fail_on_warning)
     also = f"; {context.config.name} is read when serve starts"  # for people who have changed the settings instead
-    await putting(context, work, yes=yes, again="smtpguard reload --yes", also=also)
+    async with context.opened() as (store, digester):
+        proposing = propose_file(context.settings(), store, digester)
+        await putting(
+            context,
+            store,
+            proposing,
+            "reload",
+            yes=yes,
+            fail_on_warning=fail_on_warning,
+            again="smtpguard reload --yes",
+            also=also,
+        )
 
 
 async def putting(
-    context: Context, work: Callable[..., Coroutine[Any, Any, Proposal]], *, yes: bool, again: str, also: str = ""
+    context: Context,
+    store: Store,
+    proposing: Awaitable[Proposal],
+    how: str,
+    *,
+    yes: bool,
+    fail_on_warning: bool,
+    again: str,
+    also: str = "",
 ) -> None:
-    """Put a policy in force, and report it. ``work``: changes the policy, and calls ``agree``. ``again``: the command to type if nobody
-    could be asked. ``also``: what to add if it was in force already. Raises Exit if the policy is not in force."""
-    from smtpguard.app.policycheck import NotAgreed
+    """Put a policy in force, and report it. A person is asked if it may let more pass. ``again``: the command to type if nobody could
+    be asked. ``also``: what to add if it was in force already. Raises Exit if the policy is not in force."""
+    from smtpguard.app.policycheck import put
     from smtpguard.database.errors import PolicyMoved
 
-    asks = not context.json and terminal()
-
-    def agree(proposal: Proposal) -> bool:
-        if not context.json:
-            click.echo(f"Against the policy in force, {proposal.before[:12]}, this may let more pass:", err=True)
-            for each in proposal.looser:
-                click.echo(f"  {each}", err=True)
-        return yes or (asks and click.confirm("Put it in force?", default=False))
-
     try:
-        done = await work(agree=agree)
+        proposal = await proposing
     except Broken as e:
         for problem in e.problems:
             context.answer(problem.row(), str(problem), err=True)
         click.echo("smtpguard: the policy in force stays", err=True)
         raise click.exceptions.Exit(1) from None
-    except NotAgreed as e:
-        _warned(e.proposal)
-        if context.json:
-            context.print_json(_row(e.proposal, changed=False))
-        how = "" if asks or not e.proposal.looser or e.why == "there are warnings" else f". To put it in force: {again}"
-        click.echo(f"smtpguard: the policy in force stays: {e.why}{how}", err=True)
-        raise click.exceptions.Exit(1) from None
-    except PolicyMoved:
-        raise NotFine("somebody else put another policy in force meanwhile: look at it, and try again") from None
-    _warned(done)
-    before = f", before it {done.before[:12]}" if done.before else ""
-    how = f"is in force{before}" if done.changed else f"was in force already{also}"
-    context.answer(_row(done, changed=done.changed), f"policy {done.sha256[:12]} {how}")
-
-
-def _warned(proposal: Proposal) -> None:
+    asks, why = not context.json and terminal(), ""
+    if fail_on_warning and proposal.warnings:
+        why = "there are warnings"
+    elif proposal.changed:
+        if proposal.looser and not context.json:
+            click.echo(f"Against the policy in force, {proposal.before[:12]}, this may let more pass:", err=True)
+            for each in proposal.looser:
+                click.echo(f"  {each}", err=True)
+        if not proposal.looser or yes or (asks and click.confirm("Put it in force?", default=False)):
+            try:
+                await put(store, proposal, by=context.user, how=how)
+            except PolicyMoved:
+                text = "somebody else put another policy in force meanwhile: look at it, and try again"
+                raise NotFine(text) from None
+        else:
+            why = "the policy may become looser, and that was not confirmed"
+            why += "" if asks else f". To put it in force: {again}"
     for warning in proposal.warnings:
         click.echo(str(warning), err=True)
+    if why:
+        if context.json:
+            context.print_json(_row(proposal, changed=False))
+        click.echo(f"smtpguard: the policy in force stays: {why}", err=True)
+        raise click.exceptions.Exit(1)
+    before = f", before it {proposal.before[:12]}" if proposal.before else ""
+    done = f"is in force{before}" if proposal.changed else f"was in force already{also}"
+    context.answer(_row(proposal, changed=proposal.changed), f"policy {proposal.sha256[:12]} {done}")
 
 
 def _row(proposal: Proposal, *, changed: bool) -> dict[str, Any]:

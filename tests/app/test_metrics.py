@@ -15,7 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families as parsed
 
 from smtpguard import __version__
-from smtpguard.app import metrics, policycheck, start
+from smtpguard.app import metrics, start
 from smtpguard.app.files import CannotStart
 from smtpguard.app.metrics import EACH, Metrics, Watching
 from smtpguard.config.documents import shipped
@@ -99,7 +99,6 @@ async def test_events_appear_in_the_metrics(settings: Settings) -> None:
     async with serving(settings):
         await until(settings, 1, "store_up")
         assert await scraped(settings, "holds_waiting") == 0
-        await policycheck.reload(settings, by="root")
         await start.record_stop(settings, by="root", status=0)
         await until(settings, 1, "events_total", kind="stop")
         status, headers, _ = await ask(settings)

@@ -307,7 +307,9 @@ async def test_a_new_policy_is_followed(here: Here) -> None:
     path = here.settings.policy
     path.write_text(path.read_text().replace("enforce: true", "enforce: false"))
     before = here.policies.policy.sha256
-    put = await policycheck.reload(here.settings, by="root", agree=lambda _: True)
+    async with opened(here.settings) as (store, digester):
+        put = await policycheck.propose_file(here.settings, store, digester)
+        await policycheck.put(store, put, by="root", how="reload")
     await here.look()
     assert here.number("policy_enforced") == 0
     assert here.number("policy_info", put.sha256) == 1

@@ -127,8 +127,9 @@ async def test_a_file_that_changes_while_read_is_refused(etc: Path, monkeypatch:
         return done
 
     monkeypatch.setattr(policycheck, "propose", slowly)
-    with pytest.raises(Broken, match="changed while they were read"):
-        await policycheck.reload(settings, by="test", agree=lambda _: True)
+    async with opened(settings) as (store, digester):
+        with pytest.raises(Broken, match="changed while they were read"):
+            await policycheck.propose_file(settings, store, digester)
 
 
 def test_reload_refuses_what_check_refuses(run: Callable[..., Result], etc: Path) -> None:
