@@ -37,7 +37,7 @@ from smtpguard.notices.daily import Daily, checkpoint_mail, observed_reports
 from smtpguard.notices.links import Links
 from smtpguard.notices.notice import NoticeTemplates
 from smtpguard.notices.render import Renderer, Sign
-from smtpguard.observe.webhooks import Allowed, Dispatcher, Hook, Sender, Topic
+from smtpguard.observe.webhooks import Dispatcher, Hook, Sender, Topic
 from smtpguard.observe.witnessing import SLICE, Sending, Syslog, Timestamping, Witnessing
 from smtpguard.outbox.asking import report_doubts
 from smtpguard.outbox.delivery import Delivery
@@ -289,6 +289,8 @@ def teller(settings: Settings, store: Store, policies: PolicyInForce, clock: Clo
 def _hook(wanted: Webhook, policies: PolicyInForce, url: str) -> Hook:
     def nameable(name: str) -> bool:
         """Return whether a list may be named. One that is no longer in the policy may not: its sensitivity is unknown."""
+        if wanted.special:
+            return True
         info = policies.current().registry.lists.get(name)
         return info is not None and not info.special
 
@@ -298,5 +300,7 @@ def _hook(wanted: Webhook, policies: PolicyInForce, url: str) -> Hook:
         secret=webhook_secret(wanted.secret_file),
         topics=frozenset(map(Topic, wanted.events)),
         form=wanted.format,
-        allowed=Allowed(persons=wanted.personal, special=wanted.special, nameable=nameable, url=url),
+        persons=wanted.personal,
+        nameable=nameable,
+        console=url,
     )

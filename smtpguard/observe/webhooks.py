@@ -71,14 +71,27 @@ KINDS: Mapping[Topic, tuple[Kind, ...]] = {
 _TOPICS = {kind.value: topic for topic, kinds in KINDS.items() for kind in kinds}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Allowed:
-    """The data that a hook may get. ``nameable``: whether a list is of no special category."""
+Format = Literal["json", "slack", "teams"]
+"""How entries are sent, as in the settings."""
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hook:
+    """``name``: of its cursor, shown to people. ``secret``: for the signature. ``persons``: whether it may know persons;
+    ``nameable``: whether it may know a list. ``console``: the console's URL, "" for none."""
+
+    name: str
+    url: str = field(repr=False)
+    secret: bytes = field(repr=False)
+    topics: frozenset[Topic]
+    form: Format = "json"
     persons: bool = False
-    special: bool = False
     nameable: Callable[[str], bool] = lambda name: True
-    url: str = ""
+    console: str = ""
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        return tuple(kind for topic in Topic if topic in self.topics for kind in KINDS[topic])
 
 
 def topic_of(entry: Entry) -> Topic | None:
@@ -99,7 +112,7 @@ def topic_of(entry: Entry) -> Topic | None:
     return topic
 
 
-def payload(entry: Entry, clear: Clear | None, history: Told, allowed: Allowed) -> dict[str, Any]:
+def payload(entry: Entry, clear: Clear | None, history: Told, hook: Hook) -> dict[str, Any]:
     """``history``: the entries on the same id, this one among them. Only for an entry with a topic."""
     topic = topic_of(entry)
     assert topic is not None
@@ -107,70 +120,66 @@ def payload(entry: Entry, clear: Clear | None, history: Told, allowed: Allowed) 
     match topic:
         case Topic.HELD:
             verdict = next(((e, c) for e, c in history if e.kind == Kind.VERDICT.value), (entry, clear))
-            data = _message(*verdict, allowed)
+            data = _message(*verdict, hook)
         case Topic.DECIDED:
-            data = _decided(entry, clear, history, allowed)
+            data = _decided(entry, clear, history, hook)
         case Topic.FROZEN | Topic.LIFTED:
-            data = _freeze(entry, clear, allowed)
+            data = _freeze(entry, clear, hook)
         case Topic.STALE:
             told = {name: entry.data.get(name) for name in ("problem", "failing_since")}
-            data = {"stale": bool(entry.data.get("stale")), **told, **_lists([entry.id], allowed)}
+            data = {"stale": bool(entry.data.get("stale")), **told, **_lists([entry.id], hook)}
     id = f"{entry.seq}-{entry.hash.hex()[:16]}"  # the same at every attempt, so that a receiver can drop repetitions
     return {"id": id, "type": topic.value, "at": utc_text(entry.time, "milliseconds"), "data": data}
 
 
-def _message(verdict: Entry, clear: Clear | None, allowed: Allowed) -> dict[str, Any]:
+def _message(verdict: Entry, clear: Clear | None, hook: Hook) -> dict[str, Any]:
     data = verdict.data
     told: dict[str, Any] = {
         "hold": verdict.id,
         "reach": int((data.get("counts") or {}).get("reach") or 0),
         "rules": list(data.get("rules") or ()),
-        **_lists(data.get("lists") or (), allowed),
-        "url": f"{allowed.url}/held/{verdict.id}" if allowed.url else None,
+        **_lists(data.get("lists") or (), hook),
+        "url": f"{hook.console}/held/{verdict.id}" if hook.console else None,
     }
-    if allowed.persons:
+    if hook.persons:
         told |= {"from": _first(clear, "from"), "subject": _first(clear, "subject")}
     return told
 
 
-def _decided(entry: Entry, clear: Clear | None, history: Told, allowed: Allowed) -> dict[str, Any]:
+def _decided(entry: Entry, clear: Clear | None, history: Told, hook: Hook) -> dict[str, Any]:
     verdict = next(((e, c) for e, c in history if e.kind == Kind.VERDICT.value), None)
-    told = {"hold": entry.id} if verdict is None else _message(*verdict, allowed)
+    told = {"hold": entry.id} if verdict is None else _message(*verdict, hook)
     told["outcome"] = entry.kind
-    if allowed.persons:
+    if hook.persons:
         votes = [(e, c) for e, c in history if e.kind == Kind.VOTE.value and e.seq <= entry.seq]
         said = votes[-1][1] if votes and entry.kind in (Kind.APPROVED.value, Kind.REJECTED.value) else clear
         told |= {"by": _first(said, "actor"), "comment": _first(said, "comment")}
     return told
 
 
-def _freeze(entry: Entry, clear: Clear | None, allowed: Allowed) -> dict[str, Any]:
+def _freeze(entry: Entry, clear: Clear | None, hook: Hook) -> dict[str, Any]:
     data = entry.data
     selector = data.get("selector")
     value = data.get("value")
-    if selector == "list" and value and not (allowed.special or allowed.nameable(str(value))):
+    if selector == "list" and value and not hook.nameable(str(value)):
         value = None
     told = {"freeze": entry.id, "selector": selector, "value": value, "until": data.get("until")}
-    if allowed.persons:
+    if hook.persons:
         told |= {"by": _first(clear, "actor"), "reason": _first(clear, "comment")}
         if selector == "sender":
             told["value"] = _first(clear, "from")
     return told
 
 
-def _lists(names: Sequence[str], allowed: Allowed) -> dict[str, Any]:
+def _lists(names: Sequence[str], hook: Hook) -> dict[str, Any]:
     """Return the lists that may be named, and the number of the others."""
-    named = [name for name in names if allowed.special or allowed.nameable(name)]
+    named = [name for name in names if hook.nameable(name)]
     return {"lists": named, "unnamed_lists": len(names) - len(named)}
 
 
 def _first(clear: Clear | None, role: str) -> str | None:
     values = (clear or {}).get(role)
     return str(values[0])[:500] if values else None
-
-
-Format = Literal["json", "slack", "teams"]
-"""How entries are sent, as in the settings."""
 
 
 def shaped(payload: Mapping[str, Any], form: Format) -> Mapping[str, Any]:
@@ -272,22 +281,6 @@ def _short(value: object) -> str:
     return text if len(text) <= _MOST else text[: _MOST - 1] + "…"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hook:
-    """``name``: of its cursor, shown to people. ``secret``: for the signature."""
-
-    name: str
-    url: str = field(repr=False)
-    secret: bytes = field(repr=False)
-    topics: frozenset[Topic]
-    allowed: Allowed = field(default_factory=Allowed)
-    form: Format = "json"
-
-    @property
-    def kinds(self) -> tuple[Kind, ...]:
-        return tuple(kind for topic in Topic if topic in self.topics for kind in KINDS[topic])
-
-
 class Dispatcher:
     """The sender for all hooks of an installation. ``tell`` raises the store's errors, and no error of a hook."""
 
@@ -384,7 +377,7 @@ class Dispatcher:
         """An entry for which no payload can be made is skipped: the hook goes on with the next."""
         history = await self._history(entry.id)
         try:
-            told = payload(entry, clear, history, hook.allowed)
+            told = payload(entry, clear, history, hook)
         except Exception as error:
             log.exception("webhook %s: entry %d of the journal cannot be sent", hook.name, entry.seq)
             return Answered(problem=type(error).__name__, gone=True)

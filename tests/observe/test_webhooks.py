@@ -31,7 +31,6 @@ from smtpguard.observe.webhooks import (
     GIVE_UP,
     LEASE_SECONDS,
     LONGEST_PAUSE,
-    Allowed,
     Dispatcher,
     Format,
     Hook,
@@ -62,9 +61,9 @@ class Here:
         self.sender = Sender(seconds=120)
         self.cursors = home.store.cursors
 
-    def hook(self, topics: frozenset[Topic] = ALL, **allowed: Any) -> Hook:
-        known: dict[str, Any] = {"nameable": lambda name: name != "ramadan", "url": "https://guard.example.com"}
-        return Hook(name="chat", url=self.to.url, secret=SECRET, topics=topics, allowed=Allowed(**(known | allowed)))
+    def hook(self, topics: frozenset[Topic] = ALL, **more: Any) -> Hook:
+        known: dict[str, Any] = {"nameable": lambda name: name != "ramadan", "console": "https://guard.example.com"}
+        return Hook(name="chat", url=self.to.url, secret=SECRET, topics=topics, **(known | more))
 
     def teller(self, *hooks: Hook) -> Dispatcher:
         return Dispatcher(hooks, self.home.store, self.sender, self.home.clock)
@@ -243,7 +242,7 @@ async def test_permitted_personal_data_is_sent(here: Here) -> None:
     await here.home.approvals().vote(hold_id, Choice.REJECT, approver="eva@example.com", by="test", comment="Shame")
     freezes = Freezes(here.home.store, SteadyClock(here.home.clock), new_id=lambda: "F1", recall_seconds=0)
     await freezes.freeze(Selector.SENDER, "anna@example.com", reason="Her", by="omar@example.com")
-    await here.tell(here.hook(persons=True, special=True))
+    await here.tell(here.hook(persons=True, nameable=lambda name: True))
     held, decided, frozen = [asked.json["data"] for asked in here.to.asked]
     assert (held["from"], held["subject"], held["lists"]) == ("anna@example.com", "SV: lunch", ["ramadan"])
     assert (decided["by"], decided["comment"], decided["outcome"]) == ("eva@example.com", "Shame", "rejected")
@@ -497,9 +496,11 @@ async def test_several_leases_send_everything(here: Here, monkeypatch: pytest.Mo
 # -- from the settings
 
 
-def from_settings(tmp_path: Path, home: House, secret: str = "a secret of the receiver") -> Dispatcher | None:
+def from_settings(
+    tmp_path: Path, home: House, secret: str = "a secret of the receiver", more: str = "special: false"
+) -> Dispatcher | None:
     (tmp_path / "hook.secret").write_text(secret + "\n")
-    text = "webhooks: [{url: 'https://chat.example.com/T0/SECRETPATH', secret_file: hook.secret, events: [message.held]}]\n"
+    text = f"webhooks: [{{url: 'https://chat.example.com/T0/SECRETPATH', secret_file: hook.secret, events: [message.held], {more}}}]\n"
     settings = settings_of(load_yaml(text), tmp_path, {})
     return teller(settings, home.store, home, home.clock)
 
@@ -513,9 +514,12 @@ async def test_the_settings_configure_the_hooks(tmp_path: Path) -> None:
         assert "SECRETPATH" not in f"{hook.name}{hook!r}"
         assert "receiver" not in repr(hook)
         assert hook.topics == {Topic.HELD}
-        assert not hook.allowed.nameable("ramadan")
-        assert hook.allowed.nameable("news")
-        assert not hook.allowed.nameable("a list that is gone")
+        assert not hook.nameable("ramadan")
+        assert hook.nameable("news")
+        assert not hook.nameable("a list that is gone")
+        special = from_settings(tmp_path, home, more="special: true")
+        assert special is not None
+        assert special._hooks[0].nameable("ramadan")
         with pytest.raises(CannotStart, match="at least 16 characters"):
             from_settings(tmp_path, home, "short")
 
