@@ -274,10 +274,7 @@ async def look(settings: Settings, store: Store) -> Look | None:
     current = await store.policies.current()
     if not current.sha256:
         return None
-    try:
-        documents: Mapping[str, bytes] = await store.policies.documents(current.sha256)
-    except KeyError:
-        documents = {}
+    documents = await store.policies.documents(current.sha256)
     return await asyncio.to_thread(_compare, settings, current, documents)
 
 
@@ -297,10 +294,7 @@ def look_before_upgrade(settings: Settings) -> Look | None:
             if revision(connection) is None:
                 return None
             current = policies.current(connection)
-            try:
-                documents = policies.policy(connection, current.sha256)
-            except KeyError:
-                documents = {}
+            documents = policies.policy(connection, current.sha256)
     finally:
         database.close()
     return _compare(settings, current, documents) if current.sha256 else None

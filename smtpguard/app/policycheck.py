@@ -459,10 +459,7 @@ async def propose(
 ) -> Proposal:
     """Check these documents and compare them with the policy in force. Raises Broken and StoreError."""
     before = (await store.gate.read()).policy_sha256
-    try:
-        in_force: Mapping[str, bytes] = await store.policies.documents(before) if before else {}
-    except KeyError:
-        in_force = {}
+    in_force = await store.policies.documents(before)
     return await asyncio.to_thread(_proposed, settings, digester, documents, where, before, in_force)
 
 

@@ -131,10 +131,7 @@ async def prepare(
         if known := await recall(store, partial(_past_message, digester)):
             log.warning("recipients of past mail were read from the journal: %d messages", known)
         sha256 = (await store.gate.read()).policy_sha256
-        try:
-            documents = await store.policies.documents(sha256)
-        except KeyError:
-            documents = {}
+        documents = await store.policies.documents(sha256)
         file = compare_file(settings, documents)
         data = {
             "version": __version__,

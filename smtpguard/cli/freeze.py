@@ -187,10 +187,9 @@ async def _listed(brakes: Brakes, name: str) -> None:
     """Check that the policy in force has this list. The policy is parsed and not built, which would take long. Raises CannotRun."""
     from smtpguard.config.documents import policy_document
 
-    try:
-        documents = await brakes.store.policies.documents((await brakes.store.gate.read()).policy_sha256)
-    except KeyError:
-        raise CannotRun("no policy is in force yet, so no list is known: --all freezes everything") from None
+    documents = await brakes.store.policies.documents((await brakes.store.gate.read()).policy_sha256)
+    if not documents:
+        raise CannotRun("no policy is in force yet, so no list is known: --all freezes everything")
     known = list(map(str, policy_document(documents).value.get("lists") or ()))
     if name not in known:
         raise CannotRun(unknown("list", name, known))

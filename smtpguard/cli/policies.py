@@ -199,10 +199,10 @@ async def documents_of(context: Context, given: str, *, words: bool = True) -> t
         if len(found) != 1:
             none = f"no policy is kept under {given}: smtpguard policy history lists those that are"
             raise NotFine(f"several policies begin with {given}" if found else none)
-        try:
-            return found[0], await store.policies.documents(found[0])
-        except KeyError:
-            raise NotFine(f"the text of policy {found[0][:12]} is not in the store") from None
+        documents = await store.policies.documents(found[0])
+    if not documents:
+        raise NotFine(f"the text of policy {found[0][:12]} is not in the store")
+    return found[0], documents
 
 
 def _write(folder: Path, documents: Mapping[str, bytes]) -> list[Path]:

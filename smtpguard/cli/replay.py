@@ -180,11 +180,9 @@ async def _both(settings: Settings) -> AsyncIterator[tuple[Store, Digester, Poli
 
     planned = read_policy(settings)
     async with opened(settings, reads=True) as (store, digester):
-        gate = await store.gate.read()
-        try:
-            documents = await store.policies.documents(gate.policy_sha256)
-        except KeyError:
-            raise CannotRun("no policy is in force yet: smtpguard serve or reload puts one in force") from None
+        documents = await store.policies.documents((await store.gate.read()).policy_sha256)
+        if not documents:
+            raise CannotRun("no policy is in force yet: smtpguard serve or reload puts one in force")
         yield store, digester, parse_policy(settings, dict(documents)), planned
 
 

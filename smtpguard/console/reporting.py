@@ -141,7 +141,7 @@ async def make(
         raise NothingFits([*_ids(unknown, said), *_lists(unmatched, said), *_senders(unmatched, said)])
     if unmatched.lists:
         raise NothingFits(list(_lists(unmatched, said)), rest=True)
-    documents = {sha256: await _documents(store, sha256) for sha256 in found.report.policies}
+    documents = {sha256: await store.policies.documents(sha256) for sha256 in found.report.policies}
     then = await asyncio.to_thread(purposes, documents, delimiters=delimiters, language=language)
     missing: tuple[Missed, ...] = ()
     if (through := found.report.let_through) is not None:
@@ -188,7 +188,7 @@ async def _unknown_names(
     suggested only in a report with names."""
     if not (query.lists or query.senders):
         return UnknownNames(lists={}, senders={}, bad=frozenset())
-    documents = await _documents(store, (await store.gate.read()).policy_sha256) or {}
+    documents = await store.policies.documents((await store.gate.read()).policy_sha256)
     writers = await store.journal.writers() if names and query.senders else ()
     return await asyncio.to_thread(unknown_names, query, documents, delimiters=delimiters, lists=lists, writers=writers)
 
@@ -218,13 +218,6 @@ def _with_suggestion(sentence: str, suggestion: str, said: Speech) -> str:
     return sentence + " " + said("(did you mean {word}?)", word=suggestion) if suggestion else sentence
 
 
-async def _documents(store: Store, sha256: str) -> Documents | None:
-    try:
-        return await store.policies.documents(sha256)
-    except KeyError:
-        return None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Purposes:
     """What the policies that decided say. ``of``: descriptions by rule. ``lists``: as the last of these policies declares them, each
@@ -240,7 +233,7 @@ class Purposes:
     zone: str = ""
 
 
-def purposes(policies: Mapping[str, Documents | None], *, delimiters: str, language: str) -> Purposes:
+def purposes(policies: Mapping[str, Documents], *, delimiters: str, language: str) -> Purposes:
     """Return what the policies say, in ``language`` as far as admins wrote it. ``policies``: in order, each with its documents. It
     takes a tenth of a second for each."""
     of: dict[str, str] = {}
@@ -251,8 +244,6 @@ def purposes(policies: Mapping[str, Documents | None], *, delimiters: str, langu
     zone = ""
     for sha256, documents in policies.items():
         try:
-            if documents is None:
-                raise KeyError(sha256)
             policy = parse(documents, delimiters=delimiters)
         except (KeyError, Broken):
             lost.append(sha256)
@@ -287,7 +278,7 @@ class Missed:
 
 def missed_rules(message: Recorded, documents: Mapping[str, bytes] | None, *, delimiters: str) -> tuple[Missed, ...]:
     """Return the rules that did not hit the message, in the policy's order; none if its documents are not stored."""
-    if documents is None or not message.decided:
+    if not documents or not message.decided:
         return ()
     try:
         rules = parse(documents, delimiters=delimiters).rules.rules

@@ -64,12 +64,9 @@ def put_policy(
 
 
 def policy(connection: Connection, sha256: str) -> dict[str, bytes]:
-    """Return the documents of a policy, by name. Raises KeyError."""
+    """Return the documents of a policy, by name; none if it is not kept."""
     rows = rows_of(connection, "SELECT name, data FROM document WHERE policy = ? ORDER BY name", (sha256,))
-    found = {name: bytes(data) for name, data in rows}
-    if not found:
-        raise KeyError(sha256)
-    return found
+    return {name: bytes(data) for name, data in rows}
 
 
 def named(connection: Connection, prefix: str, limit: int = 10) -> list[str]:

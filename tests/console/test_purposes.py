@@ -33,7 +33,7 @@ OLD = policy("a, description: {en: Never to customers, sv: Aldrig till kunder}",
 NEW = policy("a, description: {en: Only with a second look, sv: Bara med en andra blick}", "b")
 
 
-def purposes_of(language: str = "en", **policies: Documents | None) -> Purposes:
+def purposes_of(language: str = "en", **policies: Documents) -> Purposes:
     return purposes(policies, delimiters="+", language=language)
 
 
@@ -55,10 +55,10 @@ def test_rules_that_only_alert_are_known() -> None:
 
 @every(
     "documents",
-    [None, {}, {"other.yaml": b""}, {"policy.yaml": b"\x00"}, {"policy.yaml": b"\xff\xfe"}, {"policy.yaml": b""},
+    [{}, {"other.yaml": b""}, {"policy.yaml": b"\x00"}, {"policy.yaml": b"\xff\xfe"}, {"policy.yaml": b""},
      {"policy.yaml": b"version: 99\n"}, {"policy.yaml": b"rules: [{id: a, then: obliterate}]"}],
 )  # fmt: skip
-def test_an_unavailable_policy_does_not_affect_others(documents: Documents | None) -> None:
+def test_an_unavailable_policy_does_not_affect_others(documents: Documents) -> None:
     found = purposes_of(p1=documents, p2=NEW)
     assert found.lost == ("p1",)
     assert found.of == {"a": "Only with a second look", "b": ""}
