@@ -10,7 +10,7 @@ import os
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import dns.asyncresolver
@@ -19,7 +19,7 @@ from smtpguard.admission.builtinrules import or_held, with_fixed
 from smtpguard.admission.model import Explained
 from smtpguard.admission.preapproval import alone
 from smtpguard.app.clock import SystemClock, ids
-from smtpguard.app.files import indexes, installation_secret, read_policy
+from smtpguard.app.files import indexes, installation_secret
 from smtpguard.app.lists import built_expander, built_refresher, built_registry
 from smtpguard.app.policies import surroundings
 from smtpguard.config.documents import policy_document
@@ -44,12 +44,11 @@ from smtpguard.wire.dkim import DkimVerifier, Resolver
 
 @dataclass(frozen=True, slots=True)
 class Explainer:
-    """What explains messages under one policy. ``places``: the file and line of each rule."""
+    """What explains messages under one policy."""
 
     in_force: InForce
     gather: Gather
     around: Surroundings
-    places: Mapping[str, str] = field(default_factory=dict)
 
     async def explain(
         self,
@@ -76,17 +75,14 @@ class Explainer:
             recipients=gathered.everyone,
             facts=gathered.facts,
             purposes=self.in_force.rules.purposes(),
-            places=self.places,
         )
 
 
 @asynccontextmanager
-async def explainer(settings: Settings, policy: Policy | None = None) -> AsyncIterator[Explainer]:
-    """Make an explainer, by default with the policy in the file now. Raises Broken and CannotStart."""
-    policy = policy or read_policy(settings)
+async def explainer(settings: Settings, policy: Policy) -> AsyncIterator[Explainer]:
+    """Make an explainer. Raises CannotStart."""
     async with AsyncExitStack() as undo:
-        made = built(*indexed(settings, policy, undo), policy, undo)
-        yield replace(made, places=rule_places(policy, str(settings.policy)))
+        yield built(*indexed(settings, policy, undo), policy, undo)
 
 
 def built(settings: Settings, digester: Digester, policy: Policy, undo: AsyncExitStack) -> Explainer:

@@ -49,7 +49,7 @@ _MOST_CONTEXT = 90
 async def command(context: Context, files: Sequence[str], sender: str | None, recipients: Sequence[str], login: str | None,
             listener: str | None, client: str, expect: str | None, verbose: bool) -> None:  # fmt: skip
     """Say what the policy file would decide about messages, and why."""
-    from smtpguard.app.explaining import explainer, session_at
+    from smtpguard.app.explaining import explainer, rule_places, session_at
 
     given = None if sender is None else [_path("--from", sender)]
     to = [_path("--to", recipient) for recipient in recipients]
@@ -60,7 +60,9 @@ async def command(context: Context, files: Sequence[str], sender: str | None, re
     except Undeclared as e:
         raise CannotRun(e.text + (f" ({e.hint})" if e.hint else f": expected {e.expected}")) from None
     count = unread = unexpected = 0
-    async with explainer(context.settings()) as guard:
+    policy = context.policy()
+    places = rule_places(policy, str(context.settings().policy))
+    async with explainer(context.settings(), policy) as guard:
         for mail in mails(files):
             problem = mail.unread
             if not problem:
@@ -77,8 +79,8 @@ async def command(context: Context, files: Sequence[str], sender: str | None, re
                 continue
             count += 1
             unexpected += expect is not None and told.verdict.action.word != expect
-            text = lines(mail.name, reverse_path, asked, told, verbose)
-            context.answer(row(mail.name, told), text if count == 1 else ["", *text])
+            text = lines(mail.name, reverse_path, asked, told, places, verbose)
+            context.answer(row(mail.name, told, places), text if count == 1 else ["", *text])
     if not count + unread:
         raise CannotRun("there is no message in " + ", ".join(files))
     if unexpected and not context.json:
@@ -94,7 +96,8 @@ def _path(option: str, text: str) -> Address | None:
     return None if text in ("<>", "") else mailbox(option, text.strip("<>"))
 
 
-def row(name: str, told: Explained) -> dict[str, Any]:
+def row(name: str, told: Explained, places: Mapping[str, str]) -> dict[str, Any]:
+    """Return the JSON object of a message. ``places``: the file and line of each rule."""
     verdict, reading, people = told.verdict, told.reading, told.recipients
     readable, looks = reading.readable.value == "yes", told.facts.get("message.looks")
     return {
@@ -103,7 +106,7 @@ def row(name: str, told: Explained) -> dict[str, Any]:
         "hits": [
             {
                 "rule": h.rule,
-                "at": told.places.get(h.rule),
+                "at": places.get(h.rule),
                 "action": h.action.word,
                 "mode": h.mode.value,
                 "reason": "; ".join(_said(r) for r in h.reasons) or h.description,
@@ -111,7 +114,7 @@ def row(name: str, told: Explained) -> dict[str, Any]:
             for h in verdict.hits
         ],
         "misses": [
-            {"rule": m.rule, "at": told.places.get(m.rule), "reason": None if m.reason is None else _said(m.reason)}
+            {"rule": m.rule, "at": places.get(m.rule), "reason": None if m.reason is None else _said(m.reason)}
             for m in verdict.misses
         ],
         "skipped": list(verdict.skipped),
@@ -151,7 +154,12 @@ def _said(reason: Reason) -> str:
 
 
 def lines(
-    name: str, path: Address | None, recipients: Sequence[Address], told: Explained, verbose: bool
+    name: str,
+    path: Address | None,
+    recipients: Sequence[Address],
+    told: Explained,
+    places: Mapping[str, str],
+    verbose: bool,
 ) -> Iterator[str]:
     verdict = told.verdict
     yield f"{name}: {verdict.action.word.upper()}"
@@ -163,8 +171,8 @@ def lines(
         how = hit.action.word if hit.mode.value == "enforce" else f"would {hit.action.word}, only observed"
         doubt = ", because a fact that it asks for is unknown" if hit.uncertain else ""
         yield f"  Rule {hit.rule} ({how}{doubt}): {told.purposes.get(hit.rule) or hit.description or 'no description'}"
-        if hit.rule in told.places:
-            yield f"      at {told.places[hit.rule]}"
+        if hit.rule in places:
+            yield f"      at {places[hit.rule]}"
         for reason in hit.reasons:
             yield f"      {_said(reason)}"
     if not verdict.hits:
