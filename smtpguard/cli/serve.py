@@ -37,7 +37,7 @@ from smtpguard.database.migrate import SchemaError
 from smtpguard.observe import log
 from smtpguard.processes import part, supervisor
 from smtpguard.processes.child import Life
-from smtpguard.processes.connections import Limits, most_connections
+from smtpguard.processes.connections import Connections, most_connections
 from smtpguard.processes.listeners import CannotListen, Listener, Wanted, inherited, open_all
 from smtpguard.processes.relaylimit import Allowance
 from smtpguard.processes.statusfile import Notifier, StatusFile
@@ -310,7 +310,7 @@ def _supervisor(
         parts=parts,
         life=life,
         listeners=listeners,
-        limits=Limits(total=min(wanted, most), per_client=settings.limits.per_client, trusted=settings.trust),
+        connections=Connections(total=min(wanted, most), per_client=settings.limits.per_client, trusted=settings.trust),
         notifier=Notifier(),
         # -P: run the installed smtpguard, not a module of that name in the current folder.
         reload=[sys.executable, "-P", "-m", "smtpguard", "-c", str(config), "reload"],

@@ -32,25 +32,14 @@ def most_connections(parts: Sequence[str]) -> int:
     return takers * max(1, (_descriptors() - _OWN_DESCRIPTORS) // 2)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """The most open connections: ``total``, and ``per_client``, from which clients in ``trusted`` are exempt: an MTA in front
-    carries mail of many."""
+@dataclass(slots=True, kw_only=True)
+class Connections:
+    """The open connections, by number: at most ``total``, and ``per_client``, from which clients in ``trusted`` are exempt: an MTA
+    in front carries mail of many. ``part``: any key by which the supervisor knows its parts."""
 
     total: int
     per_client: int
     trusted: Sequence[Network] = ()
-
-    def trusts(self, client: str) -> bool:
-        """Return whether a client is trusted. An MTA on a Unix socket has no address, and is."""
-        return client_address(client) is None or within(client, self.trusted)
-
-
-@dataclass(slots=True)
-class Connections:
-    """The open connections, by number. ``part``: any key by which the supervisor knows its parts."""
-
-    limits: Limits
     by_listener: Counter[str] = field(default_factory=Counter)
     _open: dict[int, tuple[Hashable, str, str]] = field(default_factory=dict)
     _by_client: Counter[str] = field(default_factory=Counter)
@@ -60,11 +49,15 @@ class Connections:
     def __len__(self) -> int:
         return len(self._open)
 
+    def trusts(self, client: str) -> bool:
+        """Return whether a client is trusted. An MTA on a Unix socket has no address, and is."""
+        return client_address(client) is None or within(client, self.trusted)
+
     def admits(self, client: str, besides: int = 0) -> bool:
         """Return whether a client may have one more connection. ``besides``: open connections that are not counted yet."""
-        if len(self._open) + besides >= self.limits.total:
+        if len(self._open) + besides >= self.total:
             return False
-        return self._by_client[client] < self.limits.per_client or self.limits.trusts(client)
+        return self._by_client[client] < self.per_client or self.trusts(client)
 
     def opened(self, part: Hashable, client: str, listener: str) -> int:
         """Count a connection. Returns its number."""

@@ -28,7 +28,7 @@ import structlog
 from smtpguard.mail import reply
 from smtpguard.mail.envelope import client_address
 from smtpguard.processes.child import Child, Life, Offered, Timing, resident_bytes
-from smtpguard.processes.connections import Connections, Limits, raise_descriptor_limit
+from smtpguard.processes.connections import Connections, raise_descriptor_limit
 from smtpguard.processes.listeners import Listener
 from smtpguard.processes.numbers import CLOCK_AHEAD, STORE_FAILS, Numbers, Said
 from smtpguard.processes.proxyheader import Arrival, Introductions
@@ -61,7 +61,7 @@ class Supervisor:
         parts: Sequence[str],
         life: Life,
         listeners: Sequence[Listener],
-        limits: Limits,
+        connections: Connections,
         notifier: Notifier,
         reload: Sequence[str],
         timing: Timing | None = None,
@@ -90,7 +90,7 @@ class Supervisor:
         sharers = max(1, list(parts).count("proxy"))
         self._places = [RelayConnectionLimit(limit, sharers, partial(self._grant, n)) for n, limit in enumerate(places)]
         self._listeners = listeners
-        self._connections = Connections(limits)
+        self._connections = connections
         self._refused_clients = Refused()
         self._introductions = Introductions(self._introduced, self._refused_clients)
         self._strangers = Strangers()
@@ -170,7 +170,7 @@ class Supervisor:
             client = peer if listener.part == "proxy" else ""
             if not listener.proxy:
                 self._admit(Offered(connection=connection, listener=listener, client=client), peer)
-            elif not self._connections.limits.trusts(client):
+            elif not self._connections.trusts(client):
                 why = "the address is not in trust of the settings"
                 self._refused_clients.add("not from a trusted proxy", listener, client, why)
                 refuse(connection, reply.NOT_FROM_A_PROXY, clear=listener.in_clear)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.processes.connections import Connections, Limits
+from smtpguard.processes.connections import Connections
 from smtpguard.processes.listeners import CannotListen, Wanted, inherited, open_all
 from smtpguard.processes.refusing import refuse_backlog
 from tests.loopback import needs_ipv6
@@ -92,7 +92,7 @@ def test_only_sockets_for_this_process_are_inherited() -> None:
 
 
 def test_trusted_clients_have_no_limit_of_their_own() -> None:
-    table = Connections(Limits(total=4, per_client=1, trusted=(ipaddress.ip_network("10.0.0.0/8"),)))
+    table = Connections(total=4, per_client=1, trusted=(ipaddress.ip_network("10.0.0.0/8"),))
     for _ in range(2):
         assert table.admits("10.1.1.1")
         table.opened("p", "10.1.1.1", "smtp")
@@ -117,7 +117,7 @@ def test_trusted_clients_have_no_limit_of_their_own() -> None:
     )
 )
 def test_counts_equal_open_connections(steps: list[tuple[str, int, str, str, str]]) -> None:
-    table = Connections(Limits(total=5, per_client=3))
+    table = Connections(total=5, per_client=3)
     model: dict[int, tuple[str, str, str]] = {}
     for step, number, part, client, listener in steps:
         if step == "o":

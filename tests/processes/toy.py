@@ -19,7 +19,7 @@ from pathlib import Path
 from smtpguard.processes import part as life
 from smtpguard.processes import proxyheader
 from smtpguard.processes.child import Timing
-from smtpguard.processes.connections import Limits
+from smtpguard.processes.connections import Connections
 from smtpguard.processes.listeners import Wanted, inherited, open_all
 from smtpguard.processes.numbers import Said
 from smtpguard.processes.statusfile import Notifier, StatusFile
@@ -136,7 +136,7 @@ def child(name: str, _: str, channel: int, said: str) -> int:
 
 
 async def serve(ports: list[int], parts: list[str], options: dict[str, object]) -> int:
-    limits = Limits(
+    connections = Connections(
         total=int(str(options.pop("total", 1000))),
         per_client=int(str(options.pop("per_client", 1000))),
         trusted=[ip_network(str(options.pop("trust")))] if "trust" in options else [],
@@ -162,7 +162,7 @@ async def serve(ports: list[int], parts: list[str], options: dict[str, object]) 
         parts=parts,
         life=child,
         listeners=listeners,
-        limits=limits,
+        connections=connections,
         notifier=Notifier(),
         reload=reload,  # type: ignore[arg-type]
         shows=(shows,) if shows else (),
