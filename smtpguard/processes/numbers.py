@@ -55,35 +55,33 @@ class Numbers:
     without_descriptor: Counter[str] = field(default_factory=Counter)
     deaths: Counter[str] = field(default_factory=Counter)
     _ended: Counter[str] = field(default_factory=Counter)  # counts of ended processes
-    _living: dict[str, Mapping[str, int]] = field(default_factory=dict)
-    _levels: dict[str, Mapping[str, int]] = field(default_factory=dict)
+    _living: dict[str, Said] = field(default_factory=dict)
     _found: dict[str, tuple[float, int]] = field(default_factory=dict)
 
     def heard(self, process: str, said: Said) -> None:
-        self._living[process], self._levels[process] = said.counts, said.levels
+        self._living[process] = said
         for what, found in said.found.items():
             self._found[what] = max(found, self._found.get(what, found))
 
     def ended(self, process: str, part: str, *, died: bool) -> None:
         """Keep the counts of a process that has ended, and drop its levels. What it counted after its last heartbeat is lost."""
-        self._levels.pop(process, None)
-        self._ended.update(self._living.pop(process, {}))
+        self._ended.update(self._living.pop(process, Said()).counts)
         self.deaths[part] += died
 
     @property
     def counts(self) -> Counter[str]:
         """The counts of all processes, ended ones included."""
         counts = Counter(self._ended)
-        for living in self._living.values():
-            counts.update(living)
+        for said in self._living.values():
+            counts.update(said.counts)
         return counts
 
     @property
     def levels(self) -> Counter[str]:
         """The levels of all living processes, added up."""
         levels: Counter[str] = Counter()
-        for each in self._levels.values():
-            levels.update(each)
+        for said in self._living.values():
+            levels.update(said.levels)
         return levels
 
     @property
