@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smtpguard.config.statefiles import replace_file
+from smtpguard.processes.numbers import CLOCK_AHEAD, STORE_FAILS, Numbers
 
 if TYPE_CHECKING:
     from smtpguard.processes.child import Child
@@ -41,28 +42,18 @@ class StatusFile:
                 with contextlib.suppress(OSError):
                     tree.path.replace(self._path)
 
-    def row(
-        self,
-        now: float,
-        children: Iterable[Child],
-        counts: Mapping[str, int],
-        *,
-        stopping: bool,
-        store_fails: bool = False,
-        clock_ahead: int = 0,
-    ) -> dict[str, Any]:
-        """The state, for ``write``. ``now``: by the loop's clock. ``counts``: of all processes, ended ones included.
-        ``store_fails``: whether a process says so. ``clock_ahead``: by how many seconds the clock jumped forward, while it is not
-        believed."""
+    def row(self, now: float, children: Iterable[Child], numbers: Numbers, *, stopping: bool) -> dict[str, Any]:
+        """The state, for ``write``. ``now``: by the loop's clock."""
+        levels = numbers.levels
         return {
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "began": self._began,
             "at": time.time(),
             "stopping": stopping,
-            "counts": dict(counts),
-            "store_fails": store_fails,
-            "clock_ahead": clock_ahead,
+            "counts": dict(numbers.with_refusals),
+            "store_fails": levels[STORE_FAILS] > 0,
+            "clock_ahead": levels[CLOCK_AHEAD],
             "parts": [
                 {
                     "name": child.name,

@@ -30,7 +30,7 @@ from smtpguard.mail.envelope import client_address
 from smtpguard.processes.child import Child, Life, Offered, Timing, resident_bytes
 from smtpguard.processes.connections import Connections, raise_descriptor_limit
 from smtpguard.processes.listeners import Listener
-from smtpguard.processes.numbers import CLOCK_AHEAD, STORE_FAILS, Numbers, Said
+from smtpguard.processes.numbers import Numbers, Said
 from smtpguard.processes.proxyheader import Arrival, Introductions
 from smtpguard.processes.refusing import Refused, Spare, Strangers, refuse, refuse_backlog
 from smtpguard.processes.relaylimit import RelayConnectionLimit
@@ -376,11 +376,7 @@ class Supervisor:
                 self._notifier.not_yet(6 * _STARTING_SECONDS, f"waiting for {absent}")
             if self._announced and not any(child.silent(now) for child in self._children):
                 self._notifier.watchdog()
-            fails, ahead = self._numbers.levels[STORE_FAILS] > 0, self._numbers.levels[CLOCK_AHEAD]
-            counts, stopping = self._numbers.with_refusals, self._stopping
-            row = self._status_file.row(
-                now, self._children, counts, stopping=stopping, store_fails=fails, clock_ahead=ahead
-            )
+            row = self._status_file.row(now, self._children, self._numbers, stopping=self._stopping)
             self._tell_numbers(row)
             self._refused_clients.tell(now)
             if self._no_descriptor:  # the last of a burst

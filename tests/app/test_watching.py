@@ -40,7 +40,7 @@ from smtpguard.observe.alarms import Alarm, RaisedAlarm, Seen, raised
 from smtpguard.observe.metrics import BY_NAME, Spread
 from smtpguard.observe.witnessing import SYSLOG, Sending
 from smtpguard.policy.verdict import Action, Hit, Verdict
-from smtpguard.processes.numbers import STORE_FAILS, STORE_SERVES, Numbers
+from smtpguard.processes.numbers import CLOCK_AHEAD, STORE_FAILS, STORE_SERVES, Numbers, Said
 from smtpguard.processes.statusfile import StatusFile, Tree
 from smtpguard.store.store import Store
 from smtpguard.wire.target import RelayTarget
@@ -421,10 +421,10 @@ async def test_an_empty_store_under_a_guard_that_serves_is_critical(
 async def test_a_store_that_takes_no_entry_is_seen_at_once(tmp_path: Path) -> None:
     """It can be read, and a transaction that writes nothing succeeds, as while the disk of a server is full."""
     async with installation(tmp_path) as here:
-        file = StatusFile(here.settings.state)
+        file, numbers = StatusFile(here.settings.state), Numbers()
         for now, fails in enumerate((False, True, False)):
-            row = file.row(now * 10.0, (), {}, stopping=False, store_fails=fails)
-            file.write(now * 10.0, row)
+            numbers.heard("proxy", Said(levels={STORE_FAILS: int(fails)}))
+            file.write(now * 10.0, file.row(now * 10.0, (), numbers, stopping=False))
             found = await status(here.settings)
             assert ("store-away" in [alarm.condition.name for alarm, _ in found.alarms]) is fails
             assert Alarms(here.settings).seen().store == (alarms.NOT_WRITTEN if fails else None)
@@ -475,9 +475,10 @@ async def test_status_says_of_no_relay_that_it_answers_if_it_could_not_ask(
 
 async def test_a_clock_that_jumped_is_seen(tmp_path: Path) -> None:
     async with installation(tmp_path) as here:
-        file = StatusFile(here.settings.state)
+        file, numbers = StatusFile(here.settings.state), Numbers()
         for now, ahead in enumerate((0, 86_400)):
-            file.write(now * 10.0, file.row(now * 10.0, (), {}, stopping=False, clock_ahead=ahead))
+            numbers.heard("delivery", Said(levels={CLOCK_AHEAD: ahead}))
+            file.write(now * 10.0, file.row(now * 10.0, (), numbers, stopping=False))
             found = await status(here.settings)
             assert ("clock-jumped" in [alarm.condition.name for alarm, _ in found.alarms]) is bool(ahead)
             assert Alarms(here.settings).seen().clock_ahead == ahead
@@ -501,7 +502,7 @@ async def test_on_a_read_only_disk_the_store_alone_is_away(tmp_path: Path, monke
     async with installation(tmp_path) as here:
         settings, file = here.settings, StatusFile(here.settings.state)
         proxy = {"name": "proxy", "part": "proxy", "pid": 1, "ready": True}
-        row = {**file.row(0.0, (), {}, stopping=False), "parts": [proxy]}
+        row = {**file.row(0.0, (), Numbers(), stopping=False), "parts": [proxy]}
         file.write(0.0, {**row, "at": row["at"] - 60})
     for module in ("smtpguard.app.files", "smtpguard.database.files"):
         monkeypatch.setattr(f"{module}.read_only", lambda folder: True)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from smtpguard.processes.numbers import Numbers, Said
 from smtpguard.processes.statusfile import Notifier, StatusFile, trees
 from tests.processes.tree import PATIENCE, Grow, ask, gone
 
@@ -303,6 +304,12 @@ def test_milter_connections_wait_while_smtp_continues(grow: Grow, tmp_path: Path
         assert int(second.recv(100).split()[1]) != before
 
 
+def counted(answered: int) -> Numbers:
+    numbers = Numbers()
+    numbers.heard("proxy", Said(counts={"answered": answered}))
+    return numbers
+
+
 def _full(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, "no space left")
 
@@ -311,13 +318,13 @@ def test_on_a_full_disk_the_state_of_the_tree_is_written_over_the_last_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = StatusFile(tmp_path)
-    file.write(0.0, file.row(0.0, (), {"answered": 10}, stopping=False))
+    file.write(0.0, file.row(0.0, (), counted(10), stopping=False))
     monkeypatch.setattr("smtpguard.processes.statusfile.replace_file", _full)
-    file.write(10.0, file.row(10.0, (), {"answered": 2}, stopping=True))
+    file.write(10.0, file.row(10.0, (), counted(2), stopping=True))
     (tree,) = trees(tmp_path)
     assert (tree.alive, tree.row["counts"], tree.row["stopping"]) == (True, {"answered": 2}, True)
     file.remove()
-    file.write(20.0, file.row(20.0, (), {}, stopping=True))
+    file.write(20.0, file.row(20.0, (), Numbers(), stopping=True))
     assert not list(trees(tmp_path)), "there is no file to write over"
 
 
@@ -327,12 +334,12 @@ def test_a_start_on_a_full_disk_writes_over_the_file_of_a_tree_that_was_killed(
     """Else status would say that nothing serves."""
 
     killed = StatusFile(tmp_path)
-    killed.write(0.0, {**killed.row(0.0, (), {}, stopping=False), "pid": 2**22})  # beyond every process
+    killed.write(0.0, {**killed.row(0.0, (), Numbers(), stopping=False), "pid": 2**22})  # beyond every process
     (dead,) = trees(tmp_path)
     dead.path.rename(dead.path.with_name("another.json"))
     monkeypatch.setattr("smtpguard.processes.statusfile.replace_file", _full)
     file = StatusFile(tmp_path)
-    file.write(0.0, file.row(0.0, (), {"answered": 1}, stopping=False))
+    file.write(0.0, file.row(0.0, (), counted(1), stopping=False))
     (tree,) = trees(tmp_path)
     assert (tree.alive, tree.row["counts"]) == (True, {"answered": 1})
 
@@ -342,7 +349,7 @@ def test_a_tree_whose_file_cannot_be_written_is_silent_and_no_ended_one(
 ) -> None:
     """As on a disk that became read-only. Its own processes know its state from their supervisor."""
     file, past = StatusFile(tmp_path), time.time() - 60
-    old = {**file.row(0.0, (), {"answered": 10}, stopping=False), "at": past}
+    old = {**file.row(0.0, (), counted(10), stopping=False), "at": past}
     file.write(0.0, old)
 
     def named(path: Path) -> bytes:
@@ -351,7 +358,7 @@ def test_a_tree_whose_file_cannot_be_written_is_silent_and_no_ended_one(
     monkeypatch.setattr(Path, "read_bytes", named)
     [(alive, silent)] = [(tree.alive, tree.silent) for tree in trees(tmp_path)]
     assert (alive, silent) == (False, True)
-    (tree,) = trees(tmp_path, file.row(0.0, (), {"answered": 11}, stopping=False))
+    (tree,) = trees(tmp_path, file.row(0.0, (), counted(11), stopping=False))
     assert (tree.alive, tree.silent, tree.row["counts"]) == (True, False, {"answered": 11})
     monkeypatch.setattr(Path, "read_bytes", lambda path: b"another\0program\0")
     [(alive, silent)] = [(tree.alive, tree.silent) for tree in trees(tmp_path)]
