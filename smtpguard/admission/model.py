@@ -135,11 +135,9 @@ class ComparisonMissing(StoreError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explained:
-    """What would happen to a message. ``reading`` is always there, even if no rule needed it, since people want to see
-    it. ``purposes``: the purpose of each rule, in English if its admin wrote that."""
+    """What would happen to a message. ``reading`` is always there, even if no rule needed it, since people want to see it."""
 
     verdict: Verdict
     reading: Reading
     recipients: Classified
     facts: Facts
-    purposes: Mapping[str, str]

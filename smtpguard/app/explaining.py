@@ -69,13 +69,7 @@ class Explainer:
         live = alone(asks, gathered, SystemClock().now(), lambda ask: known.get(ask.fact, 0))
         verdict = or_held(with_fixed(plan.close(live, misses=True), gathered, live, streams), gathered)
         reading = gathered.text if isinstance(gathered.text, Reading) else read(message, self.around)
-        return Explained(
-            verdict=verdict,
-            reading=reading,
-            recipients=gathered.everyone,
-            facts=gathered.facts,
-            purposes=self.in_force.rules.purposes(),
-        )
+        return Explained(verdict=verdict, reading=reading, recipients=gathered.everyone, facts=gathered.facts)
 
 
 @asynccontextmanager

@@ -61,7 +61,7 @@ async def command(context: Context, files: Sequence[str], sender: str | None, re
         raise CannotRun(e.text + (f" ({e.hint})" if e.hint else f": expected {e.expected}")) from None
     count = unread = unexpected = 0
     policy = context.policy()
-    places = rule_places(policy, str(context.settings().policy))
+    purposes, places = policy.rules.purposes(), rule_places(policy, str(context.settings().policy))
     async with explainer(context.settings(), policy) as guard:
         for mail in mails(files):
             problem = mail.unread
@@ -79,7 +79,7 @@ async def command(context: Context, files: Sequence[str], sender: str | None, re
                 continue
             count += 1
             unexpected += expect is not None and told.verdict.action.word != expect
-            text = lines(mail.name, reverse_path, asked, told, places, verbose)
+            text = lines(mail.name, reverse_path, asked, told, purposes, places, verbose)
             context.answer(row(mail.name, told, places), text if count == 1 else ["", *text])
     if not count + unread:
         raise CannotRun("there is no message in " + ", ".join(files))
@@ -158,6 +158,7 @@ def lines(
     path: Address | None,
     recipients: Sequence[Address],
     told: Explained,
+    purposes: Mapping[str, str],
     places: Mapping[str, str],
     verbose: bool,
 ) -> Iterator[str]:
@@ -170,7 +171,7 @@ def lines(
     for hit in verdict.hits:
         how = hit.action.word if hit.mode.value == "enforce" else f"would {hit.action.word}, only observed"
         doubt = ", because a fact that it asks for is unknown" if hit.uncertain else ""
-        yield f"  Rule {hit.rule} ({how}{doubt}): {told.purposes.get(hit.rule) or hit.description or 'no description'}"
+        yield f"  Rule {hit.rule} ({how}{doubt}): {purposes.get(hit.rule) or hit.description or 'no description'}"
         if hit.rule in places:
             yield f"      at {places[hit.rule]}"
         for reason in hit.reasons:

@@ -214,11 +214,6 @@ class Front:
             raise OSError(errno.EIO, "the front of the bypass is closed")
         self._append(outcome)
 
-    @property
-    def is_open(self) -> bool:
-        """Whether it has a file."""
-        return self._file >= 0
-
     def close(self) -> None:
         """Close the file, which then can be removed once all of it is in the chain."""
         if self._file >= 0:
