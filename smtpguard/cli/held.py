@@ -30,6 +30,7 @@ from smtpguard.cli.context import (
     write_new,
 )
 from smtpguard.cli.holdrow import (
+    Known,
     all_at_once,
     detail_fields,
     freezes_in_words,
@@ -49,7 +50,7 @@ from smtpguard.cli.mailings import state as mailing_state
 from smtpguard.config.problem import unknown
 from smtpguard.holds import coverage
 from smtpguard.holds.coverage import BEGINNING, Coverage
-from smtpguard.holds.effects import MOST_LETTERS, AtOnce, Seen, at_once
+from smtpguard.holds.effects import MOST_LETTERS, Seen, at_once
 from smtpguard.holds.model import Choice, Hold, Refused, State, missing
 from smtpguard.holds.service import Decided
 from smtpguard.journal.event import Kind
@@ -57,7 +58,7 @@ from smtpguard.locale.phrase import many
 from smtpguard.mailings import copies
 from smtpguard.mailings.model import Mailing, NoSuch
 from smtpguard.policy.freezing import Freeze
-from smtpguard.policy.verdict import Mode, Quorum
+from smtpguard.policy.verdict import Mode
 
 if TYPE_CHECKING:
     from smtpguard.app.services import Services
@@ -159,24 +160,11 @@ async def show(context: Context, hold_id: str, content: bool) -> None:
             raw = await _content(context, services, hold, viewed=True)
             click.echo(raw, nl=False)
             return
+        known, letters = await _known(services, hold), await _letters(context, services, hold)
         if context.json:
-            context.print_json(await _full_row(services, hold) | {"letters": await _letters(context, services, hold)})
+            context.print_json(_full_row(known) | {"letters": letters})
         else:
-            purposes, history = services.policies.current().rules.purposes(), await _history(services, hold)
-            outgoing, frozen = await services.store.holds.outgoing(hold_id), await _frozen(services, hold)
-            covers = coverage.sentences(await _covered(services, hold)) if hold.state is State.WAITING else ()
-            letters = await _letters(context, services, hold)
-            print_hold(
-                hold,
-                _missing(services, hold),
-                history,
-                purposes,
-                frozen,
-                _at_once(services, hold),
-                outgoing,
-                covers,
-                letters,
-            )
+            print_hold(known, services.policies.current().rules.purposes(), letters)
 
 
 @command.command()
@@ -298,7 +286,7 @@ async def export(context: Context, hold_id: str, output: Path | None) -> None:
         if len(set(files)) < len(files):
             raise CannotRun(f"{output}: the message itself is not JSON; name it FILE.eml")
         content = await _content(context, services, hold, viewed=False)
-        known = await _full_row(services, hold)
+        known = _full_row(await _known(services, hold))
         if output is not None:
             for file, octets in zip(files, (content, f"{as_line(known)}\n".encode()), strict=True):
                 write_new(file, octets)
@@ -360,21 +348,20 @@ async def _hold(services: Services, hold_id: str) -> Hold:
     return hold
 
 
-def _missing(services: Services, hold: Hold) -> tuple[Quorum, ...]:
-    in_force = services.policies.current()
-    return missing(hold, in_force.groups, in_force.hours.open_at) if hold.state is State.WAITING else ()
-
-
-def _at_once(services: Services, hold: Hold) -> AtOnce | None:
-    return at_once(hold, services.policies.current()) if hold.state is State.WAITING else None
-
-
-async def _history(services: Services, hold: Hold) -> list[tuple[dict[str, Any], str]]:
-    """Return the events of a hold, each with who did it, or who got the notice, in words."""
-    return [
-        ({"at": entry.time, "what": entry.kind, "data": dict(entry.data)}, _who(entry, clear))
-        for entry, clear in await services.store.journal.history(hold.hold_id)
-    ]
+async def _known(services: Services, hold: Hold) -> Known:
+    in_force, waiting = services.policies.current(), hold.state is State.WAITING
+    return Known(
+        hold=hold,
+        freezes=await _frozen(services, hold),
+        left=missing(hold, in_force.groups, in_force.hours.open_at) if waiting else (),
+        whole=at_once(hold, in_force) if waiting else None,
+        outgoing=await services.store.holds.outgoing(hold.hold_id),
+        covers=await _covered(services, hold) if waiting else None,
+        history=[
+            ({"at": entry.time, "what": entry.kind, "data": dict(entry.data)}, _who(entry, clear))
+            for entry, clear in await services.store.journal.history(hold.hold_id)
+        ],
+    )
 
 
 def _who(entry: Entry, clear: Clear | None) -> str:
@@ -383,15 +370,9 @@ def _who(entry: Entry, clear: Clear | None) -> str:
     return f"by {by[0]}" if (by := (clear or {}).get("actor")) else ""
 
 
-async def _full_row(services: Services, hold: Hold) -> dict[str, Any]:
+def _full_row(known: Known) -> dict[str, Any]:
     """Return all that is known of a hold, as a JSON object."""
-    known = row(hold, await _frozen(services, hold)) | detail_fields(
-        hold, _missing(services, hold), _at_once(services, hold)
-    )
-    known["covers"] = (await _covered(services, hold)).row if hold.state is State.WAITING else None
-    own = (await services.store.holds.outgoing(hold.hold_id)).own
-    known["sending"] = own.row if own is not None else None
-    return known | {"history": [event for event, _ in await _history(services, hold)]}
+    return row(known.hold, known.freezes) | detail_fields(known) | {"history": [event for event, _ in known.history]}
 
 
 async def _covered(services: Services, hold: Hold) -> Coverage:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from smtpguard.cli.context import AtLeast
+from smtpguard.holds import coverage
+from smtpguard.holds.coverage import Coverage
 from smtpguard.holds.model import SENDING, Choice, Hold, State, standing_votes
 from smtpguard.holds.sending import NOTHING, Outgoing, Sending
 from smtpguard.locale.phrase import many
@@ -103,7 +105,23 @@ def row(hold: Hold, freezes: Sequence[Freeze] = ()) -> dict[str, Any]:
     }
 
 
-def detail_fields(hold: Hold, left: Sequence[Quorum], whole: AtOnce | None) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """All that is known of a hold. ``freezes``: those that stop it. ``left``: the incomplete quorums. ``whole``: why it cannot be sent in
+    its list's stages. ``outgoing``: how far its release, and that of its copies, has come. ``covers``: what its approval would cover,
+    None if it is decided. ``history``: its events, each with who did it, or who got the notice, in words."""
+
+    hold: Hold
+    freezes: Sequence[Freeze] = ()
+    left: Sequence[Quorum] = ()
+    whole: AtOnce | None = None
+    outgoing: Outgoing = NOTHING
+    covers: Coverage | None = None
+    history: Sequence[tuple[dict[str, Any], str]] = ()
+
+
+def detail_fields(known: Known) -> dict[str, Any]:
+    hold, whole, own = known.hold, known.whole, known.outgoing.own
     return {
         "at_once": whole.row if whole is not None else None,
         "sender": hold.sender,
@@ -118,7 +136,9 @@ def detail_fields(hold: Hold, left: Sequence[Quorum], whole: AtOnce | None) -> d
             for r in h.reasons
         ],
         "quorum": [quorum_row(q) for q in hold.verdict.quorum],
-        "missing": [quorum_row(q) for q in left],
+        "missing": [quorum_row(q) for q in known.left],
+        "covers": known.covers.row if known.covers is not None else None,
+        "sending": own.row if own is not None else None,
     }
 
 
@@ -203,21 +223,10 @@ def _doubt_lines(hold: Hold, own: Sending | None) -> list[tuple[str, str]]:
     return [*doubt, *([("Asked", asked)] if hold.asked_at is not None else [])]
 
 
-def print_hold(
-    hold: Hold,
-    left: Sequence[Quorum],
-    history: Sequence[tuple[dict[str, Any], str]],
-    purposes: Mapping[str, str],
-    freezes: Sequence[Freeze] = (),
-    whole: AtOnce | None = None,
-    outgoing: Outgoing = NOTHING,
-    covers: Sequence[str] = (),
-    letters: Sequence[Mapping[str, Any]] = (),
-) -> None:
+def print_hold(known: Known, purposes: Mapping[str, str], letters: Sequence[Mapping[str, Any]] = ()) -> None:
     """Print all about a hold. ``purposes``: the purpose of each rule in the command's language, as far as the policy in force has it.
-    ``freezes``: those that stop it. ``whole``: why it cannot be sent in its list's stages. ``outgoing``: how far its release, and
-    that of its copies, has come. ``covers``: what its approval would cover. ``letters``: those of its sender, which are decided on
-    with it."""
+    ``letters``: those of its sender, which are decided on with it."""
+    hold, freezes, whole, outgoing = known.hold, known.freezes, known.whole, known.outgoing
     stopped = " (stopped before all had received it)" if hold.stopped else ""
     unheard = "" if hold.acknowledged else " (its client has not had an answer yet)"
     shown = [str(a) for a in hold.envelope.addresses[:10]]
@@ -264,7 +273,7 @@ def print_hold(
     for vote in hold.votes:
         comment = f": {plain(vote.comment)}" if vote.comment else ""
         click.echo(f"Vote:     {vote.choice.value} by {vote.approver} at {vote.at:%Y-%m-%d %H:%M} UTC{comment}")
-    for sentence in covers:
+    for sentence in coverage.sentences(known.covers) if known.covers is not None else ():
         click.echo(f"Covers:   {plain(sentence)}")
     for letter in letters:
         to, *rest = letter["recipients"]
@@ -274,10 +283,14 @@ def print_hold(
         click.echo(
             f"          {f'the same text as {same}' if same else plain(letter['begins'] or 'its text is not known')}"
         )
-    waits = ["its writer to confirm it"] if hold.asks_writer else map(quorum_in_words, left if not hold.primary else ())
+    waits = (
+        ["its writer to confirm it"]
+        if hold.asks_writer
+        else map(quorum_in_words, known.left if not hold.primary else ())
+    )
     for one in waits:
         click.echo(f"Waits for {one}")
-    for event, who in history:
+    for event, who in known.history:
         told = (str(event["data"][key]) for key in _DESCRIBING if event["data"].get(key) is not None)
         at = event["data"].get("release_at")
         goes = f"(can be undone until {datetime.fromisoformat(at):%Y-%m-%d %H:%M:%S} UTC)" if at else ""

@@ -16,7 +16,7 @@ import pytest
 from smtpguard.cli import held
 from smtpguard.cli.freeze import command as freeze
 from smtpguard.cli.freeze import thaw
-from smtpguard.cli.holdrow import print_hold
+from smtpguard.cli.holdrow import Known, print_hold
 from smtpguard.holds.model import Change, Confirmation
 from smtpguard.journal.deliverystatus import DeliveryEvent
 from smtpguard.journal.event import Event, Kind
@@ -313,9 +313,9 @@ def test_one_person_is_written_in_the_singular(stage: Stage, capsys: pytest.Capt
     stage.hold()
     hold = stage.ask(lambda store: store.holds.find(ID))
     assert hold is not None
-    print_hold(replace(hold, reach=1, lists=()), (), (), {})
+    print_hold(Known(hold=replace(hold, reach=1, lists=())), {})
     assert "Reaches:  1 person\n" in capsys.readouterr().out
-    print_hold(replace(hold, reach=63, lists=(), copies=1, by_address=True), (), (), {})
+    print_hold(Known(hold=replace(hold, reach=63, lists=(), copies=1, by_address=True)), {})
     assert "Reaches:  at most 63 people\n" in capsys.readouterr().out
 
 
@@ -326,7 +326,7 @@ def test_show_is_in_english(stage: Stage, capsys: pytest.CaptureFixture[str]) ->
     stage.hold()
     hold = stage.ask(lambda store: store.holds.find(ID))
     assert hold is not None
-    print_hold(hold, (), (), {"internal-to-list": "Never to a list"})
+    print_hold(Known(hold=hold), {"internal-to-list": "Never to a list"})
     lines = capsys.readouterr().out.splitlines()
     at = lines.index("Rule:     internal-to-list: Never to a list")
     assert lines[at + 1].startswith("          message.looks is ")
