@@ -127,12 +127,14 @@ def apply(batch: Batch, held: Hold, made: Change) -> Change:
         over = _stop_release(batch, row, held, made.hold)
     outboxes.write(batch, intents)
     if made.hold is not None:
-        if held.state is State.WAITING and made.hold.state is State.APPROVED and held.letter_from:
-            counting.reset_for_release(
-                batch, held, holds.people(batch.connection, held.hold_id)[0], anew=not made.confirmed
-            )
-        if made.confirmed:
-            counting.record_confirmed(batch, held, MEANT_SECONDS)
+        if held.state is State.WAITING and made.hold.state is State.APPROVED:
+            confirmed = made.hold.confirmed
+            if held.letter_from:
+                counting.reset_for_release(
+                    batch, held, holds.people(batch.connection, held.hold_id)[0], anew=not confirmed
+                )
+            if confirmed:
+                counting.record_confirmed(batch, held, MEANT_SECONDS)
         granted = made.hold.state is State.GRANTED and held.state is not State.GRANTED
         holds.replace(batch.connection, made.hold, over_at=batch.now_us if granted else None)
         if row is not None:

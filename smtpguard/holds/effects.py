@@ -134,9 +134,11 @@ def check_decides(hold: Hold, who: str, in_force: InForce, now: datetime, *, ins
 
 def grant(hold: Hold, in_force: InForce, now: datetime, term: Deadlines, learned: Learned) -> Grant | None:
     """Return the approval that the votes on a hold give to its mailing. Returns None if it is in no mailing, or is one
-    of a sender's letters that wait as one hold: later letters are held anew. ``learned``: the slots of its copies."""
+    of a sender's letters that wait as one hold: later letters are held anew. ``learned``: the slots of its copies. If its
+    writer confirmed it, the approval is for this writer."""
     if not hold.mailing_id or hold.identity is None or hold.queue:
         return None
+    writer = hold.confirm.writer if hold.confirm is not None and hold.confirmed else ""
     votes = [v for v in standing_votes(hold) if v.choice is Choice.APPROVE]
     return Grant(
         hold_id=hold.hold_id,
@@ -146,21 +148,13 @@ def grant(hold: Hold, in_force: InForce, now: datetime, term: Deadlines, learned
         people=people_bound(hold, votes, in_force),
         since=now,
         until=now + timedelta(seconds=term.approval_seconds),
-        by=tuple(sorted(v.approver for v in votes)),
+        by=(writer,) if writer else tuple(sorted(v.approver for v in votes)),
         beforehand=hold.kind == TEST,
         said=any(v.people for v in votes),
         cover=approved_content(hold, learned),
+        by_writer=bool(writer),
         only=hold.correction.people if hold.correction is not None else "",
     )
-
-
-def grant_by_writer(hold: Hold, in_force: InForce, now: datetime, term: Deadlines, learned: Learned) -> Grant | None:
-    """Return the approval that the writer's confirmation gives to the mailing: the same as by votes, but for this
-    writer. Returns None in the same cases."""
-    allowed = grant(hold, in_force, now, term, learned)
-    if allowed is None or hold.confirm is None:
-        return None
-    return replace(allowed, by=(hold.confirm.writer,), by_writer=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -334,24 +328,17 @@ def change_of_follower(lead: Hold, copy: Hold, mailing: Mailing | None, new: int
         return Change(hold=replace(copy, state=lead.state), events=(event,))
     if lead.state not in LET_GO:
         return None
-    if lead.queue:
-        return _let_go(lead, copy, now)
-    if mailing is None or mailing.grant is None:
-        return None
-    if mailing.progress is not None and new and not mailing.progress.fits(mailing.out, new):
-        return None
-    return _let_go(lead, copy, now)
-
-
-def _let_go(lead: Hold, copy: Hold, now: datetime) -> Change:
+    if not lead.queue:
+        if mailing is None or mailing.grant is None:
+            return None
+        if mailing.progress is not None and new and not mailing.progress.fits(mailing.out, new):
+            return None
+    asked = lead.confirm
+    if asked is not None and not lead.confirmed:  # if it was confirmed and reopened, others have decided since
+        asked = replace(asked, at=None, people=0, lapsed_at=asked.lapsed_at or lead.reopened_at)
     kind = Kind.CONFIRMED if lead.confirmed else Kind.APPROVED
     event = Event(kind=kind, id=copy.hold_id, at=now, data={"with": lead.hold_id})
-    return Change(
-        hold=copy.moved(Move.APPROVE, confirm=lead.confirm),
-        events=(event,),
-        intents=(release(copy),),
-        confirmed=lead.confirmed,
-    )
+    return Change(hold=copy.moved(Move.APPROVE, confirm=asked), events=(event,), intents=(release(copy),))
 
 
 def release(hold: Hold) -> Intent:

@@ -21,7 +21,7 @@ from smtpguard.database.schema import hold as table
 from smtpguard.holds import deciding
 from smtpguard.holds import rows as holds
 from smtpguard.holds.model import LET_GO, SENDING, Change, Hold, Refused, State, with_lead_data
-from smtpguard.holds.sending import Outgoing, ReleaseProgress, Sending
+from smtpguard.holds.sending import UNSENT, Outgoing, ReleaseProgress, Sending
 from smtpguard.journal.chain import microseconds
 from smtpguard.mailings.mailingbatch import mailings_of
 from smtpguard.mailings.model import Mailing
@@ -40,21 +40,14 @@ _SENDING = [state.value for state in SENDING]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Group:
-    """A primary hold with the copies under it, the oldest first. ``own``: the release of the hold itself. ``free``: the
-    copies that are not sent. ``begun``: the copies that are in doubt or partly sent. ``sendings``: the releases by hold
-    id."""
+    """A primary hold with the copies under it, the oldest first. ``free``: the copies that are not sent. ``begun``: the
+    copies that are in doubt or partly sent. ``sendings``: the releases by hold id."""
 
     lead: Hold
-    own: Sending | None
     free: tuple[str, ...]
     begun: tuple[str, ...]
     sendings: Mapping[str, Sending]
     outgoing: Outgoing
-
-    @property
-    def leaving(self) -> bool:
-        """Whether the hold is approved, and the approval has not taken effect yet."""
-        return self.lead.release_at is not None
 
     @classmethod
     def look(cls, connection: Connection, lead: Hold, now_us: int) -> _Group:
@@ -67,31 +60,23 @@ class _Group:
         sent = [(lead.hold_id, lead.state), *copies]
         going = [hold_id for hold_id, state in sent if state in SENDING]
         sendings = outboxes.sendings(connection, going, now_us)
-        outs = {id: _progress_of(sendings.get(id)) for id in going}
+        outs = {id: sendings.get(id, UNSENT).out for id in going}
         outs |= {id: ReleaseProgress.ALL for id, state in sent if state is State.RELEASED}
         counts = Counter(outs.values())
         free = [id for id, state in copies if state is State.WAITING or outs.get(id) is ReleaseProgress.NOTHING]
-        own = sendings.get(lead.hold_id)
         return cls(
             lead=lead,
-            own=own,
             free=tuple(free),
             begun=tuple(id for id, _ in copies if outs.get(id) in (ReleaseProgress.DOUBT, ReleaseProgress.PART)),
             sendings=sendings,
             outgoing=Outgoing(
-                own=own,
+                own=sendings.get(lead.hold_id),
                 back=len(free) + (outs.get(lead.hold_id) is ReleaseProgress.NOTHING),
                 going=sum(one.under_way for one in sendings.values()),
                 doubt=counts[ReleaseProgress.DOUBT],
                 gone=counts[ReleaseProgress.ALL] + counts[ReleaseProgress.PART],
             ),
         )
-
-
-def _progress_of(sending: Sending | None) -> ReleaseProgress:
-    """Return how much of a release is sent. A hold in a sending state without a release in the outbox has nothing to
-    revoke."""
-    return sending.out if sending is not None else ReleaseProgress.ALL
 
 
 def outgoing(connection: Connection, now: datetime, hold_id: str) -> Outgoing:
@@ -117,7 +102,7 @@ def take_back_mailing(
     leads = (holds.find(batch.connection, id) for id in _leads_to_revoke(batch.connection, mailing_id))
     groups = [_Group.look(batch.connection, lead, batch.now_us) for lead in leads if lead is not None]
     whole = Outgoing(
-        back=sum(group.outgoing.back or group.leaving for group in groups),
+        back=sum(group.outgoing.back or group.lead.release_at is not None for group in groups),
         going=sum(group.outgoing.going for group in groups),
         doubt=sum(group.outgoing.doubt for group in groups),
         gone=sum(group.outgoing.gone for group in groups),
@@ -127,7 +112,7 @@ def take_back_mailing(
     mailings_of(batch).change(row, mailing)
     changes: list[Change] = []
     for group in groups:
-        if group.outgoing.stoppable or group.leaving:
+        if group.outgoing.stoppable or group.lead.release_at is not None:
             with suppress(Refused):  # nothing of it can be revoked; the others are
                 changes += _revoke(batch, group, step)
     return mailings_of(batch).view(row), changes, whole
@@ -154,7 +139,8 @@ def _revoke(batch: Batch, group: _Group, step: Step) -> list[Change]:
     """Apply ``step`` to a group: to the hold, to a copy that is promoted in its place, or to both. Raises Refused, and
     has then written nothing."""
     made: list[tuple[Hold, Change]] = []
-    lead, own, out = group.lead, group.own, _progress_of(group.own)
+    lead, own = group.lead, group.outgoing.own
+    out = (own or UNSENT).out
     left = group.free or group.begun
     if out is not ReleaseProgress.ALL or not left:
         made.append((lead, step(lead, own, group.outgoing, True)))

@@ -14,8 +14,6 @@ from smtpguard.journal.deliverystatus import DeliveryStatus
 from smtpguard.mail.envelope import Recipient
 from smtpguard.outbox.model import NONE_YET, Settled
 
-REVOKING = frozenset({Move.REJECT, Move.WITHDRAW, Move.REOPEN})
-
 
 class ReleaseProgress(enum.Enum):
     """How much of a release is sent, in one word."""
@@ -78,10 +76,10 @@ UNSENT = Sending()
 
 
 def state_after_revocation(state: State, move: Move, sending: Sending) -> State | None:
-    """Return the state of a hold after a revocation, None if nothing can be revoked. An entry that a worker has leased
+    """Return the state of a hold after it is rejected, withdrawn or reopened, None if nothing can be revoked. An entry that a worker has leased
     and not begun to send is revoked with the rest, as is an attempt that certainly failed. If somebody has it, or may
     have it since an attempt has begun, it was released, or is in doubt, and the rest is not sent."""
-    if state not in SENDING or move not in REVOKING:
+    if state not in SENDING:
         return None
     match sending.out:
         case ReleaseProgress.NOTHING:

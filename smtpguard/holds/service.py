@@ -217,7 +217,7 @@ class Approvals:
             if people != hold.reach:
                 raise Unconfirmed(f"it goes to {hold.reach:,} people, and the number given is {people:,}")
             confirmed = hold.moved(Move.CONFIRM, confirm=replace(asked, at=now, people=people))
-            grant = effects.grant_by_writer(confirmed, in_force, now, self.term, learned)
+            grant = effects.grant(confirmed, in_force, now, self.term, learned)
             data: dict[str, Any] = {"people": people, "way": way, "proof": asked.proof, "content": hold.content_sha256,
                     "envelope": hold.envelope.sha256, "policy": in_force.sha256}  # fmt: skip
             return Change(
@@ -226,7 +226,6 @@ class Approvals:
                 grant=grant,
                 cover=learned.document(grant),
                 intents=(release(hold), *notices.decided(hold, "confirmed", who, "")),
-                confirmed=True,
             )
 
         hold = await self._change(hold_id, step)

@@ -165,13 +165,10 @@ class Outbox(Rows):
         tried any more. Raises ValueError for a recipient that was not leased."""
 
         def write(batch: Batch) -> bool:
-            sealed = batch.sealed(events)
-            rows = [outboxes.rows_of(intent, batch.now_us) for intent in intents]
             changes = outboxes.changes(batch, lease, outcomes)
             if changes is None:
                 return False
-            batch.append(sealed)
-            outboxes.write(batch, rows)
+            outboxes.record(batch, events, intents)
             deciding.record_attempt(batch, lease, changes, over)
             return True
 

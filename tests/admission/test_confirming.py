@@ -14,6 +14,7 @@ from smtpguard.console.labels import own_states
 from smtpguard.holds.effects import Seen
 from smtpguard.holds.model import Change, Choice, Conflict, Hold, NotEntitled, State, Unconfirmed
 from smtpguard.lists.index import index_path
+from smtpguard.mailings.service import Mailings
 from smtpguard.observe.figures import look
 from smtpguard.outbox.model import IntentKind
 from smtpguard.policy.verdict import Action, Deferred, Disposition, Held, Relayed
@@ -616,3 +617,20 @@ async def test_what_differs_from_a_confirmed_mailing_is_not_called_approved(home
     home.clock.pass_(seconds=2)
     [first, *_] = [i.data for i in await home.outbox() if i.data.get("differs")]
     assert first["confirmed"]
+
+
+@on_sqlite
+async def test_a_copy_that_came_after_a_confirmation_was_reopened_was_not_confirmed(home: House) -> None:
+    """It follows the approvers, and is not listed as released on its writer's confirmation alone."""
+    await put(home, RULES.replace(">= 30", ">= 300"))
+    for reader in READERS[:6]:
+        await send(home, reader)
+    [lead] = await waiting(home)
+    await confirm(home, lead)
+    await Mailings(home.store, home, home.clock).reopen(lead.mailing_id, approver=EVA, by="test")
+    home.clock.pass_(seconds=60)
+    late = await send(home, READERS[6])
+    assert isinstance(late, Held)
+    await home.approve(lead.hold_id, EVA)
+    found = [await home.hold(id) for id in (lead.hold_id, late.hold_id)]
+    assert [(one.state, one.confirmed, one.asks_writer) for one in found] == [(State.APPROVED, False, False)] * 2

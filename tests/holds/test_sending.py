@@ -49,7 +49,7 @@ def test_every_state_after_revocation() -> None:
         for move, cell in zip(moves, to, strict=True):
             cells[ReleaseProgress(word.replace("-", " ")), move] = cell
     assert {out for out, _ in cells} == set(ReleaseProgress)
-    for state, move, sending in itertools.product(State, Move, ALL):
+    for state, move, sending in itertools.product(State, moves, ALL):
         cell = cells.get((sending.out, move), "-") if state in SENDING else "-"
         if (state, cell) == (State.IN_DOUBT, "waiting"):
             continue  # a recipient is in doubt, whatever the others are
