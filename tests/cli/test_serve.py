@@ -563,5 +563,5 @@ def test_clients_do_not_take_all_descriptors(config: Path, monkeypatch: pytest.M
             for listener in listeners:
                 undo.callback(listener.close)
             _supervisor(Settings(), config, ["proxy", "proxy", "delivery"], lambda *_: 0, listeners)
-        assert given["limits"].total == total
+        assert given["connections"].total == total
         assert [entry["connections"] for entry in logged] == [total] * lines
