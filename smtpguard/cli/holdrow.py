@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smtpguard.cli.context import AtLeast
-from smtpguard.holds import coverage
-from smtpguard.holds.coverage import Coverage
 from smtpguard.holds.model import SENDING, Choice, Hold, State, standing_votes
 from smtpguard.holds.sending import NOTHING, Outgoing, Sending
 from smtpguard.locale.phrase import many
@@ -20,6 +18,7 @@ from smtpguard.policy.freezing import Freeze, Selector
 from smtpguard.policy.verdict import Mode, Quorum
 
 if TYPE_CHECKING:
+    from smtpguard.holds.coverage import Coverage
     from smtpguard.holds.effects import AtOnce
     from smtpguard.holds.service import Decided
 
@@ -226,6 +225,8 @@ def _doubt_lines(hold: Hold, own: Sending | None) -> list[tuple[str, str]]:
 def print_hold(known: Known, purposes: Mapping[str, str], letters: Sequence[Mapping[str, Any]] = ()) -> None:
     """Print all about a hold. ``purposes``: the purpose of each rule in the command's language, as far as the policy in force has it.
     ``letters``: those of its sender, which are decided on with it."""
+    from smtpguard.holds import coverage  # a freeze should not wait for it
+
     hold, freezes, whole, outgoing = known.hold, known.freezes, known.whole, known.outgoing
     stopped = " (stopped before all had received it)" if hold.stopped else ""
     unheard = "" if hold.acknowledged else " (its client has not had an answer yet)"
