@@ -142,7 +142,7 @@ class Following:
             if gate.policy_sha256 == self._unreadable[0]:
                 raise PolicyUnreadable(self._unreadable[1])
             try:
-                documents = dict(await self._store.policies.documents(gate.policy_sha256))
+                documents = await self._store.policies.documents(gate.policy_sha256)
                 alone, around = await asyncio.to_thread(self._built, gate.policy_sha256, documents)
             except (Broken, KeyError) as e:
                 self._unreadable = gate.policy_sha256, unreadable(gate.policy_sha256, e)
@@ -263,24 +263,21 @@ class FollowingFile:
 
     async def look(self) -> Look | None:
         """Return the policy in force beside the file, None if none is in force yet. Raises StoreError."""
-        now = await self.store.policies.current(), stamps(self._settings)
+        current = await self.store.policies.current()
+        if not current.sha256:
+            return None
+        now = current, stamps(self._settings)
         if now != self._read:
-            self._found, self._read = await look(self._settings, self.store), now
+            documents = await self.store.policies.documents(current.sha256)
+            self._found = await asyncio.to_thread(_compare, self._settings, current, documents)
+            self._read = now
         return self._found
 
 
-async def look(settings: Settings, store: Store) -> Look | None:
-    """Compare the policy in force with this host's file. Returns None if none is in force yet. Raises StoreError."""
-    current = await store.policies.current()
-    if not current.sha256:
-        return None
-    documents = await store.policies.documents(current.sha256)
-    return await asyncio.to_thread(_compare, settings, current, documents)
-
-
 def look_before_upgrade(settings: Settings) -> Look | None:
-    """Compare the two as ``look`` does, in a store that an earlier version may have written, and without what a running guard
-    needs. Returns None if there is no store, or no policy is in force. Raises StoreError, and the database's errors."""
+    """Compare the two as ``FollowingFile`` does, in a store that an earlier version may have written, and without what a
+    running guard needs. Returns None if there is no store, or no policy is in force. Raises StoreError, and the database's
+    errors."""
     from smtpguard.database.engine import Database, is_there
     from smtpguard.database.migrate import revision
     from smtpguard.guard import policies  # imports a database driver, which reading a policy does not need

@@ -139,11 +139,10 @@ async def renew(context: Context, id: str, person: str) -> None:
     from smtpguard.app.files import parse_policy
 
     async with context.store() as store:
-        try:
-            documents = await store.policies.documents((await store.gate.read()).policy_sha256)
-            policy = parse_policy(context.settings(), documents)
-        except KeyError:
-            raise CannotRun("no policy is in force: nobody is in a group") from None
+        documents = await store.policies.documents((await store.gate.read()).policy_sha256)
+        if not documents:
+            raise CannotRun("no policy is in force: nobody is in a group")
+        policy = parse_policy(context.settings(), documents)
         by = mailbox("--as", person).canonical(policy.delimiters)
         if not any(by in people for people in policy.groups.values()):
             raise NotFine(f"{person} is in no group of the policy in force")

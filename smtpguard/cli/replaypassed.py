@@ -394,7 +394,7 @@ class Replaying:
         """Return the policy with this SHA-256; None if it is no longer kept, or its version is too old to read."""
         if sha256 not in self._kept:
             try:
-                policy = parse_policy(self._settings, dict(await self.store.policies.documents(sha256)))
+                policy = parse_policy(self._settings, await self.store.policies.documents(sha256))
             except (KeyError, Broken):
                 self._kept[sha256] = None
             else:

@@ -12,7 +12,7 @@ import pytest
 
 from smtpguard.app import start
 from smtpguard.app.files import CannotStart
-from smtpguard.app.policies import look
+from smtpguard.app.policies import FollowingFile
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import read_settings
 from smtpguard.journal.event import Event, Kind
@@ -134,21 +134,21 @@ def test_a_missing_file_does_not_stop_a_start(guard: Machine) -> None:
 
 def test_the_state_of_the_file_is_known(guard: Machine) -> None:
     settings = read_settings(guard.config)
-    seen = guard.ask(lambda store: look(settings, store))
+    seen = guard.ask(lambda store: FollowingFile(settings, store).look())
     assert seen is not None
     assert (seen.file.state, seen.started_beside, seen.unreadable) == ("same", False, "")
     write(guard, OBSERVING)
-    seen = guard.ask(lambda store: look(settings, store))
+    seen = guard.ask(lambda store: FollowingFile(settings, store).look())
     assert seen is not None
     assert seen.current.put is not None
     assert seen.current.put.by == "test"
     assert (seen.file.state, seen.started_beside) == ("differs", False), "edited, and nothing started since"
     prepared(guard)
-    seen = guard.ask(lambda store: look(settings, store))
+    seen = guard.ask(lambda store: FollowingFile(settings, store).look())
     assert seen is not None
     assert seen.started_beside
     write(guard, TEXT)
-    seen = guard.ask(lambda store: look(settings, store))
+    seen = guard.ask(lambda store: FollowingFile(settings, store).look())
     assert seen is not None
     assert (seen.started_beside, seen.file.differs) == (False, False)
 
