@@ -11,8 +11,9 @@ import os
 import re
 import socket
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,8 +80,8 @@ class CheckedPolicy:
     their rows without an address."""
 
     policy: Policy
-    problems: tuple[Problem, ...] = ()
-    people: Mapping[str, int] = field(default_factory=dict)
+    problems: tuple[Problem, ...]
+    people: Mapping[str, int]
     unread: Mapping[str, int]
 
     @property
@@ -94,13 +95,13 @@ def check_policy(
     settings: Settings | None,
     *,
     where: str,
-    indexed: frozenset[str] = frozenset(),
+    indexed_in: Callable[[Policy], frozenset[str]] = lambda _: frozenset(),
 ) -> CheckedPolicy:
     """Check the documents of a policy, and read its sources. ``base``: the folder that paths of sources are relative to. ``where``: the
-    name of the policy's file in problems. ``indexed``: lists with unchanged sources and an index in use; for these an unreadable
-    source is a warning. Raises Broken for documents that are no policy."""
+    name of the policy's file in problems. ``indexed_in``: returns the lists of the policy with unchanged sources and an index in use; for
+    these an unreadable source is a warning. Raises Broken for documents that are no policy."""
     policy = parse(documents, where=where) if settings is None else parse_policy(settings, documents, where)
-    document = policy_document(documents, where)
+    document, indexed = policy_document(documents, where), indexed_in(policy)
     people: dict[str, int] = {}
     unread: dict[str, int] = {}
     ours: Counter[str] = Counter()
@@ -427,7 +428,7 @@ class Proposal:
 
     policy: Policy
     before: str
-    warnings: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...]
     looser: tuple[Looser, ...]
 
     @property
@@ -480,10 +481,8 @@ def _proposed(
     if before and old is None:
         text = "the policy in force cannot be read by this smtpguard: what becomes looser is unknown"
         lost = (Looser(text=text, file=where),)
-    indexed = (
-        _indexed(settings, old, parse_policy(settings, documents, where), digester) if old is not None else frozenset()
-    )
-    checked: CheckedPolicy = check_policy(documents, settings.policy.parent, settings, where=where, indexed=indexed)
+    indexed_in = partial(_indexed, settings, digester, old)
+    checked = check_policy(documents, settings.policy.parent, settings, where=where, indexed_in=indexed_in)
     if checked.fatal:
         raise Broken(checked.problems)
     new = checked.policy
@@ -491,8 +490,10 @@ def _proposed(
     return Proposal(policy=new, before=before, warnings=checked.problems, looser=found)
 
 
-def _indexed(settings: Settings, old: Policy, new: Policy, digester: Digester) -> frozenset[str]:
+def _indexed(settings: Settings, digester: Digester, old: Policy | None, new: Policy) -> frozenset[str]:
     """Return the lists with unchanged sources and an index to use while their sources are away."""
+    if old is None:
+        return frozenset()
     registry = built_registry(settings, old, digester, SystemClock())
     registry.reopen()
     same = {name for name, info in new.lists.items() if name in old.lists and old.lists[name].members == info.members}
