@@ -33,7 +33,7 @@ from smtpguard.database.errors import Outage
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import Address
 from smtpguard.mail.codec import Codec
-from smtpguard.mail.envelope import Envelope, Lost, Recipient
+from smtpguard.mail.envelope import Envelope, Lost, Recipient, open_fence
 from smtpguard.mail.message import Message
 from smtpguard.notices.notice import Notice, NoticeTemplates, choose_language
 from smtpguard.observe import rounds
@@ -172,11 +172,6 @@ def row(message: AlarmMessage) -> dict[str, Any]:
     }
 
 
-async def _not_stopped() -> bool:
-    """Serve as the fence of an alarm, which no freeze stops (mail.envelope.Fence)."""
-    return True
-
-
 async def _deliver(target: RelayTarget, envelope: Envelope, raw: bytes) -> str:
     """Deliver one message over a connection of its own. Returns why it was not delivered, "" if it was."""
     try:
@@ -184,7 +179,7 @@ async def _deliver(target: RelayTarget, envelope: Envelope, raw: bytes) -> str:
     except OSError as e:  # a file of its TLS
         return str(e)
     try:
-        answers = await Deliveries(pool).deliver(envelope, Message.of(raw), b"", _not_stopped)
+        answers = await Deliveries(pool).deliver(envelope, Message.of(raw), b"", open_fence)
     except RelayUnavailable as e:
         return e.why
     except Lost as e:

@@ -147,6 +147,12 @@ def within(text: str, networks: Sequence[Network]) -> bool:
 Fence = Callable[[], Awaitable[bool]]
 """Whether the final dot may be sent now. It may read the gate again, but never waits long (freezes.gatewatch)."""
 
+
+async def open_fence() -> bool:
+    """Serve as the fence of what nothing stops."""
+    return True
+
+
 PassRest = Callable[[bytes, Fence, Sequence[Recipient]], Awaitable[Reply]]
 """The bytes to prepend, the fence, and the recipients that are left out."""
 

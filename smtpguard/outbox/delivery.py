@@ -29,7 +29,7 @@ from smtpguard.guard.ports import PolicyInForce, Relay
 from smtpguard.holds.model import Hold, selectable
 from smtpguard.journal.clock import SteadyClock
 from smtpguard.mail.address import Address
-from smtpguard.mail.envelope import Envelope, Fence, Lost, Recalled, Recipient, Transaction
+from smtpguard.mail.envelope import Envelope, Fence, Lost, Recalled, Recipient, Transaction, open_fence
 from smtpguard.mail.message import Message
 from smtpguard.mail.trace import prepend
 from smtpguard.mailings.model import Person
@@ -210,7 +210,7 @@ class Delivery:
             if not made:
                 raise _Unsendable("nothing to say", "obsolete")
             forms = [(replace(envelope, recipients=tuple(due)), Message.of(raw)) for envelope, raw in made]
-            return _Parcel(forms=forms, prepend=b"", stands=_always)
+            return _Parcel(forms=forms, prepend=b"", stands=open_fence)
         if hold is None or intent.content_sha256 is None:
             raise _Unsendable("the hold is gone")
         try:
@@ -346,10 +346,6 @@ class Delivery:
         if registry.list_at(recipient.address) is not None:
             return True
         return any(one.behind is not None for one in registry.classify([recipient.address]).recipients)
-
-
-async def _always() -> bool:
-    return True
 
 
 def _text_of(hold: Hold, content: Message) -> tuple[int, ...]:
