@@ -21,9 +21,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from smtpguard.app.files import contact
+from smtpguard.app.files import CannotStart, contact
 from smtpguard.app.relay import relay_target, target_of
-from smtpguard.app.services import notice_head
+from smtpguard.app.services import notice_head, signer
 from smtpguard.config.fields import read_secret
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
@@ -36,6 +36,7 @@ from smtpguard.mail.codec import Codec
 from smtpguard.mail.envelope import Envelope, Lost, Recipient, open_fence
 from smtpguard.mail.message import Message
 from smtpguard.notices.notice import Notice, NoticeTemplates, choose_language
+from smtpguard.notices.render import Sign
 from smtpguard.observe import rounds
 from smtpguard.observe.alarms import BYPASS, RaisedAlarm
 from smtpguard.observe.rounds import AlarmMessage, Phase
@@ -56,14 +57,20 @@ FILE = "alarms.json"
 
 @dataclass(slots=True)
 class AlarmChannels:
-    """Sends alarms to people. ``organization``: returns that of the policy in force, as far as it is known. ``sign``: returns a
-    DKIM signature. ``sender``: for webhooks."""
+    """Sends alarms to people. ``organization``: returns that of the policy in force, as far as it is known. ``sender``: for
+    webhooks."""
 
     settings: Settings
     organization: Callable[[], Organization | None]
-    sign: Callable[[bytes], bytes] | None = None
     sender: Sender = field(default_factory=Sender)
     _logged: set[tuple[str, Phase]] = field(default_factory=set)
+    _sign: Sign | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        try:
+            self._sign = signer(self.settings)
+        except CannotStart as e:
+            log.error("alarms are not signed: %s", e)
 
     async def send(self, message: AlarmMessage) -> bool:
         """Send an alarm, and log it once. Returns whether anybody got it. If the settings name nobody, the log is enough."""
@@ -136,7 +143,7 @@ class AlarmChannels:
             at=message.at,
         )
         raw = NoticeTemplates(head).render(made)
-        return self.sign(raw) + raw if self.sign is not None else raw
+        return self._sign(raw) + raw if self._sign is not None else raw
 
     async def _post(self, message: AlarmMessage) -> bool:
         """Send the alarm to the webhook, without any text that a person has written."""

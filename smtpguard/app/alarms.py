@@ -15,8 +15,7 @@ import os
 from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from smtpguard.admission.model import ADMISSION_SECONDS
@@ -31,7 +30,7 @@ from smtpguard.app.start import failing_starts
 from smtpguard.config.settings import Settings
 from smtpguard.database.engine import clock_problem
 from smtpguard.database.errors import Outage, StoreError, Unavailable
-from smtpguard.journal.bypass import Bypass, Bypasses
+from smtpguard.journal.bypass import Bypasses
 from smtpguard.journal.clock import Clock
 from smtpguard.lists.registry import Registry
 from smtpguard.notices.notice import choose_language
@@ -103,9 +102,14 @@ class Observer:
     store: Store
     policies: Following
     clock: Clock
+    policy: Look | None = field(init=False, default=None)
+    """The policy in force beside the policy file, at the last look."""
     _has_frozen: bool = False
     """A freeze of everything because of a rollback has been seen."""
-    _file: FollowingFile | None = None
+    _file: FollowingFile = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._file = FollowingFile(self.settings, self.store)
 
     async def look(self) -> Seen:
         """Return what store and policy say, without the policy's part if this version cannot read it. Raises StoreError."""
@@ -126,7 +130,8 @@ class Observer:
             behind={name: figures.seconds_since(behind.since, now) for name, behind in hooks.items() if name in names},
             refusing=figures.refusing(hooks, self.settings.audit.receivers, now),
         )
-        policy = await self.look_at_policy()
+        async with asyncio.timeout(STORE_SECONDS):
+            self.policy = policy = await self._file.look()
         if policy is not None:
             unreadable, differs = policy.unreadable, str(policy.file) if policy.file.differs else ""
             seen = replace(seen, unreadable=unreadable, differs=differs)
@@ -141,12 +146,6 @@ class Observer:
             seen, enforced=self.policies.policy.enforce, stale=await asyncio.to_thread(_stale, in_force.registry)
         )
 
-    async def look_at_policy(self) -> Look | None:
-        """Return the policy in force and the policy file; they are read again only if something has changed."""
-        self._file = self._file or FollowingFile(self.settings, self.store)
-        async with asyncio.timeout(STORE_SECONDS):
-            return await self._file.look()
-
     def _put_back(self, gate: Gate) -> str:
         """Return why the store seemed rolled back when it was opened, "" if it did not. It is reported until a freeze of
         everything for that reason has been seen and thawed."""
@@ -159,11 +158,6 @@ class Observer:
 def _stale(registry: Registry) -> tuple[str, ...]:
     registry.reopen()
     return tuple(sorted(name for name, status in registry.statuses.items() if status.stale))
-
-
-def bypasses_in_force(settings: Settings, now: datetime) -> tuple[Bypass, ...]:
-    found = Bypasses(settings.state).in_force(now)
-    return () if found is None else (found,)
 
 
 def store_problem(found: str | None, running: Iterable[Tree]) -> str | None:
@@ -238,20 +232,13 @@ class Alarms(Part):
         self._outage = Outage(log, "alarms: looking at the store", self._clock.monotonic)
 
     async def start(self) -> None:
-        from smtpguard.app.delivery import signer
-
         make_state(self._settings)
         self._pools = Relays(self._settings, self.places)
         self._undo.push_async_callback(self._pools.close)
         if self.metrics is not None:
             self._undo.push_async_callback(self.metrics.close)
             await self.metrics.start()
-        try:
-            sign = signer(self._settings)
-        except CannotStart as e:
-            log.error("alarms are not signed: %s", e)
-            sign = None
-        ways = AlarmChannels(self._settings, lambda: self._organization, sign)
+        ways = AlarmChannels(self._settings, lambda: self._organization)
         self._undo.push_async_callback(ways.sender.close)
         self._rounds = Rounds(shared=self._shared, own=FileMemory(self._settings.state), tell=ways.send)
 
@@ -311,6 +298,7 @@ class Alarms(Part):
         counts = (Counter(tree.row.get("counts", {})) for tree in running if tree.alive)
         self._answers.add(passed, sum(counts, Counter[str]()))
         answered, deferred, slow = self._answers.recent
+        bypass = Bypasses(self._settings.state).in_force(now)
         return replace(
             known,
             at=now,
@@ -323,7 +311,7 @@ class Alarms(Part):
             absent=absent_parts(running),
             starts=None if failing_starts(self._settings.state, now) else "",
             spool=no_spool(self._settings),
-            bypass=bypasses_in_force(self._settings, now),
+            bypass=() if bypass is None else (bypass,),
             clock_ahead=clock_ahead(running),
         )
 

@@ -21,9 +21,8 @@ from smtpguard.app.listrefresh import GROUPS_SECONDS, ListRefresh, Memberships, 
 from smtpguard.app.mentions import Feeds
 from smtpguard.app.policies import Following
 from smtpguard.app.relay import Relays
-from smtpguard.app.services import deadlines, notice_head, notices, opened
+from smtpguard.app.services import deadlines, notice_head, notices, opened, signer
 from smtpguard.config.fields import read_secret
-from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.config.web import Webhook
 from smtpguard.database.errors import PolicyUnreadable, StoreError
@@ -36,7 +35,7 @@ from smtpguard.mail.address import Address, BadAddress
 from smtpguard.notices.daily import Daily, checkpoint_mail, observed_reports
 from smtpguard.notices.links import Links
 from smtpguard.notices.notice import NoticeTemplates
-from smtpguard.notices.render import Renderer, Sign
+from smtpguard.notices.render import Renderer
 from smtpguard.observe.webhooks import Dispatcher, Hook, Sender, Topic
 from smtpguard.observe.witnessing import SLICE, Sending, Syslog, Timestamping, Witnessing
 from smtpguard.outbox.asking import report_doubts
@@ -48,7 +47,6 @@ from smtpguard.store.nouns import People
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store
 from smtpguard.wire.deliveries import Deliveries
-from smtpguard.wire.dkim import DkimSigner
 
 log = logging.getLogger(__name__)
 
@@ -233,21 +231,6 @@ def has_ended(owner: str, *, ours: str) -> bool:
         return True
     (place, _, pid), (here, _, _) = owner.rpartition(" "), ours.rpartition(" ")
     return place == here and pid.isdecimal() and not runs(int(pid))
-
-
-def signer(settings: Settings) -> Sign | None:
-    """Return what signs our own mail with DKIM, None if the settings have no key. Raises CannotStart if the key cannot be read
-    or used."""
-    given = settings.dkim_sign
-    if given is None:
-        return None
-    try:
-        key = read_secret(given.key_file).encode()
-        return DkimSigner(domain=given.domain, selector=given.selector, key=key).sign
-    except Broken as e:
-        raise CannotStart(str(e)) from None
-    except ValueError as e:
-        raise CannotStart(f"{given.key_file}: {e}") from None
 
 
 def _language_of(people: People) -> Callable[[str], Awaitable[str]]:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from smtpguard.app.clock import SystemClock, ids, learned_clock, steady
 from smtpguard.app.files import CannotStart, contact, installation_secret, make_state, other_secret, store_url
+from smtpguard.config.fields import read_secret
+from smtpguard.config.problem import Broken
 from smtpguard.database.errors import PolicyUnreadable
 from smtpguard.freezes.service import Freezes
 from smtpguard.journal.linefiles import CHECKPOINTS
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from smtpguard.mailings.service import Mailings
     from smtpguard.notices.intents import Notices
     from smtpguard.notices.notice import NoticeHead
+    from smtpguard.notices.render import Sign
     from smtpguard.policy.parse import Organization
     from smtpguard.returns.service import Returns
 
@@ -99,6 +102,23 @@ def notice_head(settings: Settings, organization: Organization | None) -> Notice
         return head
     languages = organization.languages or ("en",)
     return replace(head, organization=organization.name, languages=languages, zone=organization.hours.zone)
+
+
+def signer(settings: Settings) -> Sign | None:
+    """Return what signs our own mail with DKIM, None if the settings have no key. Raises CannotStart if the key cannot be read
+    or used."""
+    given = settings.dkim_sign
+    if given is None:
+        return None
+    from smtpguard.wire.dkim import DkimSigner
+
+    try:
+        key = read_secret(given.key_file).encode()
+        return DkimSigner(domain=given.domain, selector=given.selector, key=key).sign
+    except Broken as e:
+        raise CannotStart(str(e)) from None
+    except ValueError as e:
+        raise CannotStart(f"{given.key_file}: {e}") from None
 
 
 def corrections_of(

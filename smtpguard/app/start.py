@@ -267,14 +267,8 @@ async def note_failed_start(settings: Settings, why: str, now: datetime, *, last
 
 
 async def _send_alarm(settings: Settings, alarm: Alarm, here: Failing, now: datetime) -> bool:
-    from smtpguard.app.delivery import signer
-
-    try:
-        sign = signer(settings)
-    except (CannotStart, OSError):
-        sign = None
     organization = await asyncio.to_thread(_organization, settings)
-    ways = AlarmChannels(settings, lambda: organization, sign)
+    ways = AlarmChannels(settings, lambda: organization)
     phase = Phase.BEGINS if here.told is None else Phase.LASTS
     Notifier().not_yet(2 * TELL_SECONDS)
     try:

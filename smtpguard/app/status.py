@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -17,7 +17,6 @@ from smtpguard.app.alarms import (
     RELAY_SECONDS,
     Observer,
     absent_parts,
-    bypasses_in_force,
     clock_ahead,
     join_problems,
     probe_targets,
@@ -47,6 +46,7 @@ from smtpguard.observe.rows import Alarmed
 from smtpguard.outbox.asking import SETTLED_WITHIN
 from smtpguard.processes.statusfile import Tree, hidden, trees
 from smtpguard.store.store import Store
+from smtpguard.wire.target import RelayTarget
 
 STORE_SECONDS = 20.0
 """The timeout of all that is read in the store."""
@@ -127,7 +127,7 @@ async def status(settings: Settings) -> Status:
         spool=no_spool(settings) if os.access(settings.state, os.F_OK) or found.hidden else "",
         certificates=usable,
         relay=relay,
-        bypass=bypasses_in_force(settings, found.at),
+        bypass=() if found.bypass is None else (found.bypass,),
         clock_ahead=clock_ahead(found.trees),
     )
     known = {**(found.store or {}).pop("alarms", {}), **await _remembered(settings, found)}
@@ -154,9 +154,7 @@ async def _relay(settings: Settings, found: Status) -> str | None:
     except (Broken, CannotStart, OSError) as e:
         found.unknown.append(f"whether the relay answers: {e}")
         return None
-    answers = await asyncio.gather(
-        *(_within(RELAY_SECONDS, relay_problem(target), "no answer in time") for target in asked.values())
-    )
+    answers = await asyncio.gather(*map(_relay_problem, asked.values()))
     rows = [
         {"name": f"{target.host} port {target.port}", "answers": not said, "problem": said or None}
         for target, said in zip(asked.values(), answers, strict=True)
@@ -166,12 +164,12 @@ async def _relay(settings: Settings, found: Status) -> str | None:
     return join_problems(dict(zip(asked, answers, strict=True)))
 
 
-async def _within(seconds: float, answer: Awaitable[str], otherwise: str) -> str:
+async def _relay_problem(target: RelayTarget) -> str:
     try:
-        async with asyncio.timeout(seconds):
-            return await answer
+        async with asyncio.timeout(RELAY_SECONDS):
+            return await relay_problem(target)
     except TimeoutError:
-        return otherwise
+        return "no answer in time"
 
 
 async def _store(settings: Settings, found: Status) -> Seen:
@@ -202,7 +200,7 @@ async def _store(settings: Settings, found: Status) -> Seen:
                 row = _checkpoint_row(taken) or {"at": None, "entry": None}
                 found.receivers.append({"receiver": key, **row, "failing_since": at and at.failing_since})
             found.contacts_since = await known_since(store)
-            found.policy = await _policy(looking)
+            found.policy = _policy(looking)
             found.lists = _lists(policies)
             found.groups = await directories(policies, store)
             return seen
@@ -223,8 +221,8 @@ async def _store(settings: Settings, found: Status) -> Seen:
     return Seen(at=found.at, store=found.store["problem"])
 
 
-async def _policy(looking: Observer) -> dict[str, Any] | None:
-    look = await looking.look_at_policy()
+def _policy(looking: Observer) -> dict[str, Any] | None:
+    look = looking.policy
     if look is None:
         return None
     put = look.current.put

@@ -200,7 +200,7 @@ def _usable(document: Document, settings: Settings) -> Iterator[Problem]:
             continue
         yield warning(document, (key,), sentence)
     if settings.dkim_sign is not None and readable(settings.dkim_sign.key_file):
-        from smtpguard.app.delivery import signer  # imports what signs, which nothing else here needs
+        from smtpguard.app.services import signer  # imports the store, which nothing else here needs
 
         try:
             signer(settings)
