@@ -23,7 +23,7 @@ from smtpguard.app.alarmchannels import AlarmChannels, FileMemory
 from smtpguard.app.certificates import ends_by_file
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import CannotStart, make_state, no_room, no_spool, unwritable
-from smtpguard.app.policies import Following, FollowingFile, Look
+from smtpguard.app.policies import Following, Look
 from smtpguard.app.relay import Relays, last_answers, targets
 from smtpguard.app.services import opened
 from smtpguard.app.start import failing_starts
@@ -106,10 +106,6 @@ class Observer:
     """The policy in force beside the policy file, at the last look."""
     _has_frozen: bool = False
     """A freeze of everything because of a rollback has been seen."""
-    _file: FollowingFile = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._file = FollowingFile(self.settings, self.store)
 
     async def look(self) -> Seen:
         """Return what store and policy say, without the policy's part if this version cannot read it. Raises StoreError."""
@@ -131,7 +127,7 @@ class Observer:
             refusing=figures.refusing(hooks, self.settings.audit.receivers, now),
         )
         async with asyncio.timeout(STORE_SECONDS):
-            self.policy = policy = await self._file.look()
+            self.policy = policy = await self.policies.look()
         if policy is not None:
             unreadable, differs = policy.unreadable, str(policy.file) if policy.file.differs else ""
             seen = replace(seen, unreadable=unreadable, differs=differs)

@@ -56,14 +56,6 @@ class Ending:
     problem: str = ""
 
 
-def pairs(settings: Settings) -> tuple[Pair, ...]:
-    """Return all pairs of the settings: those that listeners and the console show to clients, and those that we show to
-    relays."""
-    relays = (of_relay(relay, name) for name, relay in settings.relays.items())
-    found = (*map(of_listener, settings.listen.smtp), of_console(settings), *relays)
-    return tuple(pair for pair in found if pair is not None)
-
-
 def of_listener(each: SmtpListener) -> Pair | None:
     """Return the pair of a listener, under the supervisor's name of that listener."""
     if each.tls is None:
@@ -85,8 +77,11 @@ def of_relay(relay: Relay, route: str = "") -> Pair | None:
 
 
 def endings(settings: Settings) -> tuple[Ending, ...]:
-    """Return when each certificate of the settings expires. Reads files."""
-    return tuple(map(ending, pairs(settings)))
+    """Return when each certificate of the settings expires: those that listeners and the console show to clients, and those that
+    we show to relays. Reads files."""
+    relays = (of_relay(relay, name) for name, relay in settings.relays.items())
+    found = (*map(of_listener, settings.listen.smtp), of_console(settings), *relays)
+    return tuple(ending(pair) for pair in found if pair is not None)
 
 
 def ending(pair: Pair) -> Ending:

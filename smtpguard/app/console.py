@@ -25,7 +25,7 @@ from smtpguard.app.eventlog import EventLog
 from smtpguard.app.explaining import Explainer, gathering, session_at
 from smtpguard.app.files import CannotStart, installation_secret
 from smtpguard.app.lists import on_list
-from smtpguard.app.policies import Following, FollowingFile
+from smtpguard.app.policies import Following
 from smtpguard.app.services import accounts, corrections_of, second_factor_for, services
 from smtpguard.app.webserver import Health, Server, configure
 from smtpguard.config.documents import PolicyFile
@@ -132,7 +132,7 @@ class Console(Part):
             matching=has.matching,
             clock=clock,
             settings=settings,
-            policy_file=partial(_other_file, FollowingFile(settings, store)),
+            policy_file=partial(_other_file, policies),
             policy=lambda: policies.policy,
             alarms=partial(active_alarms, settings, store),
             take_alarm=lambda key, by: take_alarm(settings, store, key, by=by, at=clock.now()),
@@ -145,8 +145,8 @@ class Console(Part):
         return Health(pages, partial(_ready, self._watch, policies))
 
 
-async def _other_file(file: FollowingFile) -> PolicyFile | None:
-    found = await file.look()
+async def _other_file(policies: Following) -> PolicyFile | None:
+    found = await policies.look()
     return found.file if found is not None and found.file.differs else None
 
 

@@ -33,7 +33,7 @@ from smtpguard.admission.model import ADMISSION_SECONDS
 from smtpguard.app.certificates import REFUSED, Ending, endings
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import CannotStart, indexes
-from smtpguard.app.policies import Following, FollowingFile, Look
+from smtpguard.app.policies import Following, Look
 from smtpguard.app.services import opened
 from smtpguard.app.webserver import Health, Server, configure
 from smtpguard.config.settings import Settings
@@ -175,7 +175,6 @@ class Watching:
         self._enforced = True
         self._lists: Mapping[str, tuple[IndexStatus, bool]] = {}  # with whether its last sync failed
         self._policy: Look | None = None
-        self._file: FollowingFile | None = None
         self._certificates: Sequence[Ending] = ()
 
     def told(self, numbers: Mapping[str, Any]) -> None:
@@ -186,9 +185,7 @@ class Watching:
         """Read store and policy file, and the lists in any case. Raises StoreError; earlier numbers stay."""
         try:
             await self._look_at_store(store)
-            if self._file is None or self._file.store is not store:
-                self._file = FollowingFile(self._settings, store)
-            self._policy = await self._file.look()
+            self._policy = await policies.look()
             try:
                 await policies.follow()
             except PolicyUnreadable:  # it has a number of its own

@@ -89,6 +89,9 @@ class Following:
         """A policy that cannot be read here, and why; it is not tried again."""
         self._following: asyncio.Task[InForce] | None = None
         self._again = False
+        self._look: Look | None = None
+        self._looked_at: object = None
+        """The policy in force and the stamps of the policy file, at that look."""
 
     def current(self) -> InForce:
         if self._current is None:
@@ -107,6 +110,19 @@ class Following:
         if self._current is None or self._surroundings is None:
             raise self._none()
         return self._current.sha256, self._surroundings
+
+    async def look(self) -> Look | None:
+        """Return the policy in force beside the policy file, None if none is in force yet. They are read again only if one of them has
+        changed. Raises StoreError."""
+        current = await self._store.policies.current()
+        if not current.sha256:
+            return None
+        now = current, stamps(self._settings)
+        if now != self._looked_at:
+            documents = await self._store.policies.documents(current.sha256)
+            self._look = await asyncio.to_thread(_compare, self._settings, current, documents)
+            self._looked_at = now
+        return self._look
 
     def list_at(self, address: Address) -> str:
         """Return the list that has this address, "" for none. Raises StoreError."""
@@ -253,29 +269,8 @@ class Look:
         return f"policy {self.current.sha256[:12]} is in force{since}; {self.file}"
 
 
-class FollowingFile:
-    """The policy file of this host, which is read again only if the files or the policy in force have changed."""
-
-    def __init__(self, settings: Settings, store: Store) -> None:
-        self._settings, self.store = settings, store
-        self._found: Look | None = None
-        self._read: object = None
-
-    async def look(self) -> Look | None:
-        """Return the policy in force beside the file, None if none is in force yet. Raises StoreError."""
-        current = await self.store.policies.current()
-        if not current.sha256:
-            return None
-        now = current, stamps(self._settings)
-        if now != self._read:
-            documents = await self.store.policies.documents(current.sha256)
-            self._found = await asyncio.to_thread(_compare, self._settings, current, documents)
-            self._read = now
-        return self._found
-
-
 def look_before_upgrade(settings: Settings) -> Look | None:
-    """Compare the two as ``FollowingFile`` does, in a store that an earlier version may have written, and without what a
+    """Compare the two as ``Following.look`` does, in a store that an earlier version may have written, and without what a
     running guard needs. Returns None if there is no store, or no policy is in force. Raises StoreError, and the database's
     errors."""
     from smtpguard.database.engine import Database, is_there

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from smtpguard.app import start
+from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import CannotStart
-from smtpguard.app.policies import FollowingFile
+from smtpguard.app.policies import Following, Look
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import read_settings
 from smtpguard.journal.event import Event, Kind
+from smtpguard.lists.digest import Digester
 from tests.faults.machine import ANNA, RAMADAN, Machine, policy, synced
 from tests.faults.mta import Mta
 from tests.peers.chain import Recorder, until
@@ -132,23 +134,27 @@ def test_a_missing_file_does_not_stop_a_start(guard: Machine) -> None:
     assert starts(guard)[-1]["policy_file_sha256"] is None
 
 
-def test_the_state_of_the_file_is_known(guard: Machine) -> None:
+def looked(guard: Machine) -> Look | None:
     settings = read_settings(guard.config)
-    seen = guard.ask(lambda store: FollowingFile(settings, store).look())
+    return guard.ask(lambda store: Following(store, settings, Digester(bytes(32)), SystemClock()).look())
+
+
+def test_the_state_of_the_file_is_known(guard: Machine) -> None:
+    seen = looked(guard)
     assert seen is not None
     assert (seen.file.state, seen.started_beside, seen.unreadable) == ("same", False, "")
     write(guard, OBSERVING)
-    seen = guard.ask(lambda store: FollowingFile(settings, store).look())
+    seen = looked(guard)
     assert seen is not None
     assert seen.current.put is not None
     assert seen.current.put.by == "test"
     assert (seen.file.state, seen.started_beside) == ("differs", False), "edited, and nothing started since"
     prepared(guard)
-    seen = guard.ask(lambda store: FollowingFile(settings, store).look())
+    seen = looked(guard)
     assert seen is not None
     assert seen.started_beside
     write(guard, TEXT)
-    seen = guard.ask(lambda store: FollowingFile(settings, store).look())
+    seen = looked(guard)
     assert seen is not None
     assert (seen.started_beside, seen.file.differs) == (False, False)
 
