@@ -24,7 +24,7 @@ from smtpguard.config.durations import LONGEST_SECONDS
 from smtpguard.gathering.streams import FACT as OF_STREAMS
 from smtpguard.mail.address import Address
 from smtpguard.policy import confirming
-from smtpguard.policy.condition import NO, UNKNOWN, YES, Answer
+from smtpguard.policy.condition import NO, PENDING, UNKNOWN, YES, Answer
 from smtpguard.policy.counted import APPROVED, COUNTED
 from smtpguard.policy.facts import FACTS, OF_MAILINGS, Count, Part, Type, Unknown, Value, Within
 from smtpguard.policy.freezing import FREEZE
@@ -221,13 +221,14 @@ class _Answers:
         hot = dict.fromkeys((c.slot for c in rule.when if c.fact.name == REPLIES), _HOT)
         return rule.answer({**values, **hot}) is not NO
 
-    def _answered(self, rule: Rule) -> Answer | None:
-        """Return the recorded answer of a rule with the same sense, if all that it asks would have been the same."""
+    def _answered(self, rule: Rule) -> Answer:
+        """Return the recorded answer of a rule with the same sense, if all that it asks would have been the same, else
+        PENDING."""
         then = self.diff.then
         if then is None or not all(self._same(c.slot, c.fact.name, c.window_seconds) for c in rule.conditions):
-            return None
+            return PENDING
         answers = (then.answered(old, self.message) for old in then.by_sense.get(rule.sense, ()))
-        return next((answer for answer in answers if answer is not None), None)
+        return next((answer for answer in answers if answer is not None), PENDING)
 
     def _same(self, slot: str, fact: str, seconds: int) -> bool:
         if fact == APPROVED:

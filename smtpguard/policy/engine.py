@@ -8,7 +8,7 @@ asked for; observing rules are always answered. Pure, total, deterministic.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import chain
@@ -161,7 +161,7 @@ class RuleSet:
         # always the header: a freeze of a sender or a thread looks at it
         pending = reckoned.pending if "sender.address" in values else ONLY_HEADERS
         if not pending and reckoned.confirming:
-            pending = _source_of_writer(known)
+            pending = _cheapest({source for name, source in confirming.NEEDED.items() if name not in values})
         settled, evidence = reckoned.settled, known.evidence
         if evidence and not pending and any(settled) and not evidence.keys().isdisjoint(self._slots.values()):
             settled = self._in_words(reckoned.answers, self._by_slot(slots), known)
@@ -235,7 +235,6 @@ class RuleSet:
             if answer is not PENDING and not rule.observes:
                 certain = max(certain, rule.strength(answer))
         hanging = [r for r, answer in answers if answer is PENDING and _may_change(certain, r)]
-        sources = {rule.waits_for(values) for rule in hanging}
         return Reckoning(
             answers=answers,
             certain=certain,
@@ -243,7 +242,7 @@ class RuleSet:
             holding=tuple(r.slots for r in hanging if r.then.waits and not r.observes),
             confirming=certain[0] is Action.CONFIRM
             or (certain[0] is Action.RELAY and any(r.then is Action.CONFIRM and not r.observes for r in hanging)),
-            pending=frozenset([source for source in _PRICES if source in sources][:1]),
+            pending=_cheapest({rule.waits_for(values) for rule in hanging}),
             settled=self._in_words(answers, values, _NOBODY),
             unknown={self._slots[slot]: value.why for slot, value in values.items() if isinstance(value, Unknown)},
             values=values,
@@ -314,13 +313,13 @@ class RuleSet:
         """Return the values of counted facts that need no count for this message, by slot."""
         return self._questions(subject).uncounted
 
-    def bounds(self, values: Mapping[str, Value], answered: Callable[[Rule], Answer | None]) -> Bounds:
+    def bounds(self, values: Mapping[str, Value], answered: Callable[[Rule], Answer]) -> Bounds:
         """Return the bounds of the verdict while only these values are known, by slot, counts included. An absent
         value was known when the rules were answered: so it is pending, not unknown. ``answered``: the recorded answer
-        of a pending rule; None if there is none."""
+        of a pending rule; PENDING if there is none."""
         known = tuple(map(values.get, self._slots))
         reckoned = self._reckoned(known)
-        answers = [(r, a if a is not PENDING else _or_pending(answered(r))) for r, a in reckoned.answers]
+        answers = [(r, answered(r) if a is PENDING else a) for r, a in reckoned.answers]
         certain = tuple((rule, answer) for rule, answer in answers if answer not in (NO, PENDING))
         settled = replace(reckoned, answers=certain, settled=self._in_words(certain, reckoned.values, _NOBODY))
         return Bounds(
@@ -371,14 +370,9 @@ def _may_change(certain: Strength, rule: Rule) -> bool:
     return rule.observes or rule.strength() > certain or widens
 
 
-def _source_of_writer(known: Facts) -> frozenset[Source]:
-    """Return the cheapest source of the facts still needed to know whether the writer can be asked."""
-    missing = {source for name, source in confirming.NEEDED.items() if name not in known.values}
-    return frozenset([source for source in _PRICES if source in missing][:1])
-
-
-def _or_pending(answer: Answer | None) -> Answer:
-    return PENDING if answer is None else answer
+def _cheapest(sources: Set[Source]) -> frozenset[Source]:
+    """Return the cheapest source that can be asked for before the admission, none if there is none."""
+    return frozenset([source for source in _PRICES if source in sources][:1])
 
 
 @constant

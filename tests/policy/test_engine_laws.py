@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.policy.condition import UNKNOWN, YES
+from smtpguard.policy.condition import PENDING, UNKNOWN, YES, Answer
 from smtpguard.policy.confirming import or_held
 from smtpguard.policy.counted import APPROVED
 from smtpguard.policy.engine import Bounds, RuleSet, decide
@@ -138,8 +138,9 @@ def test_the_order_of_reading_does_not_matter(data: st.DataObject) -> None:
         assert plan.expects_hold or plan.asks or plan.rests, "only counts and freezes hold unexpectedly"
 
 
-def unasked(rule: Rule) -> None:
-    """A replacement that caches no answers."""
+def unasked(rule: Rule) -> Answer:
+    """A replacement that has no recorded answers."""
+    return PENDING
 
 
 def may_be(bounds: Bounds) -> set[Action]:
