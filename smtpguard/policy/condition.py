@@ -174,7 +174,7 @@ def journal_text(fact: Fact, value: Value) -> str:
         case Unknown():
             return f"unknown ({value.why})"
         case Count():
-            return percent(value) if fact.type.value == "share" else str(value)
+            return percent(value) if fact.type is Type.SHARE else str(value)
         case frozenset():
             return ", ".join(sorted(map(str, value))) or "none"
     return "unknown"

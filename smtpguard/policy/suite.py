@@ -46,6 +46,7 @@ from smtpguard.config.yaml import Document, Place
 from smtpguard.lists.members import LISTED
 from smtpguard.mail.envelope import client_address
 from smtpguard.mail.message import Message
+from smtpguard.policy.condition import journal_text
 from smtpguard.policy.counted import Live
 from smtpguard.policy.engine import RuleSet
 from smtpguard.policy.facts import FACTS, NONE, Count, Fact, Facts, Source, Type, Unknown, Value
@@ -180,7 +181,7 @@ def cases(document: Document, rules: RuleSet, words: Mapping[str, Collection[str
         if isinstance(case.frozen, FrozenModel) and case.frozen.list is not None and "recipients.lists" in declared:
             _declared(findings, (*place, "frozen", "list"), "recipients.lists", [case.frozen.list], declared)
         for name in case.counted:
-            if name not in FACTS or FACTS[name].type not in (Type.COUNT, Type.SHARE):
+            if name not in FACTS or not FACTS[name].number:
                 what = "a fact that is counted"
                 findings.problem((*place, "counted", name), f"{name} is not a count", what, key=True)
         found.append(Case(model=case, line=document.mark((*place, "name")).line, values=values, found=expected))
@@ -201,22 +202,17 @@ def message_of(model: MessageModel) -> Message:
 def _other_facts(expected: Mapping[str, Value], facts: Mapping[str, Value]) -> Iterator[str]:
     for name, value in expected.items():
         if (came := facts.get(name)) != value and not (isinstance(came, Unknown) and isinstance(value, Unknown)):
-            yield f"expected {name} to be {_shown(value)}, but it is {_shown(came)}"
+            yield f"expected {name} to be {_shown(name, value)}, but it is {_shown(name, came)}"
 
 
-def _shown(value: Value | None) -> str:
+def _shown(name: str, value: Value | None) -> str:
+    """Return a value as a case gives it: a share as a number."""
     match value:
         case None:
             return "nothing"
-        case Unknown(why=why):
-            return f"unknown ({why})"
         case Count(low=low, high=high):
             return f"{low:g}" if low == high else f"{low:g} to {high:g}"
-        case frozenset():
-            return ", ".join(sorted(value)) or "none"
-        case bool():
-            return str(value).lower()
-    return str(value)
+    return journal_text(FACTS[name], value)
 
 
 def _verdict(rules: RuleSet, values: Mapping[str, Value], frozen: Literal["all"] | FrozenModel | None) -> Verdict:
