@@ -552,7 +552,9 @@ def _post(transaction: Transaction, in_force: InForce, key: bytes) -> TraceInfo 
     if not (transaction.session.expander or registry.is_expander(transaction.session.client_ip)):
         return None
     list_ids = header.all("List-Id")
-    info = registry.list_with_id(_bracketed(list_ids[0].text)) if len(list_ids) == 1 else None
+    if len(list_ids) != 1:
+        return None
+    info = registry.list_with_id(list_ids[0].text.rpartition("<")[2].partition(">")[0])
     trace = trusted(header, key)
     if info is None or trace is None or not trace.admitted_to(info.name, key):
         return None
@@ -565,11 +567,6 @@ def _not_on_its_lists(post: TraceInfo, everyone: Classified, in_force: InForce, 
     return in_force.registry.classify(
         r.address for r in everyone.recipients if posted.isdisjoint(r.lists) and posted.isdisjoint(r.doubt)
     )
-
-
-def _bracketed(list_id: str) -> str:
-    """Return the identifier in a List-Id field (RFC 2919 section 3)."""
-    return list_id.rpartition("<")[2].partition(">")[0]
 
 
 def threads_of(reading: Reading, counted: Classified) -> tuple[str, ...]:

@@ -183,10 +183,6 @@ _PARTS: Mapping[Source, frozenset[Part]] = {
 }
 
 
-def _facts(*facts: Fact) -> Mapping[str, Fact]:
-    return {f.name: f for f in facts}
-
-
 _OF_LETTERS = (Part.MEMBERSHIP, Part.TEXT, Part.ORIGIN, Part.STREAMS, Part.SHARED)
 """A letter is to customers, no mailing by its looks, and of no stream."""
 E, H, T, O, L = Source.ENVELOPE, Source.HEADERS, Source.TEXT, Source.ORIGIN, Source.LIVE
@@ -199,7 +195,7 @@ _LANGUAGES: Mapping[str, str] = {
 }  # fmt: skip
 assert tuple(_LANGUAGES) == tuple(LANGUAGES)
 
-FACTS: Mapping[str, Fact] = _facts(
+_FACTS = (
     Fact(name="client", type=Type.NETWORK, source=E, elsewhere=True, ordinary="192.0.2.1",
          doc="the address of the client, as a trusted MTA or proxy tells it where one stands in front",
          label=N_("the address of the client"),
@@ -447,6 +443,7 @@ FACTS: Mapping[str, Fact] = _facts(
          says={"many": NN_("This reply reached one person", "This reply reached {n} people"),
                "none": N_("This reply reached nobody")}),
 )  # fmt: skip
+FACTS: Mapping[str, Fact] = {fact.name: fact for fact in _FACTS}
 """Every fact by its name. Another name is an error in the policy, with a suggestion."""
 
 
