@@ -86,36 +86,26 @@ def host_name() -> str:
 
 
 async def every(
-    seconds: float, what: str, work: Callable[[], Awaitable[object]], logged: dict[str, float] | None = None
+    seconds: float,
+    what: str,
+    work: Callable[[], Awaitable[object]],
+    logged: dict[str, float] | None = None,
+    *,
+    full: int = 0,
 ) -> NoReturn:
     """Do ``work`` every so many seconds, for ever. If the store does not answer it is tried again the next time. ``logged``:
-    when each reason was logged, shared by outages (Outage)."""
+    when each reason was logged, shared by outages (Outage). ``full``: the number returned by ``work`` if there may be more, which
+    is done at once."""
     outage = Outage(log, f"{what}: waiting for the store", logged={} if logged is None else logged)
     while True:
-        try:
-            await work()
-        except StoreError as e:
-            outage.report(e)
-        else:
-            outage.end()
-        await asyncio.sleep(seconds)
-
-
-async def drain(
-    seconds: float, what: str, work: Callable[[], Awaitable[int]], most: int, logged: dict[str, float]
-) -> NoReturn:
-    """Do ``work``, which returns how much it did, for ever: again at once if that was ``most``, else after a pause.
-    ``logged``: as in ``every``."""
-    outage = Outage(log, f"{what}: waiting for the store", logged=logged)
-    while True:
+        done: object = None
         try:
             done = await work()
         except StoreError as e:
             outage.report(e)
-            done = 0
         else:
             outage.end()
-        if done < most:
+        if not full or done != full:
             await asyncio.sleep(seconds)
 
 

@@ -14,7 +14,7 @@ from functools import lru_cache, partial
 
 from smtpguard.accounts.model import AccountKeys
 from smtpguard.app.certificates import RENEWAL_SECONDS, Renewals, authorities
-from smtpguard.app.clock import SystemClock, drain, every, host_name, ids, slices, steady
+from smtpguard.app.clock import SystemClock, every, host_name, ids, slices, steady
 from smtpguard.app.eventlog import SCAN, AuditFollower, EventLog
 from smtpguard.app.files import CannotStart, folder_id, installation_secret, make_state, webhook_secret
 from smtpguard.app.listrefresh import GROUPS_SECONDS, ListRefresh, Memberships, directory_reader
@@ -139,9 +139,9 @@ class Deliverer(Part):
             tasks.create_task(self._watch.run())
             self._delivering = tasks.create_task(self._delivery.run())
             tasks.create_task(self._freshness.run())
-            tasks.create_task(drain(AUDIT_SECONDS, "audit log", self._audit_log.follow, SCAN, logged))
+            tasks.create_task(every(AUDIT_SECONDS, "audit log", self._audit_log.follow, logged, full=SCAN))
             for witness in self._witnesses:
-                tasks.create_task(drain(WITNESS_SECONDS, witness.what, witness.give, SLICE, logged))
+                tasks.create_task(every(WITNESS_SECONDS, witness.what, witness.give, logged, full=SLICE))
             if self._teller is not None:
                 tasks.create_task(self._teller.run())
             if self._store.file:

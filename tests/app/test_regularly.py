@@ -29,6 +29,21 @@ async def test_a_store_that_is_away_is_tried_again(caplog: pytest.LogCaptureFixt
     assert caplog.messages == ["holds: waiting for the store: busy", "holds: waiting for the store: over, after 0 s"]
 
 
+async def test_work_goes_on_at_once_while_there_may_be_more() -> None:
+    left, done = iter((20, 20, 20, 3)), list[int]()
+
+    async def one() -> int:
+        done.append(next(left))
+        return done[-1]
+
+    task = asyncio.create_task(every(3600, "the journal", one, full=20))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert done == [20, 20, 20, 3]
+    assert not task.done()
+    task.cancel()
+
+
 def test_an_outage_that_comes_and_goes_is_logged_seldom(caplog: pytest.LogCaptureFixture) -> None:
     now = 0.0
     outage = Outage(logging.getLogger("a"), "it", lambda: now)
