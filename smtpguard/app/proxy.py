@@ -95,7 +95,11 @@ def listener(
         name=each.called,
         hostname=hostname,
         spool=spool(settings),
-        tls=_tls(each),
+        tls=ServerTls(
+            context=server_context(each.tls), implicit=each.tls.mode == "implicit", required=each.tls.required
+        )
+        if each.tls
+        else None,
         auth=ServerAuth(required=each.auth.required, without_tls=each.auth.without_tls) if each.auth else None,
         trust=settings.trust,
         expanders=settings.expanders,
@@ -111,9 +115,3 @@ def listener(
             transaction_seconds=limits.transaction_seconds,
         ),
     )
-
-
-def _tls(each: SmtpListener) -> ServerTls | None:
-    if each.tls is None:
-        return None
-    return ServerTls(context=server_context(each.tls), implicit=each.tls.mode == "implicit", required=each.tls.required)

@@ -81,7 +81,10 @@ async def ways(
                 ask_as_stranger, host, target.port, source, sender, SOMEBODY, implicit_tls=target.tls is Tls.IMPLICIT
             )
             yield _judged(name, what, said, accepted, silent=target in silent)
-        yield State.UNKNOWN.of("way", _elsewhere(target, sender))
+        server = "THIS-MACHINE" if is_loopback(target.host) else target.host
+        swaks = _swaks(server, target.port, sender, implicit_tls=target.tls is Tls.IMPLICIT)
+        text = f"not known: whether the relay takes mail from other machines. Test from one: {swaks} (250 to RCPT: it does)"
+        yield State.UNKNOWN.of("way", text)
     named = [str(net.network_address) for net in settings.expanders if net.num_addresses == 1]
     for info in lists:
         for address in info.addresses:
@@ -108,13 +111,10 @@ def _to_the_relay(target: RelayTarget, own: Sequence[str]) -> Iterable[tuple[str
             )
 
 
-def _elsewhere(target: RelayTarget, sender: str) -> str:
-    tls = "--tls-on-connect " if target.tls is Tls.IMPLICIT else ""
-    host = "THIS-MACHINE" if is_loopback(target.host) else target.host
-    return (
-        f"not known: whether the relay takes mail from other machines. Test from one: swaks --server {host} --port {target.port} "
-        f"{tls}--quit-after RCPT --from {sender} --to {SOMEBODY} (250 to RCPT: it does)"
-    )
+def _swaks(server: str, port: int, sender: str, *, implicit_tls: bool) -> str:
+    """Return the command that asks a server from another machine."""
+    tls = "--tls-on-connect " if implicit_tls else ""
+    return f"swaks --server {server} --port {port} {tls}--quit-after RCPT --from {sender} --to {SOMEBODY}"
 
 
 def _judged(
@@ -201,17 +201,26 @@ async def open_relays(settings: Settings, sender: str, own: Sequence[str]) -> As
     for each in settings.listen.smtp:
         if is_this_machine(each.address) and each.clients is None and not each.proxy:
             continue  # other hosts cannot reach it
-        tried = False
+        tried, tls = False, each.tls is not None and each.tls.mode == "implicit"
         for host, source in _places(each, own):
             if not each.proxy and _is_stranger(each, source):
-                tls = each.tls is not None and each.tls.mode == "implicit"
                 said = await asyncio.to_thread(
                     ask_as_stranger, host, each.port, source, sender, SOMEBODY, implicit_tls=tls
                 )
                 tried = tried or said is not None
                 if said is not None:
                     yield _open_relay(each, source, *said)
-        yield State.UNKNOWN.of("clients", _relay_elsewhere(each, sender, tried=tried))
+        why = ", since a proxy names the client: test through it" if each.proxy else _untried(tried)
+        swaks = _swaks("THIS-MACHINE", each.port, sender, implicit_tls=tls)
+        text = (
+            f"not known: whether {each.called} takes mail from other machines{why}. Test from one that is not a client: {swaks} "
+            f"(250 to RCPT: an open relay)"
+        )
+        yield State.UNKNOWN.of("clients", text)
+
+
+def _untried(tried: bool) -> str:
+    return "" if tried else ", and this machine has no address outside clients and trust"
 
 
 async def open_milters(settings: Settings, own: Sequence[str]) -> AsyncIterator[Finding]:
@@ -227,9 +236,8 @@ async def open_milters(settings: Settings, own: Sequence[str]) -> AsyncIterator[
                 tried = tried or answers is not None
                 if answers is not None:
                     yield _open_milter(each, source, answers=answers)
-        why = "" if tried else ", and this machine has no address outside clients and trust"
         text = (
-            f"not known: whether the milter {each.called} accepts other machines{why}. Connect from one that is not its "
+            f"not known: whether the milter {each.called} accepts other machines{_untried(tried)}. Connect from one that is not its "
             f"MTA: nc THIS-MACHINE {each.port} (it closes at once)"
         )
         yield State.UNKNOWN.of("clients", text)
@@ -276,14 +284,3 @@ def _open_relay(each: SmtpListener, source: str, code: int, text: str) -> Findin
         said = f"open relay: {each.called} takes mail to the outside from {source}, which is not a client and did not log in"
         return State.OPEN.of("clients", said)
     return State.FINE.of("clients", f"closed: {each.called} refuses {source}, which is not a client: {code} {text}")
-
-
-def _relay_elsewhere(each: SmtpListener, sender: str, *, tried: bool) -> str:
-    why = "" if tried else ", and this machine has no address outside clients and trust"
-    if each.proxy:
-        why = ", since a proxy names the client: test through it"
-    tls = "--tls-on-connect " if each.tls is not None and each.tls.mode == "implicit" else ""
-    return (
-        f"not known: whether {each.called} takes mail from other machines{why}. Test from one that is not a client: swaks --server "
-        f"THIS-MACHINE --port {each.port} {tls}--quit-after RCPT --from {sender} --to {SOMEBODY} (250 to RCPT: an open relay)"
-    )
