@@ -111,10 +111,7 @@ class Console(Part):
         has = await self._undo.enter_async_context(serving)
         store, policies, digester, clock = has.store, has.policies, has.digester, has.clock
         self._watch = await policies.watch()
-        assert settings.console is not None
-        self._front = front(
-            settings, settings.console, store, clock, secret=installation_secret(settings), new_id=ids(), port=port
-        )
+        self._front = front(settings, store, clock, secret=installation_secret(settings), new_id=ids(), port=port)
         self._undo.push_async_callback(self._front.close)
         gather = gathering(settings, policies.around, self._undo)
         console = ConsoleServices(
@@ -138,7 +135,7 @@ class Console(Part):
             take_alarm=lambda key, by: take_alarm(settings, store, key, by=by, at=clock.now()),
         )
         programs = [
-            *api(settings, console, store, new_id=ids()),
+            *api(console, new_id=ids()),
             *mentions.routes(settings, store.returns.mention, clock),
         ]
         pages = build(console, middleware=self._front.middleware, routes=(*self._front.routes, *programs))
@@ -193,7 +190,6 @@ class Front:
 
 def front(
     settings: Settings,
-    console: Wished,
     store: Store,
     clock: Clock,
     *,
@@ -203,17 +199,20 @@ def front(
     passwords: Passwords | None = None,
 ) -> Front:
     """Build the console's sign-in. ``port``: where the console listens. Raises CannotStart if a secret cannot be read."""
+    console = settings.console
+    assert console is not None
     site = where(console, port)
     sessions = Sessions(store.people, clock, console.session)
     provider = _provider(console, site, clock, secret)
     theirs = accounts(settings, store, clock, secret=secret, new_id=new_id, passwords=passwords)
+    required = second_factor_for(settings)
     pages = AccountPages(
         accounts=theirs,
         signing=Signing(theirs, sessions, secret=secret),
         site=site,
         provider=provider,
         own=RateLimit(clock, most=OWN_TRIES, seconds=OWN_SECONDS),
-        required=second_factor_for(settings),
+        required=required,
     )
     door = Middleware(
         ConsoleMiddleware,
@@ -222,7 +221,7 @@ def front(
         links=Links(secret),
         clock=clock,
         secret=secret,
-        required=second_factor_for(settings),
+        required=required,
     )
     return Front(
         middleware=(door,),
@@ -236,14 +235,10 @@ def front(
     )
 
 
-def api(settings: Settings, console: ConsoleServices, store: Store, *, new_id: Callable[[], str]) -> list[BaseRoute]:
-    tokens = Tokens(
-        store.people,
-        console.clock,
-        new_id=new_id,
-        delimiters=settings.delimiters,
-        required=second_factor_for(settings),
-    )
+def api(console: ConsoleServices, *, new_id: Callable[[], str]) -> list[BaseRoute]:
+    store, settings = console.store, console.settings
+    required = second_factor_for(settings)
+    tokens = Tokens(store.people, console.clock, new_id=new_id, delimiters=settings.delimiters, required=required)
     services = ApiServices(console=console, tokens=tokens, verify=lambda: store.journal.audit(socket.gethostname()))
     return [Mount("/api/v1", Api(OPERATIONS, services).application())]
 

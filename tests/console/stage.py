@@ -171,9 +171,8 @@ async def staged(
     """The console of a house. ``told``: where its committed events are."""
     wanted, passwords = settings(folder, console), Passwords(CHEAP)
     numbers = (f"A{n:015d}" for n in itertools.count(1))
-    assert wanted.console is not None
     made = front(
-        wanted, wanted.console, home.store, home.clock, secret=KEY, new_id=lambda: next(numbers), port=8025,
+        wanted, home.store, home.clock, secret=KEY, new_id=lambda: next(numbers), port=8025,
         passwords=passwords,
     )  # fmt: skip
     mailings = Mailings(home.store, home, home.clock)
@@ -214,7 +213,7 @@ async def staged(
     )
     service = accounts(wanted, home.store, home.clock, secret=KEY, new_id=lambda: next(numbers), passwords=passwords)
     try:
-        programs = api(wanted, built, home.store, new_id=lambda: next(numbers))
+        programs = api(built, new_id=lambda: next(numbers))
         app = build(built, middleware=made.middleware, routes=(*made.routes, *programs))
         yield Stage(home, made, service, app, numbers, passwords, told, built)
     finally:
