@@ -154,12 +154,9 @@ async def page_of_holds(
     here: ConsoleServices, wanted: HoldQuery | None, *, limit: int, after: str
 ) -> tuple[Sequence[Hold], str]:
     """Return a page of at most ``limit`` wanted holds, newest first, and the cursor of the next page, "" on the last."""
-    before, after_id = parse_cursor(after) or (None, None)
-    found = (
-        await here.store.holds.page(wanted, limit=limit + 1, before=before, after_id=after_id)
-        if wanted is not None
-        else ()
-    )
+    found: Sequence[Hold] = ()
+    if wanted is not None:
+        found = await here.store.holds.page(wanted, limit=limit + 1, before=parse_cursor(after))
     last = found[limit - 1] if len(found) > limit else None
     return found[:limit], cursor(last.held_at, last.hold_id) if last is not None else ""
 

@@ -266,13 +266,10 @@ class WindowCounts:
         what they change is written at the end."""
         key = scope, window_us
         if key not in self._usuals:
-            self._usuals[key] = self._most(scope, window_us)
+            since, until = self._batch.now_us - USUAL_FROM, self._batch.now_us - USUAL_UNTIL
+            sql = "SELECT at, n FROM moment WHERE scope = ? AND at > ? AND at <= ?"
+            self._usuals[key] = most_in_a_window(self._batch.select(sql, (scope, since, until)), window_us)
         return self._usuals[key]
-
-    def _most(self, scope: int, window_us: int) -> int:
-        since, until = self._batch.now_us - USUAL_FROM, self._batch.now_us - USUAL_UNTIL
-        sql = "SELECT at, n FROM moment WHERE scope = ? AND at > ? AND at <= ?"
-        return most_in_a_window(self._batch.select(sql, (scope, since, until)), window_us)
 
     # -- what is written
 

@@ -157,15 +157,10 @@ def templates(connection: Connection, names: Collection[str]) -> dict[str, str]:
     return {name: doc for name, doc in connection.execute(query).all()}  # noqa: C416
 
 
-def shown_of(connection: Connection, hold_id: str) -> Shown | None:
-    """Return what a held message shows, None if an earlier version held it or its content is erased."""
-    found = connection.execute(select(hold.c.shown).where(hold.c.hold_id == hold_id)).scalar()
-    return None if found is None else Shown.unpack(bytes(found))
-
-
 def shown_of_each(connection: Connection, hold_ids: Collection[str]) -> dict[str, Shown]:
-    """Return what held messages show, as far as it is kept."""
-    return {id: shown for id in hold_ids if (shown := shown_of(connection, id)) is not None}
+    """Return what held messages show, except for those that an earlier version held, or whose content is erased."""
+    query = select(hold.c.hold_id, hold.c.shown).where(hold.c.hold_id.in_(list(hold_ids)), hold.c.shown.is_not(None))
+    return {id: Shown.unpack(bytes(shown)) for id, shown in connection.execute(query)}
 
 
 def shown_under(connection: Connection, lead_id: str) -> list[tuple[Shown | None, str, frozenset[str]]]:
@@ -187,7 +182,7 @@ def shown_under(connection: Connection, lead_id: str) -> list[tuple[Shown | None
 
 def is_learned_from(connection: Connection, name: str, hold_id: str) -> bool:
     """Return whether a held copy is one of those that the template ``name`` was learned from."""
-    document, shown = templates(connection, [name]).get(name), shown_of(connection, hold_id)
+    document, shown = templates(connection, [name]).get(name), shown_of_each(connection, [hold_id]).get(hold_id)
     return document is not None and shown is not None and Template.loads(document).matches(shown)
 
 

@@ -245,21 +245,18 @@ def newest(
     *,
     states: Sequence[State] = (),
     limit: int = 1000,
-    before: datetime | None = None,
-    after_id: str | None = None,
+    before: tuple[datetime, str] | None = None,
     copies: bool = False,
 ) -> list[Hold]:
-    """Return a page of holds, the newest first. ``before``, ``after_id``: ``held_at`` and id of the last hold on the
-    page before. ``copies``: include copies, which otherwise are shown with their primary hold."""
+    """Return a page of holds, the newest first. ``before``: ``held_at`` and id of the last hold on the page before; "" as
+    the id for all before that time. ``copies``: include copies, which otherwise are shown with their primary hold."""
     query = select(*_COLUMNS).order_by(table.c.held_at.desc(), table.c.hold_id.desc()).limit(limit)
     if not copies:
         query = query.where(table.c.lead.is_(None) | table.c.asked.is_not(None))
     if states:
         query = query.where(table.c.state.in_([s.value for s in states]))
-    if before is not None and after_id is not None:
-        query = query.where(tuple_(table.c.held_at, table.c.hold_id) < tuple_(microseconds(before), after_id))
-    elif before is not None:
-        query = query.where(table.c.held_at < microseconds(before))
+    if before is not None:
+        query = query.where(_earlier(*before))
     return [_read(*row) for row in connection.execute(query)]
 
 
@@ -321,19 +318,14 @@ def marks_of(hold: Hold) -> str:
 
 
 def page(
-    connection: Connection,
-    wanted: HoldQuery,
-    *,
-    limit: int = 50,
-    before: datetime | None = None,
-    after_id: str | None = None,
+    connection: Connection, wanted: HoldQuery, *, limit: int = 50, before: tuple[datetime, str] | None = None
 ) -> list[Hold]:
     """Return a page of primary holds, the newest first. There is one query for each state, so that the index gives them
-    in order. ``before``, ``after_id``: as in ``newest``."""
+    in order. ``before``: as in ``newest``."""
     found = []
     narrow = _conditions(wanted)
     if before is not None:
-        narrow.append(tuple_(table.c.held_at, table.c.hold_id) < tuple_(microseconds(before), after_id or ""))
+        narrow.append(_earlier(*before))
     for state in wanted.states:
         query = (
             select(table.c.held_at, table.c.hold_id)
@@ -363,6 +355,10 @@ def ranked(
     last = places[limit - 1] if len(places) > limit else None
     number = connection.execute(select(func.count()).where(*these)).scalar_one()
     return find_all(connection, [place.hold_id for place in places[:limit]]), number, last
+
+
+def _earlier(at: datetime, hold_id: str) -> ColumnElement[bool]:
+    return tuple_(table.c.held_at, table.c.hold_id) < tuple_(microseconds(at), hold_id)
 
 
 def _conditions(wanted: HoldQuery) -> list[ColumnElement[bool]]:

@@ -269,15 +269,15 @@ async def fill_digest(store: Store, data: Mapping[str, Any], in_force: InForce) 
 async def _holds_of_window(store: Store, since: datetime, until: datetime) -> AsyncIterator[Hold]:
     """Yield the holds of that time, newest first, and then earlier ones to which something happened in it. A copy that
     was held earlier is left out: its primary hold says what happened to it."""
-    before, after_id = until, None
+    before = until, ""
     for _ in range(PAGES):
-        page = await store.holds.newest(limit=PAGE, before=before, after_id=after_id)
+        page = await store.holds.newest(limit=PAGE, before=before)
         for hold in page:
             if hold.held_at >= since:
                 yield hold
         if len(page) < PAGE or page[-1].held_at < since:
             break
-        before, after_id = page[-1].held_at, page[-1].hold_id
+        before = page[-1].held_at, page[-1].hold_id
     ids = await store.journal.noticed(since, until)
     for n in range(0, len(ids), PAGE):
         for hold in await store.holds.find_all(ids[n : n + PAGE]):

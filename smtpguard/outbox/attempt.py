@@ -123,9 +123,11 @@ def dues(lease: Lease, expands: Callable[[Recipient], bool]) -> list[Due]:
     """Return the recipients of a lease as dues. ``expands``: says whether a recipient is a list's address. Only a release asks
     people in doubt; a colleagues' part is retried.
     """
-    doubts = lease.doubts or (0,) * len(lease.recipients)
     asks = lease.intent.kind is IntentKind.RELEASE
-    return [Due(recipient=r, doubts=n, asks=asks and expands(r)) for r, n in zip(lease.recipients, doubts, strict=True)]
+    return [
+        Due(recipient=r, doubts=n, asks=asks and expands(r))
+        for r, n in zip(lease.recipients, lease.doubts, strict=True)
+    ]
 
 
 def release_ended(

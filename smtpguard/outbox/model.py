@@ -65,14 +65,14 @@ NONE_YET = Settled()
 class Lease:
     """The right of one owner to carry out an entry, for a time. ``token``: grows with every lease, and fences off an owner that
     was too slow. ``recipients``: those that are due. ``attempts``: the number of earlier attempts. ``created_at``: when the entry
-    was written. ``doubts``: for each recipient the number of attempts in doubt; empty if all are 0."""
+    was written. ``doubts``: for each recipient the number of attempts in doubt."""
 
     token: int
     intent: Intent
     recipients: tuple[Recipient, ...]
     attempts: int
     created_at: datetime
-    doubts: tuple[int, ...] = ()
+    doubts: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -193,7 +193,7 @@ def lease(batch: Batch, owner: str, n: int, seconds: int, known: StoppedEntries)
                 recipients=tuple(RECIPIENT.loads(text) for text, _ in due),
                 attempts=row.attempts - 1,
                 created_at=batch.now - timedelta(microseconds=batch.now_us - row.created_at),
-                doubts=tuple(n for _, n in due) if any(n for _, n in due) else (),
+                doubts=tuple(n for _, n in due),
             )
         )
     return leases

@@ -75,12 +75,11 @@ class Holds(Rows):
 
     async def every(self, states: Sequence[State] = (), *, copies: bool = False) -> AsyncIterator[Hold]:
         """Yield holds, newest first, a page in a read. ``states``: none for all. ``copies``: also holds under others."""
-        before: datetime | None = None
-        after_id: str | None = None
-        while page := await self.newest(states=states, before=before, after_id=after_id, copies=copies):
+        before: tuple[datetime, str] | None = None
+        while page := await self.newest(states=states, before=before, copies=copies):
             for hold in page:
                 yield hold
-            before, after_id = page[-1].held_at, page[-1].hold_id
+            before = page[-1].held_at, page[-1].hold_id
 
 
 class Mailings(Rows):

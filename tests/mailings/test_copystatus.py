@@ -468,9 +468,7 @@ async def test_fates_agree_with_a_model(store: Store, url: str, clock: Clock, se
                     if lease.intent.intent_id != f"{id}-release":
                         continue
                     results = []
-                    for recipient, doubts in zip(
-                        lease.recipients, lease.doubts or [0] * len(lease.recipients), strict=True
-                    ):
+                    for recipient, doubts in zip(lease.recipients, lease.doubts, strict=True):
                         name = str(recipient.address).partition("@")[0]
                         became = rng.choice(["sent", "failed", "retry", "retry", "begun", "doubted"])
                         delivered, further = ATTEMPTED[became]

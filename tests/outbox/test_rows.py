@@ -51,6 +51,7 @@ async def test_a_release_is_leased_only_after_approval(store: Store) -> None:
         recipients=(recipient("c@list.example"),),
         attempts=0,
         created_at=T0,
+        doubts=(0,),
     )
 
 

@@ -56,7 +56,7 @@ async def test_every_hold_is_on_one_page(store: Store, filled: Database) -> None
     written(filled, *made)
     seen: list[Hold] = []
     while page := await store.holds.page(
-        HoldQuery(states=(State.WAITING, State.VOID)), limit=5, before=seen[-1].held_at if seen else None, after_id=seen[-1].hold_id if seen else None
+        HoldQuery(states=(State.WAITING, State.VOID)), limit=5, before=(seen[-1].held_at, seen[-1].hold_id) if seen else None
     ):  # fmt: skip
         seen += page
     assert [h.hold_id for h in seen] == [h.hold_id for h in reversed(made)]
