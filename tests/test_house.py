@@ -104,6 +104,7 @@ SANS_IO = (
     "identity",
     "xforward",
     "grammar",
+    "replies",
     "data",
     "sasl",
     "milterpackets",

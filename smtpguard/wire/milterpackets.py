@@ -1,5 +1,5 @@
 """The milter protocol, version 6, without input or output: packets of an MTA and of a milter as frozen values, how they are
-encoded and decoded; and the conversation: which command may come in which state, which answers each may have.
+encoded and decoded.
 
 The protocol has no RFC; libmilter, Sendmail and Postfix speak it (MILTER_README). Addresses, names and values are
 octets, as the MTA has them. Only answers that smtpguard gives are here. A packet is a length in four octets, a
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Generic, Self, TypeVar
 
 from smtpguard.mail.reply import Reply
-from smtpguard.wire.grammar import BadReply, Replies
+from smtpguard.wire.replies import BadReply, Replies
 
 VERSION = 6
 

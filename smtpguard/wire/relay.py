@@ -1,7 +1,7 @@
 """One connection to the relay: raw bytes over a protocol of our own (RFC 5321 sections 4.1, 4.2 and 4.5.3.2).
 
 Commands are sent as they are given, several at once if the relay allows it (RFC 2920), and the sender waits once for
-all their replies, or is called with them; the session matches replies to commands (grammar). One timer serves them all:
+all their replies, or is called with them; the session matches replies to commands (replies). One timer serves them all:
 the last command sets how long all replies are waited for, and the timer is rescheduled only if it would fire too late.
 The content is written in blocks, each when there is room for it, and the final dot last, if the fence still allows it.
 As long as the dot is in our own buffers, it can be recalled by dropping the connection. By BDAT (RFC 3030) the last
@@ -21,7 +21,7 @@ from smtpguard.mail.envelope import Fence, Lost, Recalled
 from smtpguard.mail.message import Content
 from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE, Reply
 from smtpguard.wire.data import BLOCK_OCTETS, pieces
-from smtpguard.wire.grammar import BadReply, RelaySession, Told
+from smtpguard.wire.replies import BadReply, RelaySession, Told
 from smtpguard.wire.target import Timeouts
 from smtpguard.wire.turnedaway import Why
 

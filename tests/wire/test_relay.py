@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from smtpguard.mail.envelope import Lost, Recalled
 from smtpguard.mail.reply import Reply
-from smtpguard.wire.grammar import MAX_LINE_OCTETS, MAX_REPLY_LINES, BadReply, Replies
 from smtpguard.wire.relay import RelayConnection
+from smtpguard.wire.replies import MAX_LINE_OCTETS, MAX_REPLY_LINES, BadReply, Replies
 from smtpguard.wire.target import Timeouts
 from tests.every import every
 from tests.script import BLOCK, DOT, DROP, RESET, STALL

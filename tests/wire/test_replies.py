@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smtpguard.mail.reply import Reply
-from smtpguard.wire.grammar import MAX_LINE_OCTETS, MAX_REPLY_LINES, BadReply, RelaySession
+from smtpguard.wire.replies import MAX_LINE_OCTETS, MAX_REPLY_LINES, BadReply, RelaySession
 from tests.every import every
 
 REPLIES = {
