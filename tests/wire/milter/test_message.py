@@ -14,7 +14,7 @@ from smtpguard.mail.envelope import Body as BodyType
 from smtpguard.mail.reply import Reply
 from smtpguard.wire.data import Arrived
 from smtpguard.wire.listener import Limits, Listener
-from smtpguard.wire.milter import Assembling, Client, MilterMessage, SessionMacros
+from smtpguard.wire.miltermessage import Assembling, Client, MilterMessage, SessionMacros
 from smtpguard.wire.milterpackets import Connect, Family, Macros, Mail, Rcpt
 from tests.wire.milter.mta import split
 
