@@ -112,12 +112,36 @@ class Connections(ABC, Generic[C]):
     def carry(self, transaction: Transaction, onward: Onward) -> Coroutine[Any, Any, Carried]:
         """Let the guard decide and act. The coroutine must run to its end."""
         self._deciding += 1
-        return _carry(self._admit, transaction, onward, self._decided)
+        return self._carry(transaction, onward)
 
-    def _decided(self) -> None:
-        self._deciding -= 1
-        if not self._deciding:
+    async def _carry(self, transaction: Transaction, onward: Onward) -> Carried:
+        """Return the reply (RFC 5321 section 4.2). Raises nothing but CancelledError. In any case ``onward`` is over then."""
+        try:
+            disposition = await self._admit(transaction, onward)
+        except Lost as lost:
+            return Carried(reply=lost.reply, why=Why.RELAY_LOST)
+        except Recalled:
+            return Carried(reply=reply.RECALLED, why=Why.UNDECIDED)
+        except Exception as error:
+            log.error("error in deciding %s: %s", transaction.id, type(error).__name__, exc_info=error)
+            return Carried(reply=reply.INTERNAL_ERROR, why=Why.FAILED)
+        finally:
+            await onward.abandon()
+            self._deciding -= 1
             self._perhaps_quiet()
+        match disposition:
+            case Relayed(replies=(first, *_)):
+                return _new_carried(reply=first)
+            case Held(hold_id=hold_id, released=released):
+                return Carried(reply=reply.released(hold_id) if released else reply.held(hold_id), held=True)
+            case Taken(reply=answer):
+                return Carried(reply=answer, held=True)
+            case Rejected(reply=answer):
+                return Carried(reply=answer)
+            case Deferred(reply=answer, undecided=undecided):
+                return Carried(reply=answer, why=Why.UNDECIDED if undecided else None)
+        log.error("no reply to %s: %s", transaction.id, disposition)
+        return Carried(reply=reply.INTERNAL_ERROR, why=Why.FAILED)
 
     def _perhaps_quiet(self) -> None:
         if not self._open and not self._deciding:
@@ -153,33 +177,3 @@ class Connections(ABC, Generic[C]):
             self._timer.cancel()
             self._timer = None
         return left
-
-
-async def _carry(admit: Admit, transaction: Transaction, onward: Onward, done: Callable[[], None]) -> Carried:
-    """Let the guard decide and act, and return the reply (RFC 5321 section 4.2). Raises nothing but CancelledError. In any case ``onward`` is over then, and ``done`` is
-    called."""
-    try:
-        disposition = await admit(transaction, onward)
-    except Lost as lost:
-        return Carried(reply=lost.reply, why=Why.RELAY_LOST)
-    except Recalled:
-        return Carried(reply=reply.RECALLED, why=Why.UNDECIDED)
-    except Exception as error:
-        log.error("error in deciding %s: %s", transaction.id, type(error).__name__, exc_info=error)
-        return Carried(reply=reply.INTERNAL_ERROR, why=Why.FAILED)
-    finally:
-        await onward.abandon()
-        done()
-    match disposition:
-        case Relayed(replies=(first, *_)):
-            return _new_carried(reply=first)
-        case Held(hold_id=hold_id, released=released):
-            return Carried(reply=reply.released(hold_id) if released else reply.held(hold_id), held=True)
-        case Taken(reply=answer):
-            return Carried(reply=answer, held=True)
-        case Rejected(reply=answer):
-            return Carried(reply=answer)
-        case Deferred(reply=answer, undecided=undecided):
-            return Carried(reply=answer, why=Why.UNDECIDED if undecided else None)
-    log.error("no reply to %s: %s", transaction.id, disposition)
-    return Carried(reply=reply.INTERNAL_ERROR, why=Why.FAILED)

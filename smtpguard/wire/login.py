@@ -172,7 +172,9 @@ class Login:
         responses: list[bytearray] = []
         try:
             responses.append(
-                bytearray(initial) if initial is not None else await self._ask_client(_FIRST.get(mechanism, b""))
+                bytearray(initial)
+                if initial is not None
+                else await self._ask_client(b"VXNlcm5hbWU6" if mechanism == "LOGIN" else b"")
             )
             plain = sasl.decoded(bytes(responses[0]))
             try:
@@ -189,7 +191,7 @@ class Login:
 
     async def _ask_client(self, challenge: bytes) -> bytearray:
         """The client's response, in Base64. Raises Refused, also if it cancels."""
-        line = await self._respond(sasl.challenge(challenge))
+        line = await self._respond(Reply(334, (challenge.decode("ascii"),)))
         if line == b"*\r\n":
             raise Refused(reply.AUTH_CANCELLED)
         if line is None or len(line) > sasl.MAX_RESPONSE:
@@ -286,6 +288,3 @@ class Login:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.abort("lost in a login")
-
-
-_FIRST = {"LOGIN": b"VXNlcm5hbWU6"}

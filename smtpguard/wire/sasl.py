@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterable
 
 from smtpguard.mail import reply
-from smtpguard.mail.reply import Reply
 from smtpguard.wire.grammar import MAX_COMMAND, Refused
 
 MAX_RESPONSE = 12_288
@@ -89,10 +88,6 @@ def who(mechanism: str, response: bytearray) -> str:
 def fits(mechanism: str, initial: bytes) -> bool:
     """Whether the response may be in the command itself (RFC 4954 section 4)."""
     return len(b"AUTH  \r\n") + len(mechanism) + len(initial) <= MAX_COMMAND
-
-
-def challenge(coded: bytes) -> Reply:
-    return Reply(334, (coded.decode("ascii"),))
 
 
 def wipe(secrets: Iterable[bytearray]) -> None:

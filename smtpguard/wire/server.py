@@ -21,6 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from math import inf
+from types import SimpleNamespace
 from typing import Any, cast
 
 from aiosmtpd.smtp import SMTP
@@ -54,22 +55,10 @@ Work = tuple[Coroutine[Any, Any, Any], Callable[[Any], None]]
 """A coroutine that takes time, and the function for its result."""
 
 
-class _Server:
-    """The task that serves the client, as aiosmtpd sees it; it cancels it when the client disconnects."""
-
-    def __init__(self, gone: Callable[[], None]) -> None:
-        self.cancel = gone
-
-
-class _NoTimer:
-    def cancel(self) -> None:
-        """aiosmtpd cancels its timer when a connection ends."""
-
-
 class Dialog(SMTP):
     """One client's connection."""
 
-    _timeout_handle = cast(Any, _NoTimer())
+    _timeout_handle = cast(Any, SimpleNamespace(cancel=lambda: None))  # aiosmtpd cancels its timer at the end
     _original_transport = None
 
     # so the dict, of its bases' attributes, stays small
@@ -110,7 +99,8 @@ class Dialog(SMTP):
         self._smtp = SmtpSession(self._listener, who, self._owner.greeting, monotonic=self._owner.monotonic)
         self.transport = cast(asyncio.Transport, transport)
         self.session = self._create_session()
-        self._handler_coroutine = cast(Any, _Server(self._client_has_gone))
+        # the task that serves the client, as aiosmtpd sees it; it cancels it when the client disconnects
+        self._handler_coroutine = cast(Any, SimpleNamespace(cancel=self._client_has_gone))
         if tls:
             self._tell_aiosmtpd_of_tls(transport)
         else:  # a reply is written at once, and not after the other work of this turn of the event loop
@@ -118,7 +108,10 @@ class Dialog(SMTP):
         self._owner.arrived(self)
         refusal = self._owner.refusal(self)
         if refusal is not None:
-            self._not_served(refusal)
+            why = Why.STOPPING if refusal is reply.SHUTTING_DOWN else Why.CONNECTIONS
+            self._owner.turned_away(
+                TurnedAway(why=why, reply=refusal, client=self.client_ip, listener=self._listener.name)
+            )
         self._smtp.greet(refusal)
         self._go_on()
 
@@ -280,9 +273,6 @@ class Dialog(SMTP):
         except RelayUnavailable as unavailable:
             return unavailable.word
 
-    def _start_tls(self, _: events.StartTls) -> Work:
-        return self._handshake(), self._secured
-
     async def _handshake(self) -> asyncio.BaseTransport:
         """Plain text before the handshake is dropped: from ``start_tls`` on all input is TLS."""
         tls = self._listener.tls
@@ -369,9 +359,6 @@ class Dialog(SMTP):
     def _came_to_nothing(self, event: events.CameToNothing) -> None:
         self._owner.note_refused(self._owner.new_id(), event.session, event.envelope, event.refused)
 
-    def _turned_away(self, event: TurnedAway) -> None:
-        self._owner.turned_away(event)
-
     # the end
 
     def _client_has_gone(self) -> None:
@@ -399,16 +386,6 @@ class Dialog(SMTP):
             self._closed_by = self._monotonic() + self._limits.closing_seconds
         if self.transport is not None:
             self.transport.close()
-
-    def _not_served(self, refusal: Reply) -> None:
-        self._owner.turned_away(
-            TurnedAway(
-                why=Why.STOPPING if refusal is reply.SHUTTING_DOWN else Why.CONNECTIONS,
-                reply=refusal,
-                client=self.client_ip,
-                listener=self._listener.name,
-            )
-        )
 
     def _part(self, last: Reply, why: Why) -> None:
         """Send ``last`` and close. A transaction with recipients is turned away by it."""
@@ -491,7 +468,7 @@ class Dialog(SMTP):
 _HANDLERS: dict[type[Event], Callable[[Dialog, Any], Work | None]] = {
     events.AskRelay: Dialog._ask_relay,
     events.AskOffer: Dialog._ask_offer,
-    events.StartTls: Dialog._start_tls,
+    events.StartTls: lambda dialog, _: (dialog._handshake(), dialog._secured),
     events.LogIn: Dialog._log_in,
     events.Response: Dialog._responded,
     events.NewClient: Dialog._new_client,
@@ -500,7 +477,7 @@ _HANDLERS: dict[type[Event], Callable[[Dialog, Any], Work | None]] = {
     events.Decide: Dialog._decide,
     events.Reset: Dialog._reset,
     events.CameToNothing: Dialog._came_to_nothing,
-    TurnedAway: Dialog._turned_away,
+    TurnedAway: lambda dialog, event: dialog._owner.turned_away(event),
 }
 
 
