@@ -36,30 +36,17 @@ _NAMES = tuple(fact.name for _, facts in _BY_LETTER for fact in facts)
 def pack(values: Mapping[str, Value], counted: Mapping[str, Value], *, text: bool) -> str:
     """Return the line of these facts. ``counted``: the admission's values, by slot. ``text``: facts of the text may be stored."""
     told = tuple(map(values.get, _NAMES))
-    return _written(told, counted, text) if text and counted else _packed(told, tuple(counted.items()), text)
-
-
-@lru_cache(maxsize=1024)
-def _packed(told: tuple[Value | None, ...], counted: tuple[tuple[str, Value], ...], text: bool) -> str:
-    """Return the line, cached: most messages have the same values as an earlier one. Copies of a mailing each have other
-    counts."""
-    return _written(told, dict(counted), text)
-
-
-def _written(told: tuple[Value | None, ...], counted: Mapping[str, Value], text: bool) -> str:
-    return _encoded({**_kept(told, text), **{slot: _plain(value) for slot, value in counted.items()}})
-
-
-def _encoded(kept: Mapping[str, Any]) -> str:
+    kept = {**_kept(told, text), **{slot: _plain(value) for slot, value in counted.items()}}
     try:
-        text = orjson.dumps(kept, option=orjson.OPT_SORT_KEYS).decode()
+        line = orjson.dumps(kept, option=orjson.OPT_SORT_KEYS).decode()
     except orjson.JSONEncodeError:  # a lone surrogate
         return _ascii(kept)
-    return text if text.isascii() else _ascii(kept)
+    return line if line.isascii() else _ascii(kept)
 
 
 @lru_cache(maxsize=1024)
 def _kept(values: tuple[Value | None, ...], text: bool) -> Mapping[str, Any]:
+    """Return what is kept of these values, cached: most messages have the same as an earlier one."""
     kept: dict[str, Any] = {SINCE: VERSION, READ: ""}
     not_asked: list[str] = []
     told = dict(zip(_NAMES, values, strict=True))

@@ -72,15 +72,15 @@ def test_a_later_fact_is_unknown_in_an_older_line(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(packedfacts, "_BY_LETTER", later)
     monkeypatch.setattr(packedfacts, "_NAMES", (*packedfacts._NAMES, fact.name))
     unpack.cache_clear()
-    packedfacts._packed.cache_clear()
+    packedfacts._kept.cache_clear()
     assert fact.name not in unpack(line)
     line = pack({**ORDINARY, fact.name: Count(3, 3)}, {}, text=True)
     assert unpack(line)[fact.name] == Count(3, 3)
     monkeypatch.setattr(packedfacts, "VERSION", NEXT)
-    packedfacts._packed.cache_clear()
+    packedfacts._kept.cache_clear()
     assert unpack(pack({**ORDINARY, fact.name: Count(0, 0)}, {}, text=True))[fact.name] == Count(0, 0)
     unpack.cache_clear()
-    packedfacts._packed.cache_clear()
+    packedfacts._kept.cache_clear()
 
 
 FIRST = {
