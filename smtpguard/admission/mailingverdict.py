@@ -276,18 +276,13 @@ def _versions(entry: Hold, gathered: Gathered) -> tuple[tuple[str, str], ...]:
     return tuple(sorted({**dict(came), **dict(entry.versions)}.items()))
 
 
-def covered_by(verdict: Verdict, rules: frozenset[str]) -> bool:
-    """Whether the approvers saw every rule that would hold it."""
-    holding = {h.rule for h in _holding(verdict)}
-    return not holding & NEVER_COVERED and holding - {WAITS} <= rules
-
-
 def _covered(verdict: Verdict, gathered: Gathered, live: Seen) -> bool:
-    """Whether a grant covers it. A confirmation by the writer covers only what asks the writer, and nothing that is
-    held. Reports may go to the lists alone that it was approved for."""
+    """Whether a grant covers it: its approvers saw every rule that would hold it. A confirmation by the writer covers
+    only what asks the writer, and nothing that is held. Reports may go to the lists alone that it was approved for."""
     grants = live.grants if verdict.action < Action.HOLD else [g for g in live.grants if not g.by_writer]
-    return verdict.action <= Action.HOLD and any(
-        covered_by(verdict, grant.rules) and gathered.reports_to <= grant.lists for grant in grants
+    holding = {h.rule for h in _holding(verdict)}
+    return not holding & NEVER_COVERED and any(
+        holding - {WAITS} <= grant.rules and gathered.reports_to <= grant.lists for grant in grants
     )
 
 
