@@ -15,7 +15,6 @@ from smtpguard.journal.chain import canonical
 from smtpguard.mail.envelope import Transaction
 from smtpguard.policy.engine import Plan
 from smtpguard.policy.facts import Facts
-from smtpguard.policy.freezing import Gate
 
 
 def is_plain(gathered: Gathered, plan: Plan) -> bool:
@@ -34,13 +33,6 @@ def is_plain(gathered: Gathered, plan: Plan) -> bool:
     if gathered.streams or facts.lists or gathered.counted.people or plan.pending or plan.pauses:
         return False
     return plan.lets_pass
-
-
-def is_still(gate: Gate | None, generation: int | None, policy_sha256: str) -> bool:
-    """Return whether a gate is in force at this moment and has no freezes. ``generation``: the newest one, read now."""
-    return (
-        gate is not None and not gate.freezes and gate.generation == generation and gate.policy_sha256 == policy_sha256
-    )
 
 
 def key_of(transaction: Transaction) -> str:

@@ -18,7 +18,7 @@ from typing import Protocol
 from smtpguard.admission.builtinrules import asks_of, with_fixed
 from smtpguard.admission.bypass import BypassPath
 from smtpguard.admission.dispose import Dispose
-from smtpguard.admission.fronted import is_plain, is_still, key_of, marks_of
+from smtpguard.admission.fronted import is_plain, key_of, marks_of
 from smtpguard.admission.mailingverdict import is_by_sender, mailing_verdict
 from smtpguard.admission.model import ADMISSION_SECONDS, Admission, ComparisonMissing, Item, Seen
 from smtpguard.admission.record import Record, alone, refused_at_rcpt
@@ -284,7 +284,9 @@ class Intake:
             gate, generation = self.watch.gate, front.generation
             if not is_plain(gathered, plan) or self.watch.age_seconds >= FRESH_SECONDS:
                 return None
-            if generation is None or not is_still(gate, generation, gathered.in_force.sha256):
+            if gate is None or generation is None or gate.generation != generation:  # another is in force by now
+                return None
+            if gate.freezes or gate.policy_sha256 != gathered.in_force.sha256:
                 return None
             asks, key = plan.asks, key_of(transaction)
             if not all(map(front.counts_nobody, asks)) or front.may_hold(key):

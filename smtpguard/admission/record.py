@@ -54,7 +54,6 @@ MAX_SUBJECT = 500
 _MOST_OCTETS = 8_000
 """Of the subject of a message that was not read."""
 _new_admission = maker(Admission)
-_NOBODY: frozenset[Any] = frozenset()
 Answers = Mapping[str, Value]
 _NOT_COUNTED: Answers = {}
 
@@ -125,12 +124,10 @@ class Record:
             named=self._named(live),
             grown=more,
             progress=stands.progress,
-            spared=self._spared(verdict) if hold is not None else _NOBODY,
+            spared=self._spared(verdict),
             leads=stands.leads,
             shown=self.gathered.shown.pack() if hold is not None and self.gathered.shown is not None else None,
-            unfrozen=frozenset().union(*(grant.lists for grant in live.grants if grant.only))
-            if live.grants
-            else _NOBODY,
+            unfrozen=frozenset().union(*(grant.lists for grant in live.grants if grant.only)),
         )
 
     def _grown(self, entry: Hold, verdict: Verdict, live: Seen, *, part: bool) -> Hold | None:

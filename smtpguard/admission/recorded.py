@@ -294,11 +294,6 @@ def _addresses(texts: Iterable[str]) -> list[Address]:
     return found
 
 
-def _readable(message: Recorded) -> Value | None:
-    """Return "yes" if the text had looks, else None: unreadable text has none."""
-    return "yes" if message.data.get("looks") is not None else None
-
-
 def _login(message: Recorded) -> Value | None:
     if "actor" not in message.sealed:
         return frozenset()
@@ -324,7 +319,8 @@ _IN_ENTRY: Mapping[str, Callable[[Recorded], Value | None]] = {
     "listener": lambda message: message.data.get("listener"),
     "login": _login,
     "message.looks": lambda message: message.data.get("looks"),
-    "message.readable": _readable,
+    # unreadable text has no looks
+    "message.readable": lambda message: "yes" if message.data.get("looks") is not None else None,
     "message.size_mb": lambda message: Count.exactly(message.data["size_bytes"] / _MIB),
     "recipients.domains": _domains,
     "recipients.total": lambda message: Count.exactly(message.total),

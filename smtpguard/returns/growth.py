@@ -20,6 +20,7 @@ WIDTHS = tuple(timedelta(minutes=n) for n in (1, 2, 5, 10, 15, 30, 60, 120, 180,
 MOST = 48
 """The most stretches of one chart, give or take one."""
 _FEW = 10
+_FIGURES = ("breaker", "limit", "counted", "people", "what")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -199,9 +200,5 @@ def row(mailing: Mailing, found: Growth) -> Mapping[str, Any]:
         "stretches": [
             {"at": utc_text(one.at), **{sort.value: one.of(sort) for sort in Sort}} for one in found.stretches if any(one.by.values())
         ],
-        "done": [{"at": utc_text(one.at), "deed": one.deed.value, **_figures(one.data)} for one in found.done],
+        "done": [{"at": utc_text(one.at), "deed": one.deed.value, **{name: one.data.get(name) for name in _FIGURES}} for one in found.done],
     }  # fmt: skip
-
-
-def _figures(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {name: data.get(name) for name in ("breaker", "limit", "counted", "people", "what")}
