@@ -336,7 +336,7 @@ def expansions(known: Expansions, now: datetime) -> str:
     """Return a line on the addresses that expand beside the lists."""
     if known.why:
         return f"The addresses that expand at the relay are not known: {known.why}."
-    return f"Beside the lists, {len(known):,} addresses expand at the relay, read {_ago(known.read_at, now)}."
+    return f"Beside the lists, {len(known.known):,} addresses expand at the relay, read {_ago(known.read_at, now)}."
 
 
 def _people(number: int | None) -> str:

@@ -68,16 +68,16 @@ class Expander:
         tallies: list[tuple[str, Tally]] = []
         old = Expansions(self._folder, *self._registry.digester.key_ids)
         old.look()
-        problem, found = "", old.items()
+        problem, found = "", old.known
         try:
             for expands in self._declared:
                 tallies.append((_label(expands), tally := Tally()))
                 tally.begin(tallies[-1][0], "line")
                 self._read(expands, graph, tally)
             found = resolved(graph, self._registry, self._stop)
-            if len(graph) < len(old) * (1 - MAX_SHRINK) and len(old) > SMALL and not accept_shrink:
+            if len(graph) < len(old.known) * (1 - MAX_SHRINK) and len(old.known) > SMALL and not accept_shrink:
                 raise SourceError(
-                    f"{many(len(graph), 'address expands', 'addresses expand')}, where {len(old):,} did before (to accept it: --accept-shrink)"
+                    f"{many(len(graph), 'address expands', 'addresses expand')}, where {len(old.known):,} did before (to accept it: --accept-shrink)"
                 )
             # local parts that are a list at every domain; a name with few people may be another mailbox elsewhere
             namesakes = {local: n for local, n in graph.locals.items() if n in found and found[n].is_list}
@@ -106,7 +106,7 @@ class Expander:
         report = Report(
             list=EXPANSIONS, at=now, people=len(found), sources=sources, problem=problem, checked_at=checked
         )
-        report = report.after(before, changed=not problem and found != old.items())
+        report = report.after(before, changed=not problem and found != old.known)
         if report.ok or not self._stop():
             store_report(self._folder, report)
         return report

@@ -80,15 +80,14 @@ class Expansions:
         self._path, self._key_ids = expansions_path(folder), key_ids
         self._stamp: tuple[int, int, int] | None = None
         self._digest = b""
-        self._known: Mapping[int, Expansion] = {}
-        self._domains: Mapping[str, str] = {}
+        self.known: Mapping[int, Expansion] = {}
+        """What is behind each address, by its digest as a big-endian integer."""
+        self.domains: Mapping[str, str] = {}
+        """The domain that each alias domain stands for."""
         self._namesakes: Mapping[int, int] = {}
         self.catches = False
         self.read_at: datetime | None = None
         self.why = "it was never synced"
-
-    def __len__(self) -> int:
-        return len(self._known)
 
     def look(self) -> bool:
         """Read the file again if it was replaced. Return whether its content has changed."""
@@ -104,7 +103,7 @@ class Expansions:
                 document = json.loads(octets)
                 (known, domains), catches = _expansions(document, self._key_ids), bool(document["catches"])
                 namesakes = {int(k, 16): int(v, 16) for k, v in document.get("namesakes", {}).items()}
-                self._known, self._domains, self.catches, self._digest = known, domains, catches, digest
+                self.known, self.domains, self.catches, self._digest = known, domains, catches, digest
                 self._namesakes = namesakes
         except FileNotFoundError:
             return False
@@ -115,28 +114,13 @@ class Expansions:
         self.read_at = datetime.fromtimestamp(stat.st_mtime, UTC)
         return changed
 
-    def at(self, number: int) -> Expansion | None:
-        """Return the expansion of an address. ``number``: its digest as a big-endian integer."""
-        return self._known.get(number)
-
     def namesake(self, number: int) -> Expansion | None:
         """Return the list that a local part is at every domain of the relay.
 
         ``number``: the digest of a local part without a domain, like ``customers@``.
         """
         address = self._namesakes.get(number)
-        return None if address is None else self._known.get(address)
-
-    def moved(self, domain: str) -> str:
-        return moved(domain, self._domains)
-
-    @property
-    def moves(self) -> bool:
-        """Return whether any domain is an alias of another."""
-        return bool(self._domains)
-
-    def items(self) -> Mapping[int, Expansion]:
-        return self._known
+        return None if address is None else self.known.get(address)
 
 
 def moved(domain: str, domains: Mapping[str, str]) -> str:

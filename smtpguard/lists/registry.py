@@ -15,7 +15,7 @@ from pathlib import Path
 
 from smtpguard.lists.declared import PEOPLE, ListInfo, Stream
 from smtpguard.lists.digest import Digester, person
-from smtpguard.lists.expansions import Expansion, Expansions
+from smtpguard.lists.expansions import Expansion, Expansions, moved
 from smtpguard.lists.index import Index, IndexGroup, IndexStatus, OpenIndexes, State
 from smtpguard.lists.names import Names, split
 from smtpguard.lists.recipients import (
@@ -144,19 +144,19 @@ class Registry:
         seen: dict[str, Classification] = {}
         recipients = []
         delimiters, list_at = self.digester.delimiters, self.names.list_at
-        expansions = self.expansions if self.expansions is not None and self.expansions.moves else None
+        moves = self.expansions.domains if self.expansions is not None else None
         for address in addresses:
             mailbox, canonical = address, address.canonical(delimiters)
-            if expansions is not None:  # its domain may be an alias of another: it is the mailbox there
+            if moves:  # its domain may be an alias of another: it is the mailbox there
                 local, domain = split(canonical)
-                mailbox = Address(local, expansions.moved(domain))
+                mailbox = Address(local, moved(domain, moves))
                 canonical = mailbox.canonical(delimiters)
             name = list_at(mailbox, canonical)
             key = f"list:{name}:{canonical}" if name else person(canonical)
             found = seen.get(key)
             if found is None:
                 found = self._of_list(mailbox, canonical, name) if name else self._of_person(mailbox, canonical, key)
-                if expansions is not None:
+                if moves:
                     found = found._replace(address=address, canonical=address.canonical(delimiters))
                 seen[key] = found
             recipients.append(found)
@@ -343,13 +343,13 @@ class Registry:
 
     def _expanding(self, digest: bytes, canonical: str) -> Expansion | None:
         assert self.expansions is not None
-        found = self.expansions.at(int.from_bytes(digest, "big"))
+        found = self.expansions.known.get(int.from_bytes(digest, "big"))
         if found is None and self.names.answers(canonical.rpartition("@")[2]) and not self.names.is_apart(canonical):
             namesake = self.digester.of_canonical(canonical.rpartition("@")[0] + "@")
             found = self.expansions.namesake(int.from_bytes(namesake, "big"))
         if found is None and self.expansions.catches:
             everybody = self.digester.of_canonical("@" + canonical.rpartition("@")[2])
-            found = self.expansions.at(int.from_bytes(everybody, "big"))
+            found = self.expansions.known.get(int.from_bytes(everybody, "big"))
         return found
 
     def _of_crowd(self, address: Address, canonical: str, digest: bytes, behind: Expansion) -> Classification:
