@@ -141,7 +141,7 @@ class VotesByMail:
         if hold is None or hold.primary:
             return None
         header, envelope = transaction.message.header, transaction.envelope
-        sender = Sender.of(transaction, in_force.registry, in_force.registry.digester.delimiters)
+        sender = Sender.of(transaction, in_force.registry)
         asked = people_asked(hold, in_force, self.clock.now())
         person = self.tokens.person(token, hold, asked)
         outdated = not person

@@ -238,7 +238,7 @@ class Gather:
             if not isinstance(text, Reading) or not _same_text(text, post):
                 post, text = None, None
         counted = everyone if post is None else _not_on_its_lists(post, everyone, in_force, self.trace_key)
-        sender = Sender.of(transaction, registry, registry.digester.delimiters)
+        sender = Sender.of(transaction, registry)
         # its mailing is needed if it may reach a customer, or if a rule counts the people that a mailing reaches
         compared = bool(counted.customers.high) or in_force.rules.counts("mailing.reach")
         reading, facts = text, _NOTHING_KNOWN

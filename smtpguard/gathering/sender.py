@@ -11,7 +11,7 @@ they could make a message look like a mailing that does not, and only where the 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import attrgetter
@@ -65,7 +65,8 @@ class Sender:
     reports_to: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, transaction: Transaction, registry: Registry, delimiters: str) -> Sender:
+    def of(cls, transaction: Transaction, registry: Registry) -> Sender:
+        delimiters = registry.digester.delimiters
         header, session = transaction.message.header, transaction.session
         named, reverse_path = header.named, transaction.envelope.reverse_path
         froms = tuple(map(_raw, named.get("from", ())))
@@ -127,7 +128,9 @@ class Sender:
             if self.claimed in registry.lists[name].writers
         }
         values["stream"] = _names(by_stream)
-        values["sender.proven"] = True if self.authenticated else _any((*by_stream.values(), *by_list.values()))
+        values["sender.proven"] = (
+            True if self.authenticated else _settled((*by_stream.values(), *by_list.values()), by=True)
+        )
         values["sender.is_writer"] = self.is_writer_of(classified.addressed, transaction, registry, origin)
         return {name: value for name, value in values.items() if value is not None}
 
@@ -142,7 +145,7 @@ class Sender:
             if self.claimed not in info.writers:
                 return False
             answers.append(_proves(info, transaction, origin) if info.origin.declared else self.authenticated)
-        return _all(answers)
+        return _settled(answers, by=False)
 
 
 def _written(
@@ -246,18 +249,11 @@ def _proves(declared: ListInfo | Stream, transaction: Transaction, origin: DkimR
     return origin
 
 
-def _any(answers: Iterable[Value | None]) -> Value | None:
-    seen = list(answers)
-    if any(a is True for a in seen):
-        return True
-    return next((a for a in seen if a is not False), False)
-
-
-def _all(answers: Iterable[Value | None]) -> Value | None:
-    seen = list(answers)
-    if any(a is False for a in seen):
-        return False
-    return next((a for a in seen if a is not True), True)
+def _settled(answers: Collection[Value | None], *, by: bool) -> Value | None:
+    """Return ``by`` if any answer is that; else the first that is open (None or Unknown); else the opposite."""
+    if any(a is by for a in answers):
+        return by
+    return next((a for a in answers if not isinstance(a, bool)), not by)
 
 
 def _names(answers: Mapping[str, Value | None]) -> Value | None:

@@ -285,7 +285,7 @@ class House:
     def sender(self, transaction: Transaction) -> Sender:
         """The sender before the header is read."""
         registry = self.in_force.registry
-        return Sender.of(transaction, registry, registry.digester.delimiters)
+        return Sender.of(transaction, registry)
 
     async def facts(self, *to: str, ask: frozenset[Source] = EVERYTHING, **more: Any) -> dict[str, Value]:
         """The facts of such a transaction once ``ask`` was asked."""

@@ -146,7 +146,7 @@ def test_a_notice_for_its_sender_never_goes_to_the_customers_behind_an_alias(
                 envelope=Envelope(reverse_path=Address.parse(path), recipients=()),
                 message=Message.of(f"From: {name}@example.com\r\n\r\nHello\r\n".encode()),
             )
-            told[name, path] = Sender.of(transaction, registry, "+").told
+            told[name, path] = Sender.of(transaction, registry).told
     assert {name for name, path in told if told[name, path]} == {"lena", "team"}
     assert [told["ours", "ours@example.com"], told["ours", "other@example.org"]] == [None, None]
 
