@@ -71,7 +71,7 @@ class Alarms:
     def first(self, over: Exceeded, now: datetime) -> Event | None:
         """Return the journal's entry, None if the limit was reported in this window already."""
         one = over.watched
-        since = since_of(one, now)
+        since = window_of(now, one.limit.window_seconds)
         if self._said.get((one.stream.name, one.person)) == since.timestamp():
             return None
         self._said[one.stream.name, one.person] = since.timestamp()
@@ -82,11 +82,6 @@ class Alarms:
             "count": over.count,
         }
         return Event(kind=Kind.STREAM, id=one.stream.name, at=now, data=data)
-
-
-def since_of(one: StreamLimit, now: datetime) -> datetime:
-    """Return the start of the window of a limit that ``now`` is in."""
-    return window_of(now, one.limit.window_seconds)
 
 
 def window_of(now: datetime, seconds: float) -> datetime:

@@ -17,7 +17,7 @@ from itertools import chain
 from typing import Any, TypeAlias
 
 from smtpguard.gathering.gather import Gathered
-from smtpguard.gathering.streams import Alarms, Exceeded, since_of, window_of
+from smtpguard.gathering.streams import Alarms, Exceeded, window_of
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds import coverage, effects
 from smtpguard.holds.model import Choice, Hold, State, have_voted, out_of_reach, standing_votes
@@ -122,7 +122,8 @@ class Notices:
         about = {"notice": "stream", "stream": one.stream.name, "limit": one.limit.count, "per_person": one.person,
                  "window_minutes": one.limit.window_seconds / 60, "at": utc_text(now)}  # fmt: skip
         person = "-person" if one.person else ""
-        id = f"stream-{one.stream.name}{person}-{since_of(one, now):%Y%m%dT%H%M%S}-{_tag(owner)}"
+        since = window_of(now, one.limit.window_seconds)
+        id = f"stream-{one.stream.name}{person}-{since:%Y%m%dT%H%M%S}-{_tag(owner)}"
         return [event], notice_to(id, owner, {**noticedata.NONE, **about})
 
 

@@ -30,7 +30,17 @@ Declared = tuple[Mapping[str, ListInfo], Mapping[str, Stream]]
 def declared(lists: Mapping[str, ListModel], streams: Mapping[str, StreamModel], delimiters: str) -> Declared:
     return (
         {name: _list(name, lists, delimiters) for name in lists},
-        {name: _stream(name, model, delimiters) for name, model in streams.items()},
+        {
+            name: Stream(
+                name=name,
+                senders=_canonical(model.from_, delimiters),
+                origin=_origin(model.origin),
+                max=model.max,
+                max_per_person=model.max_per_person,
+                owner=model.owner,
+            )
+            for name, model in streams.items()
+        },
     )
 
 
@@ -75,17 +85,6 @@ def _sources(name: str, lists: Mapping[str, ListModel]) -> tuple[tuple[Members, 
                 seen.append(members.list)
                 ahead.append(members.list)
     return tuple(sources), frozenset(seen[1:])
-
-
-def _stream(name: str, model: StreamModel, delimiters: str) -> Stream:
-    return Stream(
-        name=name,
-        senders=_canonical(model.from_, delimiters),
-        origin=_origin(model.origin),
-        max=model.max,
-        max_per_person=model.max_per_person,
-        owner=model.owner,
-    )
 
 
 def _origin(model: OriginModel) -> Origin:
