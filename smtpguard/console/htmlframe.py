@@ -67,7 +67,8 @@ def html_page(message: Message) -> str | None:
     texts = [_html_text(part) for part in found if is_html(part)]
     if not texts or sum(map(len, texts)) > _MOST_FRAMED:
         return None
-    return _FRAME.format("\n<hr>\n".join(sanitized(text, _images(found)) for text in texts))
+    images = _images(found)
+    return _FRAME.format("\n<hr>\n".join(sanitized(text, images) for text in texts))
 
 
 def sanitized(html: str, images: Mapping[str, str]) -> str:

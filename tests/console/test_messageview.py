@@ -9,9 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from smtpguard.console import htmlframe
 from smtpguard.console.htmlframe import html_page, sanitized
 from smtpguard.console.messageview import attachment_of, view_of
+from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.message import Message
+from smtpguard.reading.decoding import decode_transfer
 from tests.console.holding import HOSTILE
 from tests.every import every
 
@@ -171,6 +174,22 @@ def test_only_small_embedded_pictures_are_shown(image: str, shown: bool) -> None
     page = html_page(related(image))
     assert page is not None
     assert ("data:image/png;base64," in page) is shown
+
+
+def test_a_picture_is_decoded_once_for_all_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts and pictures are bounded each by themselves: to decode all pictures for each text would take a minute."""
+    decoded: list[bytes] = []
+
+    def decode(body: bytes, encoding: str) -> tuple[bytes, Phrase | None]:
+        decoded.append(body)
+        return decode_transfer(body, encoding)
+
+    monkeypatch.setattr(htmlframe, "decode_transfer", decode)
+    image = f"Content-Type: image/png\nContent-ID: <a@b>\nContent-Transfer-Encoding: base64\n\n{PNG}"
+    page = html_page(related(image + "\n--b\nContent-Type: text/html\n\n<p>second</p>"))
+    assert page is not None
+    assert "second" in page
+    assert len(decoded) == 3
 
 
 @pytest.mark.parametrize(
