@@ -137,7 +137,7 @@ class ConsoleMiddleware:
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1008})
             return
-        cookies = Cookies()
+        cookies = Cookies(self._site)
         scope["state"] = {**scope.get("state", {}), "cookies": cookies}
 
         begun = False
@@ -186,7 +186,7 @@ class ConsoleMiddleware:
             visit = given.get(self._site.cookie("smtpguard-visit"), "")
             if not visit or len(visit) > 100:
                 visit = secrets.token_urlsafe(16)
-                cookies.set(self._site, "smtpguard-visit", visit)
+                cookies.set("smtpguard-visit", visit)
             state["csrf"] = self._form_token(f"visit {visit}")
         if self._must_set_up(request, state):
             return rendering.see_other("/me/factor")
@@ -241,7 +241,7 @@ class ConsoleMiddleware:
         account: Account | None = state["account"]
         if account is None or state["how"] != "password" or not account.lacks_factor(self._required):
             return False
-        return not request.url.path.startswith(("/me/factor", "/me/language", "/logout", STATIC))
+        return not request.url.path.startswith(("/me/factor", "/me/language", "/logout"))
 
     def _form_token(self, bound_to: str) -> str:
         return hmac.new(self._key, bound_to.encode(), "sha256").hexdigest()[:40]
@@ -261,18 +261,19 @@ class ConsoleMiddleware:
 class Cookies:
     """Cookies to set with the answer; a page has them as ``request.state.cookies``."""
 
-    def __init__(self) -> None:
+    def __init__(self, site: Site) -> None:
+        self._site = site
         self.lines: list[str] = []
 
-    def set(self, site: Site, name: str, value: str, *, seconds: int | None = None) -> None:
+    def set(self, name: str, value: str, *, seconds: int | None = None) -> None:
         """Set a cookie for this host only, which scripts cannot read. Browsers send it when a person follows a link to us, but
         not with another site's form."""
         life = "" if seconds is None else f"; Max-Age={seconds}"
-        secure = "; Secure" if site.secure else ""
-        self.lines.append(f"{site.cookie(name)}={value}; Path=/{life}; HttpOnly; SameSite=Lax{secure}")
+        secure = "; Secure" if self._site.secure else ""
+        self.lines.append(f"{self._site.cookie(name)}={value}; Path=/{life}; HttpOnly; SameSite=Lax{secure}")
 
-    def drop(self, site: Site, name: str) -> None:
-        self.set(site, name, "", seconds=0)
+    def drop(self, name: str) -> None:
+        self.set(name, "", seconds=0)
 
 
 def has_nul(scope: Scope) -> bool:

@@ -101,13 +101,9 @@ class Provider:
         mark = "&" if "?" in metadata.authorization else "?"
         return f"{metadata.authorization}{mark}{urlencode(query)}", sealed
 
-    def moves(self, sealed: str) -> str:
-        """Return the account that this attempt changes to single sign-on, "" for a sign-in. Raises NotAuthenticated."""
-        return str(self._unsealed(sealed).get("moves", ""))
-
-    async def finish(self, sealed: str, *, code: str, state: str, issuer: str = "") -> tuple[Proven, str]:
-        """Return the person, and the page they wanted. ``issuer``: the answer's ``iss``, if it has one (RFC 9207). Raises
-        NotAuthenticated."""
+    async def finish(self, sealed: str, *, code: str, state: str, issuer: str = "") -> tuple[Proven, str, str]:
+        """Return the person, the page they wanted, and the account to change to single sign-on, "" for a sign-in. ``issuer``: the
+        answer's ``iss``, if it has one (RFC 9207). Raises NotAuthenticated."""
         attempt = self._unsealed(sealed)
         if not state or not hmac.compare_digest(str(attempt["state"]).encode(), state.encode()):
             raise NotAuthenticated("the state is another attempt's")
@@ -119,7 +115,7 @@ class Provider:
         token = await self._exchange(metadata, code, str(attempt["verifier"]))
         claims = await self._verified_claims(token)
         self._check_claims(claims, str(attempt["nonce"]))
-        return self._proven(claims), str(attempt["then"])
+        return self._proven(claims), str(attempt["then"]), str(attempt.get("moves", ""))
 
     def _unsealed(self, sealed: str) -> Mapping[str, Any]:
         try:

@@ -108,7 +108,10 @@ class AccountPages:
         except SignInRefused:
             return await self._login_page(request, then, 401, said="refused")
         except TooManyAttempts as wait:
-            return await self._too_many(request, then, wait)
+            minutes = max(1, math.ceil(wait.seconds / 60))
+            answer = await self._login_page(request, then, 429, said="wait", minutes=minutes)
+            answer.headers["retry-after"] = str(math.ceil(wait.seconds))
+            return answer
         return self._signed_in(request, done, then)
 
     async def sign_out(self, request: Request) -> Response:
@@ -131,7 +134,7 @@ class AccountPages:
             self._away.report(why)
             return None
         self._away.end()
-        self._cookies(request).set(self.site, "smtpguard-sso", sealed, seconds=ATTEMPT_SECONDS)
+        request.state.cookies.set("smtpguard-sso", sealed, seconds=ATTEMPT_SECONDS)
         return where
 
     async def move(self, request: Request) -> Response:
@@ -168,14 +171,13 @@ class AccountPages:
         return await page(request, "signing-back.html", given=given)
 
     async def finish(self, request: Request) -> Response:
-        provider, cookies = self._provider(), self._cookies(request)
-        cookies.drop(self.site, "smtpguard-sso")
+        provider = self._provider()
+        request.state.cookies.drop("smtpguard-sso")
         try:
             if error := _text(request, "error"):
                 raise NotAuthenticated(f"the provider said {error[:60]!r}")
             sealed = request.cookies.get(self.site.cookie("smtpguard-sso"), "")
-            moves = provider.moves(sealed)
-            proven, then = await provider.finish(
+            proven, then, moves = await provider.finish(
                 sealed, code=_text(request, "code"), state=_text(request, "state"), issuer=_text(request, "iss")
             )
             if moves:
@@ -238,7 +240,7 @@ class AccountPages:
             codes = await self.accounts.confirm_factor(account, sealed, _text(request, "code"), by=account.address)
         except NotPossible as why:
             return await self._factor_page(request, account, sealed, 400, wrong={"code": said.say(why.why)})
-        self._cookies(request).drop(self.site, "smtpguard")
+        request.state.cookies.drop("smtpguard")
         return await page(request, "recovery-codes.html", codes=codes)
 
     async def factor_off(self, request: Request) -> Response:
@@ -266,25 +268,19 @@ class AccountPages:
             minutes=minutes, address=_text(request, "address"),
         )  # fmt: skip
 
-    async def _too_many(self, request: Request, then: str, wait: TooManyAttempts) -> Response:
-        answer = await self._login_page(request, then, 429, said="wait", minutes=max(1, math.ceil(wait.seconds / 60)))
-        answer.headers["retry-after"] = str(math.ceil(wait.seconds))
-        return answer
-
     def _signed_in(self, request: Request, done: SignedIn, then: str) -> Response:
-        cookies = self._cookies(request)
-        cookies.set(self.site, "smtpguard", done.token)
-        cookies.set(self.site, "smtpguard-known", done.mark, seconds=MARK_SECONDS)
+        cookies: Cookies = request.state.cookies
+        cookies.set("smtpguard", done.token)
+        cookies.set("smtpguard-known", done.mark, seconds=MARK_SECONDS)
         return see_other(then)
 
     def _signed_out(self, request: Request, **why: str) -> Response:
-        self._cookies(request).drop(self.site, "smtpguard")
+        request.state.cookies.drop("smtpguard")
         return see_other("/login", **why)
 
     async def _account_page(
         self, request: Request, status: int = 200, *, problem: Said = "", wrong: Mapping[str, str] | None = None
     ) -> Response:
-        sso = self.provider is not None
         return await page(
             request,
             "me.html",
@@ -292,7 +288,7 @@ class AccountPages:
             wrong=wrong,
             account=_account(request),
             problem=problem,
-            sso=sso,
+            sso=self.provider is not None,
             languages=[(language, language_name(language)) for language in languages()],
         )
 
@@ -307,8 +303,7 @@ class AccountPages:
         try:
             uri = self.accounts.factors.uri(sealed, address=account.address, issuer=ISSUER)
         except WrongSecret:
-            sealed = self.accounts.factors.new_secret()
-            uri = self.accounts.factors.uri(sealed, address=account.address, issuer=ISSUER)
+            return await self._factor_page(request, account, self.accounts.factors.new_secret(), status, wrong=wrong)
         plain = self.accounts.factors.unsealed(sealed)
         return await page(
             request, "second-factor.html", status, wrong=wrong, qr=qr_svg(uri), uri=uri, sealed=sealed, required=account.lacks_factor(self.required),
@@ -332,10 +327,6 @@ class AccountPages:
     def _provider(self) -> Provider:
         assert self.provider is not None, "a route without a provider"
         return self.provider
-
-    def _cookies(self, request: Request) -> Cookies:
-        found: Cookies = request.state.cookies
-        return found
 
 
 def _account(request: Request) -> Account:

@@ -176,7 +176,7 @@ class Signing:
         """
         who = self._canonical(proven.address)
         fresh, wanted = self._accounts.new_id(), tuple(role for role in Role if role in roles)
-        tokens: dict[str, str] = {}
+        token, session = self._sessions.new("", how="sso")
 
         def step(found: Sequence[Account]) -> AccountChange:
             if who.startswith(_NO_ADDRESS):
@@ -212,8 +212,7 @@ class Signing:
                 claims=tuple(sorted(proven.groups & asked)),
                 claimed_at=self._clock.now(),
             )
-            token, begins = self._sessions.new(mine.account_id, how="sso")
-            tokens["token"] = token
+            begins = replace(session, account_id=mine.account_id)
             event = self._event(Kind.SIGNED_IN, mine, client, how="sso", second_factor=False)
             ends = token_hash(before) if before else ""
             return AccountChange(account=mine, events=(*events, event), begins=begins, ends=ends, ends_all=changed)
@@ -221,7 +220,7 @@ class Signing:
         made = await self._people.turn(AccountKeys(address=who, subject=proven.subject), step)
         if made.refused or made.account is None:
             raise SignInRefused
-        return SignedIn(account=made.account, token=tokens["token"], mark=self._new_mark(made.account.address))
+        return SignedIn(account=made.account, token=token, mark=self._new_mark(made.account.address))
 
     async def sign_out(self, token: str, account: Account, *, client: str) -> None:
         event = self._event(Kind.SIGNED_OUT, account, client)
