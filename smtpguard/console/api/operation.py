@@ -182,7 +182,7 @@ class Refusal(Exception):
     ) -> None:
         super().__init__(detail)
         self.status, self.detail = status, detail
-        self.errors, self.headers = errors or [], dict(headers or {})
+        self.errors, self.headers = errors, headers
 
 
 def error_at(at: str, problem: str) -> Refusal:
@@ -194,5 +194,5 @@ def answer(
     status: int, detail: str = "", *, errors: list[Wrong] | None = None, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
     problem = Problem(title=TITLES.get(status, "Error"), status=status, detail=detail, errors=errors or [])
-    content: dict[str, Any] = problem.model_dump(exclude_defaults=True) | {"title": problem.title, "status": status}
+    content = problem.model_dump(exclude_defaults=True)
     return JSONResponse(content, status, dict(headers or {}), media_type="application/problem+json")
