@@ -45,7 +45,6 @@ def build(
     )
     app.router.redirect_slashes = False  # it redirects to the scheme of this connection: behind a proxy, out of TLS
     app.state.console = console
-    app.state.templates = rendering.environment()
     return app
 
 

@@ -11,9 +11,7 @@ import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from smtpguard.holds.model import (
-    Hold,
-)
+from smtpguard.holds.model import Hold
 from smtpguard.locale.phrase import N_, Phrase
 from smtpguard.locale.speech import Speech
 from smtpguard.reading.looks import Reading

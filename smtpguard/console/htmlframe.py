@@ -23,16 +23,15 @@ _MOST_FRAMED = 1 << 20  # characters of all HTML of a message
 _MOST_IMAGE = 512 << 10  # octets of one image
 _MOST_IMAGES = 2 << 20  # octets of all images
 _IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
-_TAGS = frozenset(
+_TAGS = set(
     """
     a abbr address article aside b big blockquote br caption center cite code col colgroup dd del details div dl dt em
     figcaption figure font footer h1 h2 h3 h4 h5 h6 header hr i img ins kbd li main mark ol p pre q s samp section small
     span strike strong sub summary sup table tbody td tfoot th thead time tr tt u ul var
     """.split()  # noqa: SIM905
 )
-_EVERYWHERE = frozenset({"style", "align", "valign", "dir", "lang", "title", "width", "height", "bgcolor", "color"})
 _ATTRIBUTES: dict[str, set[str]] = {
-    "*": set(_EVERYWHERE),
+    "*": {"style", "align", "valign", "dir", "lang", "title", "width", "height", "bgcolor", "color"},
     "img": {"src", "alt"},
     "font": {"face", "size"},
     "td": {"colspan", "rowspan"},
@@ -40,7 +39,7 @@ _ATTRIBUTES: dict[str, set[str]] = {
     "table": {"border", "cellpadding", "cellspacing"},
     "ol": {"start", "type"},
 }
-_STYLES = frozenset(
+_STYLES = set(
     """
     background-color border border-bottom border-collapse border-color border-left border-radius border-right border-spacing
     border-style border-top border-width color direction display font font-family font-size font-style font-variant
@@ -75,12 +74,12 @@ def sanitized(html: str, images: Mapping[str, str]) -> str:
     """Return the HTML with what shows text, and nothing that loads anything. ``images``: data: URLs by Content-ID."""
     return nh3.clean(
         html,
-        tags=set(_TAGS),
+        tags=_TAGS,
         clean_content_tags={"script", "style", "title", "template", "noscript", "object", "iframe", "svg", "math"},
         attributes=_ATTRIBUTES,
         attribute_filter=_filter(images),
         url_schemes={"cid", "data"},
-        filter_style_properties=set(_STYLES),
+        filter_style_properties=_STYLES,
         strip_comments=True,
         link_rel=None,
     )

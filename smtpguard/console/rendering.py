@@ -152,8 +152,7 @@ async def page(
         "now": here.clock.now(),
         "deadline_now": here.approvals.clock.passed(),  # what deadlines go by
     }
-    made: Environment = request.app.state.templates
-    text = made.get_template(template).render(shown | values)
+    text = environment().get_template(template).render(shown | values)
     # Half a character, as an argument of the command line could leave it in a reason, must not take the page away.
     return HTMLResponse(text.encode(errors="replace"), status_code=status)
 

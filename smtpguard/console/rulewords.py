@@ -228,15 +228,11 @@ def _figures(text: str, said: Speech, *, share: bool) -> str:
         return ""
     if not window:
         return much
-    return said("{much} in {time}", much=much, time=_time(window, said))
-
-
-def _time(window: str, said: Speech) -> str:
-    """Return a window in words, from the text of a policy: "10m", "2h 30m", "3600 s"."""
     try:
-        return span(seconds(window), said)
+        time = span(seconds(window), said)  # as a policy has it: "10m", "2h 30m", "3600 s"
     except Invalid:
-        return window
+        time = window
+    return said("{much} in {time}", much=much, time=time)
 
 
 def _figure(text: str, said: Speech, share: bool) -> str:
