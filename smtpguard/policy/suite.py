@@ -31,7 +31,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -56,7 +56,6 @@ from smtpguard.policy.verdict import Verdict
 
 NOW = datetime(2026, 1, 14, 12, 0, tzinfo=UTC)
 _COUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?)(?:\s+to\s+([0-9]+(?:\.[0-9]+)?|inf))?\Z")
-_ONE = Count(1, 1)
 
 ORDINARY: Mapping[str, Value] = {fact.name: fact.default for fact in FACTS.values() if fact.source is not Source.LIVE}
 """A letter to one person outside, who is on no list."""
@@ -151,12 +150,62 @@ class Case:
         return self.model.name
 
     def verdict(self, rules: RuleSet) -> Verdict:
-        """Judge a case of facts."""
-        return _verdict(rules, self.values, self.model.frozen)
+        """Judge a case of facts. Live facts are among its values: counts go into Live, and an approved mailing into the
+        approved."""
+        values, frozen = self.values, self.model.frozen
+        lists, sender = values["recipients.lists"], values["sender.address"]
+        if values["recipients.customers"] == NONE and any(FACTS[name].own == "recipients.customers" for name in values):
+            values = {**values, "recipients.customers": Count.exactly(1)}  # the message itself is one of the mailing's
+        touched = sorted(lists) if isinstance(lists, frozenset) and lists else [_LIST]
+        letter = values["message.looks"] != "mailing" and not values["stream"]
+        facts = Facts(
+            values={k: v for k, v in values.items() if FACTS[k].source is not Source.LIVE},
+            lists=lists if isinstance(lists, frozenset) else frozenset(),
+            senders=frozenset({sender}) if isinstance(sender, str) else frozenset(),
+            threads=("thread",),
+            reply="reply",
+            sizes=dict.fromkeys(touched, Count.exactly(_PEOPLE)),
+            letter_from=("sender",) if letter else (),
+        )
+        plan = rules.plan(facts)
+        counts, maybe = {}, {}
+        for ask in plan.asks:
+            own = FACTS[ask.fact].own  # of a count that the case does not give, that of its message alone
+            given = values.get(ask.fact, values[own] if own else NONE)
+            if isinstance(given, bool):  # True if all recipients are answered
+                counts[ask] = int(not given)
+            elif isinstance(given, Count):
+                whole = _PEOPLE if FACTS[ask.fact].type is Type.SHARE else 1
+                counts[ask] = round(given.low * whole)
+                maybe[ask] = round(given.high * whole) - counts[ask] if given.high != inf else _PEOPLE
+        approved = values.get("mailing.approved") is True
+        return plan.close(
+            Live(now=NOW, counts=counts, maybe=maybe, approved=approved, freezes=_freezes(frozen)), misses=True
+        )
 
     def failures(self, verdict: Verdict, facts: Mapping[str, Value] | None = None) -> tuple[str, ...]:
         """Return a sentence for each unexpected result; none if the case passes."""
-        return (*_failures(self.model, verdict), *_other_facts(self.found, facts or {}))
+        case, found = self.model, {hit.rule for hit in verdict.hits}
+        failures: list[str] = []
+        if verdict.action.word != case.expect:
+            why = ", ".join(sorted(found)) or "no rule"
+            failures.append(f"expected {case.expect}, but the verdict is {verdict.action.word} ({why} hit)")
+        for rule in case.hits:
+            if rule not in found:
+                miss = next((m.reason for m in verdict.misses if m.rule == rule), None)
+                failures.append(f"{rule} did not hit" + (f": {miss.detail}" if miss else ""))
+        failures += [f"{rule} hit" for rule in case.misses if rule in found]
+        if case.observed is not None and verdict.observed.word != case.observed:
+            failures.append(f"expected observing rules to say {case.observed}, but they say {verdict.observed.word}")
+        if case.quorum is not None:
+            groups = sorted({group for quorum in verdict.quorum for group in quorum.groups})
+            if groups != sorted(case.quorum):
+                failures.append(f"expected {_named(case.quorum)} to decide, but it would be {_named(groups)}")
+        for name, value in self.found.items():
+            came = facts.get(name) if facts is not None else None
+            if came != value and not (isinstance(came, Unknown) and isinstance(value, Unknown)):
+                failures.append(f"expected {name} to be {_shown(name, value)}, but it is {_shown(name, came)}")
+        return tuple(failures)
 
 
 def cases(document: Document, rules: RuleSet, words: Mapping[str, Collection[str]] | None = None) -> list[Case]:
@@ -199,12 +248,6 @@ def message_of(model: MessageModel) -> Message:
     return Message.of(f"{head}\n{model.html or model.text}\n".replace("\r\n", "\n").replace("\n", "\r\n").encode())
 
 
-def _other_facts(expected: Mapping[str, Value], facts: Mapping[str, Value]) -> Iterator[str]:
-    for name, value in expected.items():
-        if (came := facts.get(name)) != value and not (isinstance(came, Unknown) and isinstance(value, Unknown)):
-            yield f"expected {name} to be {_shown(name, value)}, but it is {_shown(name, came)}"
-
-
 def _shown(name: str, value: Value | None) -> str:
     """Return a value as a case gives it: a share as a number."""
     match value:
@@ -213,39 +256,6 @@ def _shown(name: str, value: Value | None) -> str:
         case Count(low=low, high=high):
             return f"{low:g}" if low == high else f"{low:g} to {high:g}"
     return journal_text(FACTS[name], value)
-
-
-def _verdict(rules: RuleSet, values: Mapping[str, Value], frozen: Literal["all"] | FrozenModel | None) -> Verdict:
-    """Here live facts are given with the others: counts go into Live, and an approved mailing into the approved."""
-    lists, sender = values["recipients.lists"], values["sender.address"]
-    if values["recipients.customers"] == NONE and any(FACTS[name].own == "recipients.customers" for name in values):
-        values = {**values, "recipients.customers": _ONE}  # the message itself is one of the mailing's
-    touched = sorted(lists) if isinstance(lists, frozenset) and lists else [_LIST]
-    letter = values["message.looks"] != "mailing" and not values["stream"]
-    facts = Facts(
-        values={k: v for k, v in values.items() if FACTS[k].source is not Source.LIVE},
-        lists=lists if isinstance(lists, frozenset) else frozenset(),
-        senders=frozenset({sender}) if isinstance(sender, str) else frozenset(),
-        threads=("thread",),
-        reply="reply",
-        sizes=dict.fromkeys(touched, Count.exactly(_PEOPLE)),
-        letter_from=("sender",) if letter else (),
-    )
-    plan = rules.plan(facts)
-    counts, maybe = {}, {}
-    for ask in plan.asks:
-        own = FACTS[ask.fact].own  # of a count that the case does not give, that of its message alone
-        given = values.get(ask.fact, values[own] if own else NONE)
-        if isinstance(given, bool):  # True if all recipients are answered
-            counts[ask] = int(not given)
-        elif isinstance(given, Count):
-            whole = _PEOPLE if FACTS[ask.fact].type is Type.SHARE else 1
-            counts[ask] = round(given.low * whole)
-            maybe[ask] = round(given.high * whole) - counts[ask] if given.high != inf else _PEOPLE
-    approved = values.get("mailing.approved") is True
-    return plan.close(
-        Live(now=NOW, counts=counts, maybe=maybe, approved=approved, freezes=_freezes(frozen)), misses=True
-    )
 
 
 _LIST, _PEOPLE = "a list", 1_000_000
@@ -263,26 +273,6 @@ def _freezes(frozen: Literal["all"] | FrozenModel | None) -> tuple[Freeze, ...]:
         Freeze(freeze_id="case", selector=selector, value=value, reason="a test case", by="the case", at=NOW)
         for selector, value in chosen.items()
     )
-
-
-def _failures(case: CaseModel, verdict: Verdict) -> list[str]:
-    found = {hit.rule for hit in verdict.hits}
-    failures = []
-    if verdict.action.word != case.expect:
-        why = ", ".join(sorted(found)) or "no rule"
-        failures.append(f"expected {case.expect}, but the verdict is {verdict.action.word} ({why} hit)")
-    for rule in case.hits:
-        if rule not in found:
-            miss = next((m.reason for m in verdict.misses if m.rule == rule), None)
-            failures.append(f"{rule} did not hit" + (f": {miss.detail}" if miss else ""))
-    failures += [f"{rule} hit" for rule in case.misses if rule in found]
-    if case.observed is not None and verdict.observed.word != case.observed:
-        failures.append(f"expected observing rules to say {case.observed}, but they say {verdict.observed.word}")
-    if case.quorum is not None:
-        groups = sorted({group for quorum in verdict.quorum for group in quorum.groups})
-        if groups != sorted(case.quorum):
-            failures.append(f"expected {_named(case.quorum)} to decide, but it would be {_named(groups)}")
-    return failures
 
 
 def _named(groups: list[str]) -> str:
