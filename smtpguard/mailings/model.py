@@ -155,9 +155,11 @@ class Grant:
     """An approval in force. ``hold_id``: the approved hold. ``rules``: those that had hit at the time.
     ``only``: the name of the set of people (``set_of``) that it is bound to; "" if it is bound to a number.
 
-    ``people``: how many distinct people it may reach in all; ``said``: an approver gave that number. ``approved``: the
-    identity it is counted by; ``cover``: the content that it covers. ``beforehand``: of a test. ``by_writer``: its
-    writer confirmed it, without an approver.
+    ``people``: how many distinct people the mailing may reach in all under it, with those of approvals for other lists that are
+    in force beside it; ``own``: the number that it was given for, and ``before``: the people whom the mailing had reached, and who
+    are not of that number; ``own`` is None if an earlier version stored it. ``said``: an approver gave the number. ``approved``:
+    the identity it is counted by; ``cover``: the content that it covers. ``beforehand``: of a test. ``by_writer``: its writer
+    confirmed it, without an approver.
     """
 
     hold_id: str
@@ -173,6 +175,8 @@ class Grant:
     cover: ApprovedContent | None = None
     by_writer: bool = False
     only: str = ""
+    own: int | None = None
+    before: int = 0
 
     def matches(self, coming: Candidate) -> bool | None:
         """Return whether a message is covered; None if it must be compared with the template first."""
@@ -394,39 +398,33 @@ class Mailing:
 
     def _under(self, grants: Sequence[Grant], rejection: Rejection | None, progress: Progress | None) -> Mailing:
         """Return the mailing under these decisions. ``grants``: the newest first."""
+        added = _added_up(grants)
         return replace(
-            self, grant=next(iter(grants), None), earlier=tuple(grants[1:]), rejection=rejection, progress=progress
+            self, grant=next(iter(added), None), earlier=tuple(added[1:]), rejection=rejection, progress=progress
         )
 
     def granted(self, grant: Grant, stages: Stages | None, out: int, now: datetime, at_once: int = 0) -> Mailing:
-        """Return the mailing with a new approval, when ``out`` people have been admitted so far.
+        """Return the mailing with a new approval for ``grant.people``, when ``out`` people have been admitted so far.
 
-        If it is for other lists than an earlier one, both are in force, and the earlier people are added to its number, since all
-        are counted together. An unfinished release in stages goes on for another list, and beside what this lets go ``at_once``.
+        If it is for other lists than an earlier one, both are in force, and their people add up. An unfinished release in stages
+        goes on for another list, and beside what this lets go ``at_once``.
         """
         current = self.as_of(now)
         beside = tuple(old for old in current.grants if not _replaces(grant, old))[: MOST_GRANTS - 1]
         if grant.only:
             return self._under((grant, *beside), _rejection_beside(grant, current.rejection), current.progress)
-        others = tuple(old for old in beside if not old.only and not grant.lists >= old.lists)
-        if (
-            (not others or grant.by_writer) and not grant.said and grant.people <= out
-        ):  # for another list, long after, or for other content
-            grant = replace(grant, people=out + grant.people)
+        others = any(_adds_to(grant, old) for old in beside)
+        exceeded = not grant.said and grant.people <= out  # for another list, long after, or for other content
+        grant = replace(grant, own=grant.people, before=out if others or exceeded else 0)
         old = current.progress
-        progress = Progress.begin(stages, grant.people, now, out) if stages is not None else None
+        people = grant.people + (0 if others else grant.before)
+        progress = Progress.begin(stages, people, now, out) if stages is not None else None
         if old is not None and old.at is At.STOPPED and progress is not None:
             progress = replace(progress.moved(Move.STOP, now, old.why) or progress, told=old.told)
         elif old is not None and (old.at is At.STOPPED or (beside and progress is None)):
             progress = old.with_more(at_once)  # what waits for its stage goes on waiting
-        if others and not grant.by_writer:
-            before = max(out, *(old.people for old in others))
-            beside = tuple(
-                replace(old, people=before + grant.people) if not grant.lists >= old.lists else old for old in beside
-            )
-            grant = replace(grant, people=before + grant.people)
-            if old is not None and (old.waits or not old.last):
-                progress = old.with_more(at_once)
+        if others and old is not None and (old.waits or not old.last):
+            progress = old.with_more(at_once)
         if grant.by_writer:  # it undoes no decision of others
             return self._under((grant, *beside), current.rejection, current.progress)
         return self._under((grant, *beside), _rejection_beside(grant, current.rejection), progress)
@@ -457,6 +455,24 @@ def _replaces(grant: Grant, old: Grant) -> bool:
         return False
     alike = grant.cover is None or old.cover is None or grant.cover == old.cover
     return grant.lists >= old.lists and alike
+
+
+def _adds_to(grant: Grant, old: Grant) -> bool:
+    """Return whether the people of an approval are beside those of an earlier one, since it is for other lists."""
+    return not (grant.only or grant.by_writer or old.only or grant.lists >= old.lists)
+
+
+def _added_up(grants: Sequence[Grant]) -> list[Grant]:
+    """Return approvals with the people that they have together, now that these are in force. The newest is first."""
+    added: list[Grant] = []
+    for grant in reversed(grants):
+        if grant.own is None and not grant.only:  # an earlier version stored the sum
+            grant = replace(grant, own=0, before=grant.people)
+        others = [old.people for old in added if _adds_to(grant, old)]
+        people = grant.people if grant.own is None else max(grant.before, *others, 0) + grant.own
+        added = [replace(old, people=people) if _adds_to(grant, old) else old for old in added]
+        added.append(grant if grant.people == people else replace(grant, people=people))
+    return added[::-1]
 
 
 def _rejection_beside(grant: Grant, rejection: Rejection | None) -> Rejection | None:
