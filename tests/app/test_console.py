@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import re
 from collections.abc import AsyncIterator
@@ -76,6 +77,7 @@ async def console(settings: Settings) -> AsyncIterator[Browser]:
     """A browser with Eva signed in."""
     part = Console(settings)
     await part.start()
+    serving = asyncio.create_task(part.serve())  # keeps the gate fresh, however long a request takes
     try:
         port = part._server.servers[0].sockets[0].getsockname()[1]
         async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=120) as http:
@@ -85,6 +87,8 @@ async def console(settings: Settings) -> AsyncIterator[Browser]:
             yield browser
     finally:
         await part.stop(1)
+        serving.cancel()
+        await asyncio.wait({serving})
         await part.close()
 
 
