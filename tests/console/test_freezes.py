@@ -231,11 +231,13 @@ async def test_a_failed_freeze_is_reported_prominently(here: Stage, monkeypatch:
         assert (answer.status_code, said in text(answer)) == (503, True)
 
 
+@pytest.mark.parametrize("two", [False, True])
 async def test_a_page_without_the_store_does_not_say_that_mail_is_going(
-    here: Stage, monkeypatch: pytest.MonkeyPatch
+    here: Stage, monkeypatch: pytest.MonkeyPatch, two: bool
 ) -> None:
     eva = await freeze_page(here)
     await here.home.freeze()
+    monkeypatch.setattr(here.app.state.console.freezes, "thaw_two", two)
 
     async def away(*_: object) -> None:
         raise Unavailable("away")
@@ -243,6 +245,7 @@ async def test_a_page_without_the_store_does_not_say_that_mail_is_going(
     monkeypatch.setattr(here.home.store.gate, "freeze", away)
     monkeypatch.setattr(here.home.store.gate, "read", away)
     said = text(await eva.post("/freeze", selector="all", reason="x"))
+    assert "NOTHING IS FROZEN" in said
     assert "That cannot be read at the moment." in said
     assert "Mail is going" not in said
 

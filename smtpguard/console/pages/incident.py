@@ -259,14 +259,13 @@ async def thaw_page(request: Request, status: int = 200, problem: str = "") -> R
     freeze = await _freeze_in_path(request)
     if freeze is None:
         return await freeze_page(request, 409, said("It is already lifted."))
-    two = here.freezes.thaw_two
     return await page(
         request,
         "thaw.html",
         status,
         freeze=freeze,
         goes=await here.freezes.released_by([freeze]),
-        only_asks=two
+        only_asks=here.freezes.thaw_two
         and await here.freezes.asked_to_thaw(freeze.freeze_id) in ("", *here.addresses_of(person(request).address)),
         problem=problem,
     )
@@ -346,5 +345,8 @@ def _failures(hooks: Sequence[Hook], said: Speech) -> list[str]:
 
 
 async def _asked_for(here: ConsoleServices) -> dict[str, str]:
-    """Return who has already asked to thaw each freeze, by freeze."""
-    return {f.freeze_id: await here.freezes.asked_to_thaw(f.freeze_id) for f in await here.freezes.active()}
+    """Return who has already asked to thaw each freeze, by freeze; nobody if the store is away, as the page says by itself."""
+    try:
+        return {f.freeze_id: await here.freezes.asked_to_thaw(f.freeze_id) for f in await here.freezes.active()}
+    except StoreError:
+        return {}
