@@ -251,7 +251,7 @@ class _Text(Sections):
             mark = sure(people.at_least == people.at_most)
             yield Statement(text=text, mark=mark, entries=self.of("mailing", one.mailing_id))
         if len(self.report.mailings) > MOST:
-            yield fact(said("and {n} more", n=said.number(len(self.report.mailings) - MOST)))
+            yield fact(more(len(self.report.mailings) - MOST, said))
 
     def who(self) -> Iterator[Statement]:
         if not self.made.names:

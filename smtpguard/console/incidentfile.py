@@ -27,7 +27,7 @@ from smtpguard.console.rendering import environment
 from smtpguard.console.reporting import Made
 from smtpguard.incidents.query import NAMES
 from smtpguard.incidents.statement import MARKS, Statement, Step
-from smtpguard.journal.chain import Clear, instant, utc_text
+from smtpguard.journal.chain import instant, utc_text
 from smtpguard.journal.distinct import NOBODY, Interval
 from smtpguard.journal.event import Kind
 from smtpguard.journal.outcome import Sum
@@ -222,15 +222,11 @@ def _step(step: Step, names: bool, hide: Callable[[str], str]) -> dict[str, Any]
         "data": _unnamed(
             {k: v for k, v in entry.data.items() if entry.kind != Kind.VERDICT.value or k not in _DIGESTS}, names, hide
         ),
-        "private": _names(clear) if names else None,
+        # without recipients, who had no part in it: their number is enough
+        "private": {role: list(v) for role, v in clear.items() if role not in ("recipients", "refused")}
+        if names and clear is not None
+        else None,
         "text": hide(in_words(entry, clear, _ENGLISH).text),
         "hash": entry.hash.hex(),
         "left_out": step.left_out,
     }
-
-
-def _names(clear: Clear | None) -> dict[str, list[str]] | None:
-    """Return the names of an entry without recipients, who had no part in it: their number is enough."""
-    return (
-        None if clear is None else {role: list(v) for role, v in clear.items() if role not in ("recipients", "refused")}
-    )

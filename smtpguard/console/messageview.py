@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from smtpguard.locale.phrase import Phrase, Said
 from smtpguard.mail.message import Message
 from smtpguard.reading.decoding import decode_transfer
-from smtpguard.reading.parts import Index, Part, walk
+from smtpguard.reading.parts import Part, walk
 from smtpguard.reading.request import Bounds, Meter, TooComplex
 from smtpguard.reading.text import Text, extract
 
@@ -133,8 +133,7 @@ def is_html(part: Part) -> bool:
 
 
 def content_id(part: Part) -> str:
-    fields: Index = part.fields
-    return fields["content-id"][0].raw.strip(b"<> \t").decode("latin-1") if "content-id" in fields else ""
+    return part.fields["content-id"][0].raw.strip(b"<> \t").decode("latin-1") if "content-id" in part.fields else ""
 
 
 def _attachments(found: list[Part]) -> Iterator[Attachment]:

@@ -12,19 +12,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from smtpguard.console.reporting import Occupied
 from smtpguard.console.services import ConsoleServices
 from smtpguard.holds.model import NotEntitled
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import Address
-from smtpguard.mailings.matching import NoAddresses
+from smtpguard.mailings.matching import Matching, NoAddresses
 from smtpguard.mailings.model import MAY_HAVE, CopyStatus, Mailing, set_of
-
-if TYPE_CHECKING:  # slow to import
-    from smtpguard.mailings.matching import Matching
-
 
 log = logging.getLogger(__name__)
 SENT, MAY = "sent", "may have"

@@ -290,21 +290,18 @@ def missed_rules(message: Recorded, documents: Mapping[str, bytes] | None, *, de
 def _missed(rule: Rule, message: Recorded) -> Iterator[Missed]:
     values = {c.slot: value for c in rule.conditions if (value := message.value(c.slot)) is not None}
     known = {slot: value for slot, value in values.items() if not isinstance(value, Unknown)}
+    missed = partial(Missed, rule=rule.rule_id, observes=rule.observes)
     answer = rule.answer(known)
     if answer is YES:
-        yield Missed(rule=rule.rule_id, observes=rule.observes, milder=True)
+        yield missed(milder=True)
     elif answer is not NO:
         unsaid = dict.fromkeys(c.fact.name for c in rule.conditions if c.slot not in known)
-        yield Missed(rule=rule.rule_id, observes=rule.observes, unsaid=tuple(unsaid))
+        yield missed(unsaid=tuple(unsaid))
+    elif (because := _nearest(rule, known)) is None:
+        yield missed(excepted=True)
     else:
-        because = _nearest(rule, known)
-        if because is None:
-            yield Missed(rule=rule.rule_id, observes=rule.observes, excepted=True)
-            return
         value = known[because.slot]
-        yield Missed(
-            rule=rule.rule_id,
-            observes=rule.observes,
+        yield missed(
             fact=because.fact.name,
             observed="" if because.fact.personal else journal_text(because.fact, value),
             limit="" if because.fact.personal else because.limit,

@@ -235,10 +235,8 @@ async def _detail(call: Call, hold: Hold) -> rows.HeldDetail:
     frozen = list((await call.console.freezes.holding_up(hold)).get(hold.hold_id, ()))
     covers = coverage.of_hold(hold, await call.console.approvals.learned(hold.hold_id))
     seen = visibility(hold, call.who, call.console)
-    lists, reasons = (
-        list(hold.lists),
-        noticedata.enforced_reasons(hold.verdict, in_force, readable=seen >= Visibility.TEXT),
-    )
+    blind = seen < Visibility.TEXT
+    lists, reasons = list(hold.lists), noticedata.enforced_reasons(hold.verdict, in_force, readable=not blind)
     if seen is Visibility.NOTHING:
         lists = [info.name for info in noticedata.addressed(hold, in_force)]
         frozen = [
@@ -246,7 +244,6 @@ async def _detail(call: Call, hold: Hold) -> rows.HeldDetail:
             for one in frozen
         ]
         reasons = noticedata.reasons(hold, in_force)
-    blind = seen < Visibility.TEXT
     row = _row(call, hold, lists) | {
         "rules": [each["rule"] for each in reasons if each["rule"]],
         "reasons": reasons,
