@@ -78,10 +78,6 @@ class Released:
     first: tuple[Hold, ...]
 
 
-def _only(address: str) -> Set[str]:
-    return {address}
-
-
 @dataclass(eq=False)
 class Freezes:
     """The service behind ``smtpguard freeze`` and ``thaw``. Hooks are commands that run at once (freezes.hooks). Their environment
@@ -123,7 +119,7 @@ class Freezes:
         return await self._hooks(self.freeze_hook, "freeze", stop, stop.by)
 
     async def thaw(
-        self, freeze_id: str, *, by: str, person: str = "", addresses_of: Callable[[str], Set[str]] = _only
+        self, freeze_id: str, *, by: str, person: str = "", addresses_of: Callable[[str], Set[str]] = lambda one: {one}
     ) -> tuple[Hook, ...]:
         """Lift a freeze. ``person``: the person behind ``by``, if that names a program of theirs. ``addresses_of``: returns all
         addresses of a person. Raises KeyError if there is no such freeze, and SecondPersonNeeded if two people must agree and

@@ -66,7 +66,7 @@ _LET_GO = [state.value for state in LET_GO]
 Follow = Callable[[Hold, Hold, Mailing | None, int, Sending | None, bool], Change | None]
 """A function that gets the primary hold, a copy of it, their mailing, how many new people the copy would reach, the
 state of its release if it has one, and whether the approval covers it. It returns the copy's change, None for nothing
-yet."""
+yet. A copy that waits on is not covered, and waits for people by itself."""
 Asking = Callable[[Hold, Sequence[Recipient]], Change]
 """A function that gets a hold, and the recipients of its release about whom people are asked, and returns its
 change."""
@@ -296,7 +296,7 @@ def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
             if row is not None and not frozen:
                 mailings_of(batch).advance(row, and_then=new)
             return done
-        if made.apart:
+        if copy.state is State.WAITING and made.hold is not None and made.hold.state is State.WAITING:
             _set_apart(batch, lead, row, copy, made, people)
         else:
             apply(batch, copy, made)
@@ -424,8 +424,7 @@ def record_results(
             data = {"was": held.state.value} | ({"with": held.primary} if held.primary else {})
             # Nobody has it after all.
             events = (*events, Event(kind=Kind(made.state.value), id=held.hold_id, at=batch.now, data=data))
-        batch.record(events)
-        outboxes.write(batch, [outboxes.rows_of(one, batch.now_us) for one in intents])
+        outboxes.record(batch, events, intents)
     return made
 
 

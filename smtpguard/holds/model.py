@@ -478,8 +478,7 @@ class Change:
 
     ``grant`` or ``rejection``: the decision on its whole mailing; ``stages``: the stages of that; ``at_once``: how many
     people it reaches at once although its list declares stages. ``cover``: the document of a template that ``grant``
-    refers to. ``ungranted``: the id of the hold whose approval ends. ``apart``: the approval does not cover the copy,
-    which waits for people by itself. ``cancelled``: digests of recipients who will not get it, though others have it.
+    refers to. ``ungranted``: the id of the hold whose approval ends. ``cancelled``: digests of recipients who will not get it, though others have it.
     """
 
     hold: Hold | None = None
@@ -489,7 +488,6 @@ class Change:
     at_once: int = 0
     ungranted: str = ""
     cover: str = ""
-    apart: bool = False
     cancelled: frozenset[bytes] = frozenset()
     events: tuple[Event, ...] = ()
     intents: tuple[Intent, ...] = ()

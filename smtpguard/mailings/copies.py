@@ -67,7 +67,7 @@ async def follow(store: Store, lead_id: str, notices: NoticesNow, term: Deadline
         kind = Kind.REOPENED if ended else Kind.APART
         event = Event(kind=kind, id=copy.hold_id, at=now, data={"with": lead.hold_id})
         if not lead.queue and mailing is not None and mailing.entry:
-            return Change(hold=copy, events=(event,), apart=True)
+            return Change(hold=copy, events=(event,))
         # It waits for people, who get a notice of the first such: the primary hold of the others.
         others = tuple(one for one in (lead.sender, *lead.told) if one and one != copy.sender)
         successor = term.anew(replace(copy.in_place_of(lead), primary="", told=others), in_force, now)
@@ -76,7 +76,7 @@ async def follow(store: Store, lead_id: str, notices: NoticesNow, term: Deadline
             told = notices.set_apart(successor, lead, "later" if lead.queue else "ended" if ended else "differs")
         if lead.queue:
             later.append(copy.hold_id)
-        return Change(hold=successor, events=(event,), intents=told, apart=True)
+        return Change(hold=successor, events=(event,), intents=told)
 
     while True:
         n = await store.holds.follow(lead_id, SLICE, step)

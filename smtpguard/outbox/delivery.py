@@ -217,12 +217,11 @@ class Delivery:
             content = await self.store.contents.load(intent.content_sha256)
         except ContentMissing:
             raise _Unsendable("the content is not kept any more", "missing") from None
-        stands = self.watch.fence(selectable(hold))
         envelope = replace(hold.envelope, recipients=tuple(due))
         return _Parcel(
             forms=[(envelope, content)],
             prepend=self._trace(intent, hold, envelope, content),
-            stands=stands,
+            stands=self.watch.fence(selectable(hold)),
         )
 
     def _trace(self, intent: Intent, hold: Hold, envelope: Envelope, content: Message) -> bytes:
