@@ -99,7 +99,7 @@ def _path(option: str, text: str) -> Address | None:
 def row(name: str, told: Explained, places: Mapping[str, str]) -> dict[str, Any]:
     """Return the JSON object of a message. ``places``: the file and line of each rule."""
     verdict, reading, people = told.verdict, told.reading, told.recipients
-    readable, looks = reading.readable.value == "yes", told.facts.get("message.looks")
+    readable, looks = reading.readable.value == "yes", told.facts.values.get("message.looks")
     return {
         "file": name,
         "action": verdict.action.word,
@@ -130,7 +130,7 @@ def row(name: str, told: Explained, places: Mapping[str, str]) -> dict[str, Any]
             "outside": _number(people.outside),
             "members": _number(people.members),
             "list_addresses": _number(people.list_addresses),
-            "undisclosed": _number(told.facts.get("recipients.undisclosed")),
+            "undisclosed": _number(told.facts.values.get("recipients.undisclosed")),
             "reach": _number(people.reach),
             "lists": sorted(people.lists),
         },
@@ -201,7 +201,7 @@ _LOOKS = {
 
 def _reading_lines(told: Explained) -> Iterator[str]:
     """Yield what the message looks like, why, and the words in it of topics to be spared."""
-    reading, looks = told.reading, told.facts.get("message.looks")
+    reading, looks = told.reading, told.facts.values.get("message.looks")
     if reading.readable.value != "yes":
         yield f"  It cannot be read completely: {_inert(reading.why_unreadable)}. Found in the rest:"
     elif isinstance(looks, Unknown):

@@ -153,7 +153,7 @@ async def _read(guard: Explainer, file: Path, case: Case, settings: Settings) ->
         return _Result(file=file, case=case, failures=(str(error),))
     except Exception as error:  # an error of one message must not stop the others
         return _Result(file=file, case=case, failures=(why_unread(error),))
-    found = {name: value for name in case.found if (value := explained.facts.get(name)) is not None}
+    found = {name: value for name in case.found if (value := explained.facts.values.get(name)) is not None}
     failures = case.failures(explained.verdict, found)
     return _Result(file=file, case=case, verdict=explained.verdict, failures=failures)
 

@@ -178,7 +178,7 @@ def _none(counts: Mapping[str, Count], facts: Facts) -> Value:
 def _reached(counts: Mapping[str, Count], facts: Facts) -> Value:
     """Return at least the people that this transaction reaches by itself. With a list without an index that may be
     anybody."""
-    count, own = _only(counts, facts), facts.get("recipients.reach")
+    count, own = _only(counts, facts), facts.values.get("recipients.reach")
     if not isinstance(count, Count) or not isinstance(own, Count):
         return count
     return Count(max(count.low, own.low), max(count.high, own.high))

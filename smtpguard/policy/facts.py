@@ -491,7 +491,3 @@ class Facts:
     letter_from: tuple[str, ...] = ()
     also_from: str = ""
     shared: bool = False
-
-    def get(self, name: str) -> Value | None:
-        """Return the value, Unknown, or None if it has not been asked for yet."""
-        return self.values.get(name)
