@@ -159,7 +159,8 @@ def condition_in_words(asked: Condition, said: Speech) -> str:
 
 def fact_in_words(name: str, said: Speech) -> str:
     """Return what a condition looks at. A fact of another version is shown by its name."""
-    return said(FACTS[name]) if name in FACTS else said(BUILT_IN_FACTS[name]) if name in BUILT_IN_FACTS else name
+    words = FACTS.get(name) or BUILT_IN_FACTS.get(name)
+    return said(words) if words else name
 
 
 def limit_in_words(name: str, text: str, said: Speech) -> str:

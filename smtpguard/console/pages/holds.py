@@ -190,7 +190,7 @@ async def _confirmation(
     here, aheads = services_of(request), _previews(request, holds)
     in_force = here.in_force
     people = sum(_sent(ahead) for _, ahead in aheads)
-    texts = await _beginnings(services_of(request), person(request), holds)
+    texts = await _beginnings(here, person(request), holds)
     # a test, and a correction, let others pass and are not sent themselves
     sent = [(hold, ahead) for hold, ahead in aheads if ahead.sends and hold.kind != TEST and hold.correction is None]
     frozen = await here.freezes.holding_up(*(hold for hold, _ in sent))
@@ -381,11 +381,11 @@ async def history(request: Request) -> Response:
 @ROUTES.get("/history/freezes", *Role)
 async def freeze_history(request: Request) -> Response:
     """Show freezes and thaws, with who set them and why."""
+    here, said = services_of(request), speech(request)
     before = digits(request.query_params.get("after", ""))
-    entries = await services_of(request).store.journal.freezes(limit=PAGE + 1, before=before)
+    entries = await here.store.journal.freezes(limit=PAGE + 1, before=before)
     more = len(entries) > PAGE
-    entries = entries[:PAGE]
-    said, names = speech(request), services_of(request).titles
+    entries, names = entries[:PAGE], here.titles
     return await page(
         request,
         "freezes.html",

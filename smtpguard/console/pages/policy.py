@@ -58,7 +58,7 @@ async def policy(request: Request) -> Response:
 
 @ROUTES.post("/policy/try", *Role)
 async def try_message(request: Request) -> Response:
-    said, sent = speech(request), form(request)
+    here, said, sent = services_of(request), speech(request), form(request)
     raw = await uploaded(sent, "file", _MOST_OCTETS + 1) or str(sent.get("text", "")).encode()
     if not raw.strip():
         return await try_page(request, 422, wrong={"text": said("Paste a message, or choose a file.")})
@@ -71,18 +71,15 @@ async def try_message(request: Request) -> Response:
         return await try_page(request, 422, wrong={bad.field: said(bad.why)})
     if not recipients:
         return await try_page(request, 422, wrong={"to": said("There are no recipients: write them.")})
-    found = await services_of(request).explain(message, path, recipients)
-    reach = found.recipients.reach
-    avoid = {
-        topic for name in found.recipients.lists for topic in services_of(request).in_force.registry.lists[name].avoid
-    }
+    found = await here.explain(message, path, recipients)
+    avoid = {topic for name in found.recipients.lists for topic in here.in_force.registry.lists[name].avoid}
     return await try_page(
         request,
         verdict=found.verdict,
         outcome=said(ACTIONS[found.verdict.action]),
-        reasons=reasons_in_words(enforced_reasons(found.verdict, services_of(request).in_force), said),
+        reasons=reasons_in_words(enforced_reasons(found.verdict, here.in_force), said),
         found=evidence(found.reading, said, avoid),
-        reach=int(reach.low),
+        reach=int(found.recipients.reach.low),
         lists=sorted(found.recipients.lists),
         misses=[miss.rule for miss in found.verdict.misses],
         recipients=len(recipients),

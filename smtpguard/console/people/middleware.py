@@ -14,7 +14,7 @@ from __future__ import annotations
 import hmac
 import logging
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
@@ -178,12 +178,11 @@ class ConsoleMiddleware:
             return PlainTextResponse("No address has a NUL\n", 400)
         if request.url.path.startswith(STATIC):
             return None
-        given = request.cookies
-        await self._authenticate(request, given, state)
+        await self._authenticate(request, state)
         if state["token"]:
             state["csrf"] = self._form_token(f"session {state['token']}")
         else:
-            visit = given.get(self._site.cookie("smtpguard-visit"), "")
+            visit = request.cookies.get(self._site.cookie("smtpguard-visit"), "")
             if not visit or len(visit) > 100:
                 visit = secrets.token_urlsafe(16)
                 cookies.set("smtpguard-visit", visit)
@@ -194,7 +193,7 @@ class ConsoleMiddleware:
             return None
         return await self._read_form(request, state)
 
-    async def _authenticate(self, request: Request, given: Mapping[str, str], state: dict[str, Any]) -> None:
+    async def _authenticate(self, request: Request, state: dict[str, Any]) -> None:
         """Put the person into the state: by the signed link under /mine/, else by the session's cookie."""
         path = request.url.path
         if path.startswith(MINE):
@@ -202,7 +201,7 @@ class ConsoleMiddleware:
             if link is not None:
                 state |= {"link": link, "person": Person(address=link.address)}
             return
-        token = given.get(self._site.cookie("smtpguard"), "")
+        token = request.cookies.get(self._site.cookie("smtpguard"), "")
         refreshes_itself = request.headers.get(REFRESH) == "true"  # this shows no activity of the person
         found = await self._sessions.find(token, active=not refreshes_itself) if 0 < len(token) <= 100 else None
         if found is not None:

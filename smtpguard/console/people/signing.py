@@ -166,16 +166,17 @@ class Signing:
         return SignedIn(account=made.account, token=token, mark=self._new_mark(made.account.address))
 
     async def by_provider(
-        self, proven: Proven, roles: Sequence[Role], *, client: str, before: str, asked: Set[str]
+        self, proven: Proven, roles: tuple[Role, ...], *, client: str, before: str, asked: Set[str]
     ) -> SignedIn:
-        """Sign in a person whom the provider knows. Their roles are those of their groups there, at each sign-in.
+        """Sign in a person whom the provider knows. Their ``roles`` are those of their groups there, at each sign-in, in the order of
+        ``Role``.
 
         An account with their address that has neither password nor subject becomes theirs. If the account belongs to
         another subject, the person is refused. ``asked``: the groups there that the policy names for approvers; which of
         them the person has is stored until the next sign-in. Raises SignInRefused, StoreError.
         """
         who = self._canonical(proven.address)
-        fresh, wanted = self._accounts.new_id(), tuple(role for role in Role if role in roles)
+        fresh = self._accounts.new_id()
         token, session = self._sessions.new("", how="sso")
 
         def step(found: Sequence[Account]) -> AccountChange:
@@ -189,7 +190,7 @@ class Signing:
                 return self._refusal(mine, "the address is another account's", client)
             if mine is not None and mine.disabled:
                 return self._refusal(mine, "disabled", client)
-            if not wanted:
+            if not roles:
                 return self._refusal(mine, "no group of theirs gives a role", client)
             events: tuple[Event, ...] = ()
             if mine is None:
@@ -200,13 +201,13 @@ class Signing:
                     name=proven.name,
                     subject=proven.subject,
                 )
-                events = (self._role_change(mine, "added", wanted),)
-            elif mine.roles != wanted:
-                events = (self._role_change(mine, "roles", wanted),)
-            changed = mine.roles != wanted or mine.address != who
+                events = (self._role_change(mine, "added", roles),)
+            elif mine.roles != roles:
+                events = (self._role_change(mine, "roles", roles),)
+            changed = mine.roles != roles or mine.address != who
             mine = replace(
                 mine,
-                roles=wanted,
+                roles=roles,
                 address=who,
                 name=proven.name or mine.name,
                 claims=tuple(sorted(proven.groups & asked)),
