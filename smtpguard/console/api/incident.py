@@ -23,6 +23,7 @@ from smtpguard.console.api.operation import (
     Sent,
     Time,
     Wrong,
+    as_sentence,
     error_at,
     not_in_scope,
 )
@@ -332,9 +333,9 @@ async def make_report(call: Call) -> Long:
             409, "Another report is being made: ask again in a minute.", headers={"retry-after": "60"}
         ) from None
     except NothingFits as error:
-        raise Refusal(404, f"{str(error)[:1].upper()}{str(error)[1:]}.") from None
+        raise Refusal(404, as_sentence(error)) from None
     except TooMany as error:
-        raise Refusal(422, f"{str(error).capitalize()}.") from None
+        raise Refusal(422, as_sentence(error)) from None
     return Long(await asyncio.to_thread(row, made))
 
 

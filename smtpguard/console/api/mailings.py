@@ -21,6 +21,7 @@ from smtpguard.console.api.operation import (
     Refusal,
     Sent,
     Time,
+    as_sentence,
     error_at,
 )
 from smtpguard.console.api.reference import octets_of
@@ -319,7 +320,7 @@ async def list_people(call: Call) -> Long:
             column=body.column,
         )
     except (NoAddresses, OlderVersions) as why:
-        raise Refusal(422, f"{str(why)[:1].upper()}{str(why)[1:]}.") from None
+        raise Refusal(422, as_sentence(why)) from None
     except Occupied:
         raise Refusal(409, "Another one is being made: ask again in a minute.", headers={"retry-after": "60"}) from None
     return Long({"sent": got.sent, "may_have": got.may, "set": got.set, "people": got.rows()}, close=got.close)

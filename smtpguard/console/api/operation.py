@@ -185,6 +185,12 @@ class Refusal(Exception):
         self.errors, self.headers = errors, headers
 
 
+def as_sentence(error: Exception) -> str:
+    """Return what an error says as a sentence."""
+    text = str(error)
+    return f"{text[:1].upper()}{text[1:]}."
+
+
 def error_at(at: str, problem: str) -> Refusal:
     """Return the refusal of a request with one error."""
     return Refusal(422, errors=[Wrong(at=at, problem=problem)])

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from smtpguard.accounts.model import Role, Scope
 from smtpguard.cli import main
+from smtpguard.console import reporting
 from smtpguard.console.api import incident
 from smtpguard.console.api.operation import Long
 from smtpguard.console.reporting import Made
@@ -200,6 +201,16 @@ async def test_too_many_messages_are_422(here: Stage, monkeypatch: pytest.Monkey
     assert answer.json()["detail"] == "More than 0 messages fit: ask for less at a time."
     monkeypatch.setattr(report, "MOST", 1)
     assert (await asks("POST", PATH, {"lists": ["news"]})).status_code == 200
+
+
+async def test_a_word_of_too_many_messages_is_given_back_as_it_was_written(
+    here: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await held(here, NEWS, Subject="An Offer")
+    monkeypatch.setattr(reporting, "MOST_FOUND", 0)
+    answer = await (await operator(here))("POST", PATH, {"ids": ["Offer"]})
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith("More than 0 messages are found by Offer: ")
 
 
 async def test_an_unavailable_store_answers_503(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
