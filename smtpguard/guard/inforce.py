@@ -9,7 +9,7 @@ from datetime import datetime
 from smtpguard.accounts.membership import source_of
 from smtpguard.accounts.model import Account, Unseated, unseated
 from smtpguard.lists.registry import Registry
-from smtpguard.policy.approvals import Absence, Member, together
+from smtpguard.policy.approvals import Absence, Member
 from smtpguard.policy.hours import Hours
 from smtpguard.policy.models import PREVIEWS
 from smtpguard.policy.parse import Policy
@@ -54,8 +54,7 @@ class InForce(Policy):
 
     def with_people(self, members: Iterable[Member], said: Iterable[Absence]) -> InForce:
         """Return the policy with the members that directories and sign-ons name, and the absences that people reported."""
-        groups = self.groups.with_members(members)
-        groups = groups.with_absences(together(groups.absences, said))
+        groups = self.groups.with_members(members).with_absences(said)
         return replace(self, groups=groups, aliases=groups.aliases)
 
     def unseated(self, accounts: Iterable[Account]) -> tuple[Unseated, ...]:

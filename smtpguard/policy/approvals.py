@@ -44,14 +44,6 @@ class Member:
     addresses: tuple[str, ...]
 
 
-def together(policy: Iterable[Absence], said: Iterable[Absence]) -> tuple[Absence, ...]:
-    """Return the policy's absences and people's own. A person's own replaces every absence of the policy for them
-    that begins before its end."""
-    own = {absence.person: absence for absence in said}
-    kept = (a for a in policy if a.person not in own or a.since > own[a.person].until)
-    return (*kept, *own.values())
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Groups(Mapping[str, frozenset[str]]):
     """Groups of people who decide, with their absences: group -> canonical addresses of its members. ``aliases``: for
@@ -112,8 +104,11 @@ class Groups(Mapping[str, frozenset[str]]):
                 people[member.group] |= {member.addresses[0]}
         return replace(self, people=people, aliases=aliases)
 
-    def with_absences(self, absences: Iterable[Absence]) -> Groups:
-        return replace(self, absences=tuple(absences))
+    def with_absences(self, said: Iterable[Absence]) -> Groups:
+        """Add the absences that people reported. A person's own replaces every absence for them that begins before its end."""
+        own = {absence.person: absence for absence in said}
+        kept = (a for a in self.absences if a.person not in own or a.since > own[a.person].until)
+        return replace(self, absences=(*kept, *own.values()))
 
     def with_deputies(self) -> Mapping[str, frozenset[str]]:
         """Return for each group its members, and everybody who may decide as deputy of one at some time."""

@@ -15,9 +15,10 @@ from smtpguard.config.problem import Invalid
 from smtpguard.config.validation import Findings
 from smtpguard.config.yaml import Document, Place
 from smtpguard.lists.declared import ListInfo, Origin, Stream
-from smtpguard.lists.members import ListMembers, Members
+from smtpguard.lists.members import ListMembers
 from smtpguard.mail.address import Address
 from smtpguard.policy.condition import Condition, Range
+from smtpguard.policy.confirming import ConfirmModel
 from smtpguard.policy.freezing import FREEZE
 from smtpguard.policy.grammar import ConditionNames, condition, facts_of
 from smtpguard.policy.models import ListModel, OriginModel, PolicyModel, RuleModel, StreamModel
@@ -46,7 +47,13 @@ def declared(lists: Mapping[str, ListModel], streams: Mapping[str, StreamModel],
 
 def _list(name: str, lists: Mapping[str, ListModel], delimiters: str) -> ListInfo:
     model = lists[name]
-    sources, includes = _sources(name, lists)
+    included = ways(name, lists)
+    sources = tuple(
+        members if here == name else members.within(here)
+        for here in included
+        for members in lists[here].members
+        if not isinstance(members, ListMembers)
+    )
     return ListInfo(
         name=name,
         title=model.title or name,
@@ -63,7 +70,7 @@ def _list(name: str, lists: Mapping[str, ListModel], delimiters: str) -> ListInf
         avoid=frozenset(model.avoid),
         language=frozenset(model.language),
         members=sources,
-        includes=includes,
+        includes=frozenset(included.keys() - {name}),
         at_least=max((own.at_least for own in model.members), default=1),
         max_shrink=min((own.max_shrink for own in model.members), default=0.2),
         refresh_seconds=min((each.refresh for each in sources), default=900),
@@ -71,20 +78,16 @@ def _list(name: str, lists: Mapping[str, ListModel], delimiters: str) -> ListInf
     )
 
 
-def _sources(name: str, lists: Mapping[str, ListModel]) -> tuple[tuple[Members, ...], frozenset[str]]:
-    """Return the sources of a list, with those of the lists within it, and the names of these lists, at any depth.
-    Each list once, so cycles end."""
-    sources: list[Members] = []
-    seen, ahead = [name], [name]
-    while ahead:
-        here = ahead.pop(0)
+def ways(start: str, lists: Mapping[str, ListModel]) -> dict[str, tuple[str, ...]]:
+    """Return a list and those that it includes, at any depth, each with the shortest path to it. Each once, so cycles end."""
+    found: dict[str, tuple[str, ...]] = {start: (start,)}
+    ahead = [start]
+    for here in ahead:
         for members in lists[here].members:
-            if not isinstance(members, ListMembers):
-                sources.append(members if here == name else members.within(here))
-            elif members.list in lists and members.list not in seen:
-                seen.append(members.list)
+            if isinstance(members, ListMembers) and members.list in lists and members.list not in found:
+                found[members.list] = (*found[here], members.list)
                 ahead.append(members.list)
-    return tuple(sources), frozenset(seen[1:])
+    return found
 
 
 def _origin(model: OriginModel) -> Origin:
@@ -109,6 +112,7 @@ def rules(model: PolicyModel, known: ConditionNames, findings: Findings) -> Iter
         findings.warn(("rules",), "no rules: the guard holds nothing", key=True)
     if len(model.rules) > MAX_RULES:
         findings.problem(("rules",), f"{len(model.rules)} rules", f"at most {MAX_RULES}", key=True)
+    _bounded(model.confirm, "within", ("confirm",), findings)
     first: dict[str, int] = {}
     for n, rule in enumerate(model.rules):
         place: Place = ("rules", n)
@@ -156,8 +160,8 @@ def _rule(model: RuleModel, place: Place, known: ConditionNames, findings: Findi
         if getattr(model, key) is not None and model.then != "confirm":
             text = f"{key} is only for rules with then: confirm"
             findings.problem((*place, key), text, "then: confirm", key=True)
-    if model.within is not None and model.within > LONGEST_SECONDS:
-        findings.problem((*place, "within"), f"within: {in_short(int(model.within))}", "at most 31d")
+    for key in ("within", "stop"):
+        _bounded(model, key, place, findings)
     if model.explain and model.then != "reject":
         text = "explain is only for rules with then: reject"
         findings.warn((*place, "explain"), text)
@@ -185,9 +189,12 @@ def _stop(model: RuleModel, place: Place, when: tuple[Condition, ...], findings:
     if not any(c.fact.name == REPLIES for c in when):
         text = f"stop is only for rules with a condition on {REPLIES}"
         findings.problem((*place, "stop"), text, f"a condition on {REPLIES}", key=True)
-    if model.stop > LONGEST_SECONDS:
-        findings.problem((*place, "stop"), f"stop: {in_short(int(model.stop))}", "at most 31d")
     return int(model.stop)
+
+
+def _bounded(section: RuleModel | ConfirmModel, key: str, place: Place, findings: Findings) -> None:
+    if (length := getattr(section, key) or 0) > LONGEST_SECONDS:
+        findings.problem((*place, key), f"{key}: {in_short(length)}", "at most 31d")
 
 
 def _own(description: Mapping[str, str], policy: PolicyModel) -> str:

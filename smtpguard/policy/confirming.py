@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from smtpguard.config.durations import LONGEST_SECONDS, Rate, RateField, Seconds, in_short
-from smtpguard.config.problem import Invalid
+from smtpguard.config.durations import Rate, RateField, Seconds
 from smtpguard.config.validation import Section
 from smtpguard.locale.phrase import Phrase
 from smtpguard.policy.facts import Facts, Source, Value
@@ -38,16 +36,8 @@ OTHERS = Phrase("Others decide already on what it waits with.")
 TOO_OFTEN = Phrase("Its writer has been asked so often lately that others decide.")
 
 
-def _asked_for(length: int) -> int:
-    if length > LONGEST_SECONDS:
-        raise Invalid(f"within: {in_short(length)}", "at most 31d")
-    return length
-
-
 class ConfirmModel(Section):
-    within: Annotated[Seconds, AfterValidator(_asked_for)] = Field(
-        default=4 * 3600, json_schema_extra={"default": "4h"}
-    )
+    within: Seconds = Field(default=4 * 3600, json_schema_extra={"default": "4h"})
     a_person: RateField = Field(default=Rate(3, 7 * 86400), json_schema_extra={"default": "3 in 7d"})
 
 

@@ -20,7 +20,7 @@ from smtpguard.lists.members import Expands, LdapMembers, ListMembers, Members, 
 from smtpguard.mail.address import Address, is_among
 from smtpguard.policy import warnings
 from smtpguard.policy.approvals import Absence, Groups
-from smtpguard.policy.compiling import Declared, declared, left_out, rules
+from smtpguard.policy.compiling import Declared, declared, left_out, rules, ways
 from smtpguard.policy.engine import RuleSet
 from smtpguard.policy.facts import FACTS
 from smtpguard.policy.grammar import ConditionNames
@@ -259,7 +259,7 @@ class _Sections:
                 people=frozenset(map(self._canonical, organization.people.addresses)) if organization.people else frozenset(),
                 members=tuple(organization.people.members) if organization.people else (),
             ),
-            groups=groups.with_absences(away),
+            groups=replace(groups, absences=tuple(away)),
             directories={n: g.directory for n, g in model.groups.items() if g.directory is not None},
             claims={n: frozenset(g.claim) for n, g in model.groups.items() if g.claim},
             aliases=self.aliases,
@@ -424,30 +424,16 @@ class _Sections:
 
     def _within(self, name: str, info: ListModel) -> None:
         """Check that the lists that this one includes are declared, have members, and do not include it in turn."""
+        lists = self.model.lists
         for n, source in enumerate(info.members):
             if not isinstance(source, ListMembers):
                 continue
             place = self._place_of(("lists", name, "members"), n)
-            if source.list in self.model.lists and (way := self._way(source.list, name)):
+            if source.list in lists and (way := ways(source.list, lists).get(name)):
                 circle = ", ".join((name, *way))
                 self.findings.problem(place, f"list {name} would include itself: {circle}", "lists that end in sources")
             else:
                 self._source_of(source.list, place)
-
-    def _way(self, start: str, end: str) -> tuple[str, ...]:
-        """Return the path from one list to another that it includes, at any depth; () if it does not."""
-        ways: list[tuple[str, ...]] = [(start,)]
-        seen = {start}
-        while ways:
-            way = ways.pop(0)
-            if way[-1] == end:
-                return way
-            info = self.model.lists.get(way[-1])
-            for inner in [m.list for m in info.members if isinstance(m, ListMembers)] if info is not None else []:
-                if inner not in seen:
-                    seen.add(inner)
-                    ways.append((*way, inner))
-        return ()
 
     def _claim(self, owners: dict[str, str], key: str, written: str, name: str, place: Place) -> None:
         first = owners.setdefault(key, name)
