@@ -24,8 +24,7 @@ from smtpguard.lists.registry import Registry
 from smtpguard.mail.address import Address, BadAddress, account_name
 from smtpguard.mail.constant import changed, computed, constant, maker
 from smtpguard.mail.envelope import Transaction, client_network
-from smtpguard.mail.fields import DkimResult, of_field
-from smtpguard.mail.message import Header
+from smtpguard.mail.fields import DkimResult, list_header, of_field
 from smtpguard.policy.facts import Unknown, Value
 from smtpguard.reading.looks import (
     Looks,
@@ -79,7 +78,7 @@ class Sender:
             beside,
             header.broken,
             # a notice would cause a mail loop
-            reverse_path is None or ("auto-submitted" in named and _automatic(header)),
+            reverse_path is None or ("auto-submitted" in named and list_header(named).auto_submitted != "no"),
             session.auth_user,
             session.senders_verified,
             session.mta_login,
@@ -218,12 +217,6 @@ def _user(auth_user: str, written: Iterable[Address], names: Names) -> Address |
         return Address.parse(auth_user)
     except BadAddress:
         return next((a for a in written if a.local.lower() == auth_user.lower() and names.is_internal(a)), None)
-
-
-def _automatic(header: Header) -> bool:
-    """Return whether Auto-Submitted says that a program wrote it (RFC 3834 section 5)."""
-    said = header.get("Auto-Submitted")
-    return said is not None and (said.split(";")[0].strip().lower() or "no") != "no"
 
 
 def _told(names: Names, delimiters: str, user: Address | None, written: Iterable[Address]) -> str | None:

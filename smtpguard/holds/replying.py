@@ -25,7 +25,7 @@ from smtpguard.locale import languages
 from smtpguard.locale.phrase import N_, Phrase
 from smtpguard.locale.speech import Speech
 from smtpguard.mail.address import Address
-from smtpguard.mail.fields import Signature, mailboxes
+from smtpguard.mail.fields import Signature, list_header, mailboxes
 from smtpguard.mail.message import Header
 from smtpguard.policy.models import ReplyVotesModel
 from smtpguard.reading.quoting import split
@@ -47,8 +47,8 @@ LOCAL_OCTETS = 16 + 1 + _TAG_DIGITS + 1 + 26
 WORDS = {Choice.REJECT: N_("REJECT"), Choice.APPROVE: N_("APPROVE")}
 """The words that decide, as notices name them. An answer may use the words of any language."""
 CONFIRM = N_("CONFIRM")
-_BULK = frozenset({"bulk", "list", "junk", "auto_reply"})
-_MACHINES = ("X-Autoreply", "X-Autorespond", "X-Auto-Response-Suppress", "X-Smtpguard-Notice", "List-Id")
+_BULK = frozenset({"bulk", "list", "junk"})
+_MACHINES = ("X-Auto-Response-Suppress", "X-Smtpguard-Notice", "List-Id")
 _SIGNED = ("From", "Subject", "To")
 
 
@@ -136,9 +136,8 @@ def binding_digest(hold: Hold) -> str:
 def sent_by_program(header: Header, *, null_sender: bool) -> bool:
     """Return whether a program sent the mail (RFC 3834 sections 2 and 5): an absence reply, a delivery report, a list
     server, or the guard's own notice."""
-    submitted = (header.get("Auto-Submitted") or "no").split(";")[0].strip().lower()
-    precedence = (header.get("Precedence") or "").strip().lower()
-    return null_sender or submitted != "no" or precedence in _BULK or any(name in header for name in _MACHINES)
+    says = list_header(header.named)
+    return null_sender or says.automatic or says.precedence in _BULK or any(name in header for name in _MACHINES)
 
 
 def read_vote(text: str) -> tuple[Choice | None, str]:

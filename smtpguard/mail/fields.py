@@ -202,7 +202,7 @@ NAMES = frozenset(
 class ListHeader:
     """``list_id`` in lower case, without brackets. ``unsubscribe``: URIs in order. ``post``: members may post.
 
-    ``auto_submitted`` is the keyword in lower case: "no", "auto-generated", "auto-replied", ... or empty if absent.
+    ``auto_submitted`` is the keyword in lower case: "no", "auto-generated", "auto-replied", ...; "no" if absent.
     """
 
     list_id: str = ""
@@ -210,14 +210,14 @@ class ListHeader:
     one_click: bool = False
     post: bool = False
     precedence: str = ""
-    auto_submitted: str = ""
+    auto_submitted: str = "no"
     feedback_id: str = ""
     auto_reply: bool = False
 
     @property
     def automatic(self) -> bool:
         """Whether it was sent automatically, so that it must not be answered (RFC 3834 section 5)."""
-        return self.auto_reply or self.auto_submitted not in ("", "no")
+        return self.auto_reply or self.auto_submitted != "no"
 
 
 _NONE = ListHeader()
@@ -240,7 +240,7 @@ def list_header(fields: Mapping[str, Sequence[Field]]) -> ListHeader:
         one_click="one-click" in found.get("list-unsubscribe-post", "").lower(),
         post=any(u.lower().startswith(("mailto:", "http")) for u in uris(post)),
         precedence=precedence[:40],
-        auto_submitted=submitted[:40],
+        auto_submitted=submitted[:40] or "no",
         feedback_id=found.get("feedback-id", "").strip()[:255],
         auto_reply=precedence == "auto_reply"
         or any(n in found for n in ("x-autoreply", "x-autorespond", "x-autoreply-from")),

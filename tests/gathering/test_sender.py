@@ -158,6 +158,8 @@ async def test_streams_by_origin(home: House, to: str, ip: str, signed: str, exp
         ({"reverse_path": ""}, None),
         ({"Auto_Submitted": "auto-generated"}, None),
         ({"Auto_Submitted": "no"}, "anna@example.com"),
+        ({"Auto_Submitted": "No (a person; really) ; x=y"}, "anna@example.com"),
+        ({"Auto_Submitted": "(a person;) auto-replied"}, None),
         ({"sender": RAMADAN}, None),  # never a list
     ],
 )

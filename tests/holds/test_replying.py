@@ -187,9 +187,13 @@ def test_accounts_that_cannot_approve_by_mail(account: dict[str, Any] | None, wh
     [
         (b"Subject: Re\r\n", False, False),
         (b"Auto-Submitted: no\r\n", False, False),
+        (b"Auto-Submitted: no (a person; really)\r\n", False, False),
         (b"Auto-Submitted: auto-replied\r\n", False, True),
         (b"Precedence: bulk\r\n", False, True),
+        (b"Precedence: list (discussion)\r\n", False, True),
+        (b"Precedence: auto_reply\r\n", False, True),
         (b"X-Autoreply: yes\r\n", False, True),
+        (b"X-Autoreply-From: eva@example.com\r\n", False, True),
         (b"List-Id: <a.b>\r\n", False, True),
         (b"X-Smtpguard-Notice: voted\r\n", False, True),
         (b"Subject: Re\r\n", True, True),
