@@ -186,7 +186,7 @@ def writer_of(gathered: Gathered) -> Writer | Phrase:
     if Address.parse(sender.told).canonical(registry.digester.delimiters) != sender.claimed:
         return UNPROVEN
     reach = gathered.everyone.reach
-    if reach.low != reach.high or not gathered.facts.sizes.keys().isdisjoint(gathered.in_force.stages):
+    if reach.low != reach.high or gathered.in_force.staged(gathered.facts.sizes):
         return NOT_ALONE
     session = gathered.transaction.session
     proof = "origin" if not sender.authenticated else "login" if session.auth_user else "listener"

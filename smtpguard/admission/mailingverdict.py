@@ -293,7 +293,7 @@ def _undivided(verdict: Verdict, gathered: Gathered, mailing: Mailing) -> bool:
         verdict.action.waits
         and mailing.progress is not None
         and bool(gathered.counted.list_addresses.high)
-        and not gathered.in_force.stages.keys().isdisjoint(gathered.facts.lists)
+        and bool(gathered.in_force.staged(gathered.facts.lists))
     )
 
 

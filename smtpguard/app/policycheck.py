@@ -219,7 +219,8 @@ def _no_names(documents: Mapping[str, bytes], document: Document, policy: Policy
 
 def _no_bounds(document: Document, policy: Policy) -> Iterator[Problem]:
     """Find ``stops`` of breakers without a bound. The policy's own also stands for lists that have bounds and no ``stops``."""
-    own: dict[Place, Breakers] = {("lists", name, "breakers"): each for name, each in policy.list_breakers.items()}
+    with_own = [name for name, model in policy.lists.items() if model.breakers is not None]
+    own: dict[Place, Breakers] = {("lists", name, "breakers"): policy.breakers_of([name]) for name in with_own}
     usual = [each for place, each in own.items() if (*place, "stops") not in document.values]
     for place, breakers in ((("breakers",), Breakers.merged((policy.breakers, *usual))), *own.items()):
         if (*place, "stops") in document.values and not breakers.each:
@@ -228,7 +229,7 @@ def _no_bounds(document: Document, policy: Policy) -> Iterator[Problem]:
 
 
 def _quorums(policy: Policy) -> Mapping[Place, Quorum]:
-    found: dict[Place, Quorum] = {("approvals",): policy.approvals}
+    found: dict[Place, Quorum] = {("approvals",): policy.rules.approvals}
     found |= {("lists", name, "approvals"): quorum for name, quorum in policy.rules.quorums.items()}
     late = {(*place, "out_of_hours"): quorum.out_of_hours for place, quorum in found.items()}
     return found | {place: quorum for place, quorum in late.items() if quorum is not None}

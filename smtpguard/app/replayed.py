@@ -479,7 +479,7 @@ class _Case:
         waits, refused, granted = (message.stood(name) for name in (WAITING, REJECTED, APPROVED))
         confirmed = message.stood(CONFIRMED)
         if waiting is not None and (refused or granted):
-            turns = {Action.DEFER} if self.compiled.policy.stages else set()
+            turns = {Action.DEFER} if any(one.stages for one in self.compiled.policy.lists.values()) else set()
             self._may({Action.RELAY, Action.HOLD, Action.REJECT} | turns, PEOPLE, DECIDED)
             self.depends_on.pop(APPROVED, None)
         else:

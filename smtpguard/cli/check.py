@@ -159,7 +159,7 @@ def _policy(found: CheckedPolicy, settings: Settings | None) -> Iterator[str]:
         if unread := found.unread.get(name):
             people += f" ({many(unread, 'row holds', 'rows hold')} none)"
         where = ", ".join(model.addresses) or "no address"
-        yield f"  list {name}: {where}; {people}; {policy.rules.quorums.get(name, policy.approvals)} to release"
+        yield f"  list {name}: {where}; {people}; {policy.rules.quorum_of(name)} to release"
         if also := [address for address, known in namesakes if known == name]:
             yield f"    by the same name also {_some(also)}"
         if model.writers:

@@ -312,10 +312,10 @@ def _rules(policy: Policy, said: Speech) -> Iterator[tuple[str, str]]:
 
 def _breakers(policy: Policy, said: Speech) -> Iterator[str]:
     yield from _stopping(policy.breakers.each, said)
-    for name, own in policy.list_breakers.items():
-        title = policy.lists[name].title or name
-        for what in _stopping([breaker for breaker in own.each if breaker not in policy.breakers.each], said):
-            yield said("for mailings to {list}: {what}", list=title, what=what)
+    for name, model in policy.lists.items():
+        own = policy.breakers_of([name]).each
+        for what in _stopping([breaker for breaker in own if breaker not in policy.breakers.each], said):
+            yield said("for mailings to {list}: {what}", list=model.title or name, what=what)
 
 
 def _stopping(breakers: Iterable[Breaker], said: Speech) -> Iterator[str]:

@@ -13,7 +13,6 @@ from smtpguard.policy.approvals import Absence, Member
 from smtpguard.policy.hours import Hours
 from smtpguard.policy.models import PREVIEWS
 from smtpguard.policy.parse import Policy
-from smtpguard.policy.stages import Breakers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,10 +36,6 @@ class InForce(Policy):
             name: source_of(model.model_dump(by_alias=True, exclude_none=True))
             for name, model in self.directories.items()
         }
-
-    def breakers_of(self, lists: Iterable[str]) -> Breakers:
-        """Return the breakers of a mailing to these lists: those of each list, or the policy's for a list without its own."""
-        return Breakers.merged([self.list_breakers.get(name, self.breakers) for name in lists] or [self.breakers])
 
     def addresses_of(self, *people: str) -> frozenset[str]:
         """Return all addresses that the policy knows of the people with these addresses."""

@@ -37,7 +37,7 @@ from smtpguard.mailings.slotlearning import learn
 from smtpguard.mailings.slots import Template
 from smtpguard.outbox.model import Intent, IntentKind
 from smtpguard.policy.rule import RETURNS
-from smtpguard.policy.stages import ByAddress, Stages
+from smtpguard.policy.stages import Stages
 from smtpguard.reading.shown import Shown
 
 SENT = "mailing.sent"
@@ -249,8 +249,9 @@ def delay(hold: Hold, people: int, in_force: InForce, term: Deadlines) -> timede
     approval."""
     if hold.kind == TEST or (max(hold.reach, people) <= FEW and not hold.reach_at_least):
         return timedelta()
-    usual, of_lists = term.release_delay_seconds, in_force.release_delays
-    return timedelta(seconds=max((of_lists.get(name, usual) for name in hold.lists), default=usual))
+    usual = term.release_delay_seconds
+    own = [in_force.lists[name].release_delay if name in in_force.lists else None for name in hold.lists]
+    return timedelta(seconds=max((usual if each is None else each for each in own), default=usual))
 
 
 def rejection(hold: Hold, sentence: str, now: datetime, term: Deadlines) -> Rejection | None:
@@ -271,8 +272,7 @@ def stages(hold: Hold, in_force: InForce) -> Stages | None:
 
 
 def _declared(hold: Hold, in_force: InForce) -> Stages | None:
-    declared = [in_force.stages[n] for n in hold.lists if n in in_force.stages]
-    return min(declared, key=lambda s: (s.steps[0] < 1, s.steps[0]), default=None)
+    return min(in_force.staged(hold.lists).values(), key=lambda s: (s.steps[0] < 1, s.steps[0]), default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -314,8 +314,8 @@ def at_once(hold: Hold, in_force: InForce) -> AtOnce | None:
         return None
     if not hold.versions and not in_force.registry.classify(hold.envelope.addresses).list_addresses.high:
         return None
-    lists = tuple(name for name in hold.lists if name in in_force.stages)
-    refused = any(in_force.stages_by_address.get(name) is ByAddress.REFUSE for name in lists)
+    lists = tuple(in_force.staged(hold.lists))
+    refused = any(in_force.lists[name].stages_by_address == "refuse" for name in lists)
     return AtOnce(lists=lists, stages=declared, people=hold.reach, more=hold.reach_at_least, refused=refused)
 
 

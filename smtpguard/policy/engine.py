@@ -94,8 +94,8 @@ class RuleSet:
 
     rules: tuple[Rule, ...]
     sha256: str = ""
+    approvals: Quorum
     quorums: Mapping[str, Quorum] = field(default_factory=dict)
-    approvals: Quorum | None = None
     freeze_answer: Action = Action.HOLD
     confirming: ConfirmModel = field(default_factory=ConfirmModel)
 
@@ -352,14 +352,18 @@ class RuleSet:
 
     def groups_asked(self) -> frozenset[str]:
         """Return every group that may decide on anything, at any hour."""
-        quorums = [q for q in (self.approvals, *self.quorums.values()) if q is not None]
+        quorums = [self.approvals, *self.quorums.values()]
         late = [q.out_of_hours for q in quorums if q.out_of_hours is not None]
         return frozenset(group for q in (*quorums, *late) for group in q.groups)
 
     def quorum(self, lists: Iterable[str], beside: Iterable[Quorum] = ()) -> tuple[Quorum, ...]:
         """Return the quorums to release a hold that touches these lists: all of theirs, and those ``beside`` them."""
-        asked = [self.quorums.get(name, self.approvals) for name in sorted(lists)] or [self.approvals]
-        return tuple(dict.fromkeys(q for q in (*beside, *asked) if q is not None))
+        asked = [self.quorum_of(name) for name in sorted(lists)] or [self.approvals]
+        return tuple(dict.fromkeys((*beside, *asked)))
+
+    def quorum_of(self, name: str) -> Quorum:
+        """Return the quorum of a list."""
+        return self.quorums.get(name, self.approvals)
 
 
 def _may_change(certain: Strength, rule: Rule) -> bool:

@@ -194,11 +194,11 @@ class _Compared:
     def _breakers(self) -> _Found:
         """One that is new, or trips wherever the old one did, stops more; and a mailing is less than all that goes to its lists."""
         yield from _stops_less(self.old.breakers, self.new.breakers, "breakers", ("breakers",))
-        for name in sorted((set(self.old.list_breakers) | set(self.new.list_breakers)) & set(self.new.lists)):
-            old = self.old.list_breakers.get(name, self.old.breakers)
-            new = self.new.list_breakers.get(name, self.new.breakers)
-            place: Place = ("lists", name, *(("breakers",) if name in self.new.list_breakers else ()))
-            yield from _stops_less(old, new, f"list {name}: breakers", place)
+        for name, model in sorted(self.new.lists.items()):
+            place = ("lists", name, "breakers") if model.breakers else ("lists", name)
+            if model.breakers or (name in self.old.lists and self.old.lists[name].breakers):
+                old, new = self.old.breakers_of([name]), self.new.breakers_of([name])
+                yield from _stops_less(old, new, f"list {name}: breakers", place)
 
     def _reply_votes(self) -> _Found:
         old, new = self.old.reply_votes, self.new.reply_votes
@@ -324,8 +324,7 @@ class _Compared:
                 yield f"list {name}: members: {each}", at
 
     def _list_approvals(self, name: str, old: ListModel | None, new: ListModel) -> _Found:
-        before = self.old.rules.quorums.get(name, self.old.approvals) if old is not None else self.old.approvals
-        after = self.new.rules.quorums.get(name, self.new.approvals)
+        before, after = self.old.rules.quorum_of(name), self.new.rules.quorum_of(name)
         written = new.approvals is not None or (old is not None and old.approvals is not None)
         if written and not as_strict(after, before):
             yield (
@@ -414,9 +413,11 @@ class _Compared:
         for address, everything in sorted(old.aliases.items()):
             if not everything <= new.aliases.get(address, frozenset()):
                 yield f"organization.aliases: {address} is not the same person as before", ("organization", "aliases")
-        if not as_strict(new.approvals, old.approvals):
+        if not as_strict(new.rules.approvals, old.rules.approvals):
             yield "approvals: fewer or other people may release what is held", ("approvals",)
-        late = [q.out_of_hours for q in (new.approvals, *new.rules.quorums.values()) if q.out_of_hours is not None]
+        late = [
+            q.out_of_hours for q in (new.rules.approvals, *new.rules.quorums.values()) if q.out_of_hours is not None
+        ]
         if late and old.organization.hours != new.organization.hours:
             yield "organization.hours changed, and with them when out_of_hours applies", ("organization", "hours")
         for name in sorted({*old.previews, *new.previews}):
@@ -465,8 +466,8 @@ def _stops_less(old: Breakers, new: Breakers, what: str, place: Place) -> _Found
 _APART = ("title", "owner", "category", "approvals", "stages", "preview", "release_delay", "breakers")
 """Keys of a list that let no mail pass, or are compared after the others."""
 _KNOWN = frozenset(
-    {"rules", "organization", "groups", "aliases", "approvals", "lists", "streams", "expansions", "marks", "own_marks", "enforce", "previews",
-     "sha256", "documents", "warnings", "vocabularies", "stages", "stages_by_address", "release_delays", "slots", "approved_always", "breakers", "list_breakers", "reply_votes", "delimiters",
+    {"rules", "organization", "groups", "aliases", "lists", "streams", "expansions", "marks", "own_marks", "enforce", "previews",
+     "sha256", "documents", "warnings", "vocabularies", "slots", "approved_always", "breakers", "reply_votes", "delimiters",
      "directories", "claims", "declared", "words"}
 )  # fmt: skip
 """The fields of a policy that have a comparison of their own, are also elsewhere, or make no difference to mail."""

@@ -6,7 +6,7 @@ to one list, a quorum can be met.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -35,7 +35,7 @@ from smtpguard.policy.models import (
     StreamModel,
     lacking,
 )
-from smtpguard.policy.stages import Breakers, ByAddress, Stages
+from smtpguard.policy.stages import Breakers, Stages
 from smtpguard.policy.verdict import Action, Quorum
 from smtpguard.reading.marks import KINDS, Side
 from smtpguard.reading.request import Custom
@@ -80,7 +80,6 @@ class Policy:
     aliases: Mapping[str, frozenset[str]]
     directories: Mapping[str, LdapMembers]
     claims: Mapping[str, frozenset[str]]
-    approvals: Quorum
     lists: Mapping[str, ListModel]
     streams: Mapping[str, StreamModel]
     expansions: tuple[Expands, ...]
@@ -92,18 +91,23 @@ class Policy:
     enforce: bool
     delimiters: str
     previews: Mapping[str, str]
-    stages: Mapping[str, Stages]
-    stages_by_address: Mapping[str, ByAddress]
-    release_delays: Mapping[str, int]
     slots: float
     approved_always: frozenset[str]
     breakers: Breakers
     reply_votes: ReplyVotesModel | None
-    list_breakers: Mapping[str, Breakers]
-    """List -> all breakers for a mailing to it, for lists that have some of their own."""
     words: Mapping[str, Collection[str]] = field(default_factory=dict, repr=False)
     """Fact -> the words that this policy declares for it."""
     warnings: tuple[Problem, ...] = ()
+
+    def staged(self, lists: Iterable[str]) -> dict[str, Stages]:
+        """Return the stages of each of these lists that declares some."""
+        known = self.lists
+        return {n: model.stages() for n in lists if n in known and (model := known[n].stages) is not None}
+
+    def breakers_of(self, lists: Iterable[str]) -> Breakers:
+        """Return the breakers of a mailing to these lists: those of each list, or the policy's for a list without its own."""
+        own = [self.lists[name].breakers if name in self.lists else None for name in lists] or [None]
+        return Breakers.merged(self.breakers if each is None else each.breakers(self.breakers) for each in own)
 
 
 def parse(
@@ -241,7 +245,7 @@ class _Sections:
         hours = organization.hours.hours()
         groups = Groups(people=self.groups, elsewhere=self.elsewhere, aliases=self.aliases, zone=hours.zone)
         away = _absences(model.people, groups, self.delimiters, self.findings)
-        usual, known = model.breakers.breakers(Breakers()), self.known()
+        known = self.known()
         return Policy(
             sha256=sha256,
             documents=documents,
@@ -263,7 +267,6 @@ class _Sections:
             directories={n: g.directory for n, g in model.groups.items() if g.directory is not None},
             claims={n: frozenset(g.claim) for n, g in model.groups.items() if g.claim},
             aliases=self.aliases,
-            approvals=approvals,
             lists=model.lists,
             streams=model.streams,
             declared=self._declared(),
@@ -275,16 +278,10 @@ class _Sections:
             enforce=model.enforce,
             delimiters=self.delimiters,
             slots=model.mailings.slots,
-            breakers=usual,
-            list_breakers={name: info.breakers.breakers(usual) for name, info in model.lists.items() if info.breakers is not None},
+            breakers=model.breakers.breakers(Breakers()),
             reply_votes=model.reply_votes,
             approved_always=frozenset(n for n, info in model.lists.items() if info.approvals is not None and info.approvals.always),
             previews=model.previews,
-            stages={name: info.stages.stages() for name, info in model.lists.items() if info.stages is not None},
-            stages_by_address={
-                name: ByAddress(info.stages_by_address or "confirm") for name, info in model.lists.items() if info.stages is not None
-            },
-            release_delays={name: info.release_delay for name, info in model.lists.items() if info.release_delay is not None},
         )  # fmt: skip
 
     def _declared(self) -> Declared:

@@ -3,7 +3,6 @@ words, and until a breaker trips. Pure."""
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -49,14 +48,6 @@ def _portion(step: float) -> Phrase:
     if step < 1:
         return Phrase("{share} of all", share=Amount(step * 100, step * 100, percent=True))
     return Phrase.counted("{n} person", "{n} people", int(step))
-
-
-class ByAddress(enum.Enum):
-    """How a message to the address of a list with stages is approved: the relay expands it to everybody at once, so it
-    cannot be sent in stages."""
-
-    CONFIRM = "confirm"  # the approver confirms that it reaches all of them at once
-    REFUSE = "refuse"  # it cannot be approved: it must be sent as single copies
 
 
 SORTS: Mapping[str, str] = {"complaints": "complaint", "bounces": "bounce", "replies": "reply", "unsubscribes": "unsubscribe"}  # fmt: skip

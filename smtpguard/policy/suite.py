@@ -215,7 +215,7 @@ def cases(document: Document, rules: RuleSet, words: Mapping[str, Collection[str
     findings, declared = Findings(document=document, sound=True), words or {}
     shared = _values(findings, ("facts",), model.facts, declared)
     known = {rule.rule_id for rule in rules.rules} | {"freeze"}
-    groups = {group for quorum in (rules.approvals, *rules.quorums.values()) if quorum for group in quorum.groups}
+    groups = {group for quorum in (rules.approvals, *rules.quorums.values()) for group in quorum.groups}
     found = []
     for n, case in enumerate(model.cases):
         place: Place = ("cases", n)

@@ -90,7 +90,7 @@ def test_groups_and_domains_are_canonical() -> None:
     }
     assert policy.organization.domains == {"example.com", "*.example.se"}
     assert policy.organization.name == "example.com"
-    assert policy.approvals == Quorum(groups=("communications",), out_of_hours=Quorum(groups=("duty",)))
+    assert policy.rules.approvals == Quorum(groups=("communications",), out_of_hours=Quorum(groups=("duty",)))
 
 
 def test_lists_and_streams_are_declared() -> None:
@@ -266,6 +266,6 @@ def of_a_list(text: str) -> str:
 
 def test_a_lists_breaker_replaces_the_policys() -> None:
     policy = parse({**DOCUMENTS, "policy.yaml": of_a_list("{replies: '>= 3', stops: lists}").encode()})
-    own = policy.list_breakers["ramadan"]
+    own = policy.breakers_of(["ramadan"])
     assert [(one.name, one.limit.text) for one in own.each] == [("bounces", ">= 50%"), ("replies", ">= 3")]
     assert (own.lists, policy.breakers.lists) == (True, False)

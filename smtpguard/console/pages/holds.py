@@ -210,8 +210,7 @@ async def _confirmation(
                 name
                 for hold, ahead in aheads
                 if ahead.sends and stages(hold, in_force)
-                for name in hold.lists
-                if name in in_force.stages
+                for name in in_force.staged(hold.lists)
             }
         ),
         people=people,
