@@ -42,7 +42,7 @@ def names(settings: Settings, policy: Policy) -> Names:
 
 def people_of(policy: Policy) -> set[str]:
     """Return the addresses of all people in the policy, as written or canonical."""
-    known: set[str] = set(policy.aliases)
+    known: set[str] = set(policy.groups.aliases)
     known.update(*policy.groups.values())
     for info in policy.lists.values():
         known.update(info.writers, filter(None, [info.owner]))

@@ -147,7 +147,7 @@ async def renew(context: Context, id: str, person: str) -> None:
         if not any(by in people for people in policy.groups.values()):
             raise NotFine(f"{person} is in no group of the policy in force")
         try:
-            found = await store.preserve_longer(id, by, also=policy.aliases.get(by, ()))
+            found = await store.preserve_longer(id, by, also=policy.groups.addresses(by))
         except KeyError:
             raise NotFine(f"{id} is not kept beyond its retention: smtpguard incident hold {id}") from None
     _print_preserved(context, [found])

@@ -18,7 +18,7 @@ from smtpguard.policy.parse import Policy
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InForce(Policy):
     """The policy that a transaction is planned, closed and disposed of under, even if another is put in force
-    meanwhile. Its groups and aliases are also those that directories and sign-ons name (``with_people``)."""
+    meanwhile. Its groups are also those that directories and sign-ons name (``with_people``)."""
 
     registry: Registry
 
@@ -39,7 +39,7 @@ class InForce(Policy):
 
     def addresses_of(self, *people: str) -> frozenset[str]:
         """Return all addresses that the policy knows of the people with these addresses."""
-        return frozenset().union(*(self.aliases.get(person, {person}) for person in people))
+        return frozenset().union(*map(self.groups.addresses, people))
 
     def behind(self, addresses: Collection[str], user: str | None = None) -> frozenset[str]:
         """Return all addresses of the people who wrote under these canonical addresses. A login that is no address of the
@@ -49,8 +49,7 @@ class InForce(Policy):
 
     def with_people(self, members: Iterable[Member], said: Iterable[Absence]) -> InForce:
         """Return the policy with the members that directories and sign-ons name, and the absences that people reported."""
-        groups = self.groups.with_members(members).with_absences(said)
-        return replace(self, groups=groups, aliases=groups.aliases)
+        return replace(self, groups=self.groups.with_members(members).with_absences(said))
 
     def unseated(self, accounts: Iterable[Account]) -> tuple[Unseated, ...]:
         """Return the people whose account does not fit the groups of this policy, and who have none."""

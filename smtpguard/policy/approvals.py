@@ -61,7 +61,7 @@ class Groups(Mapping[str, frozenset[str]]):
     def __post_init__(self) -> None:
         named: dict[str, list[tuple[str, str]]] = {}
         for person in frozenset().union(*self.people.values()):
-            for address in self._addresses(person):
+            for address in self.addresses(person):
                 name, _, domain = address.rpartition("@")
                 named.setdefault(name, []).append((person, domain))
         object.__setattr__(self, "_named", named)
@@ -81,7 +81,7 @@ class Groups(Mapping[str, frozenset[str]]):
 
     def besides(self, group: str, without: Set[str]) -> frozenset[str]:
         """Return the members of a group, present or absent, but nobody who is in ``without`` under any address."""
-        return frozenset(one for one in self.of(group) if self._addresses(one).isdisjoint(without))
+        return frozenset(one for one in self.of(group) if self.addresses(one).isdisjoint(without))
 
     def named(self, addresses: Iterable[str], ours: Callable[[str], bool], login: str = "") -> frozenset[str]:
         """Return the people one of whose local parts is this login, or that of one of these addresses; both in
@@ -119,7 +119,7 @@ class Groups(Mapping[str, frozenset[str]]):
 
     def away(self, person: str, at: datetime) -> Absence | None:
         """Return the absence of this person at ``at``; None while they are present."""
-        mine = self._addresses(person)
+        mine = self.addresses(person)
         return next((a for a in self.absences if a.person in mine and a.covers(at, self.zone)), None)
 
     def deputy(self, person: str, at: datetime, groups: Iterable[str], without: Set[str] = frozenset()) -> str:
@@ -129,25 +129,25 @@ class Groups(Mapping[str, frozenset[str]]):
         absence = self.away(person, at)
         if absence is None or not absence.deputy or self.away(absence.deputy, at) is not None:
             return ""
-        theirs = self._addresses(absence.deputy)
+        theirs = self.addresses(absence.deputy)
         if theirs & without or not any(
-            self._may(absence, g) for g in groups if not self.of(g).isdisjoint(self._addresses(person))
+            self._may(absence, g) for g in groups if not self.of(g).isdisjoint(self.addresses(person))
         ):
             return ""
         return absence.deputy
 
     def decided_for(self, deputy: str, at: datetime) -> tuple[Absence, ...]:
         """Return the absences at ``at`` for which this person is the deputy."""
-        mine = self._addresses(deputy)
+        mine = self.addresses(deputy)
         return tuple(a for a in self.absences if a.deputy in mine and a.covers(at, self.zone))
 
     def decides(self, who: str, group: str, at: datetime, without: Set[str] = frozenset()) -> bool:
         """Return whether they decide in a group: as a member, or now as deputy of a member. Nobody in ``without``
         does, nor as their deputy: a deputy does not decide on what the absent person wrote."""
         members = self.besides(group, without)
-        return self._addresses(who).isdisjoint(without) and (
+        return self.addresses(who).isdisjoint(without) and (
             who in members
-            or any(a.confirmed and not self._addresses(a.person).isdisjoint(members) for a in self.decided_for(who, at))
+            or any(a.confirmed and not self.addresses(a.person).isdisjoint(members) for a in self.decided_for(who, at))
         )
 
     def of_person(self, who: str, at: datetime) -> frozenset[str]:
@@ -195,13 +195,13 @@ class Groups(Mapping[str, frozenset[str]]):
     ) -> tuple[dict[str, str], dict[str, set[str]]]:
         """Return for each voter one of those who share the vote, and the groups for which it may count."""
         groups = tuple(groups)
-        voted = {who: at for who, at in voted.items() if self._addresses(who).isdisjoint(without)}
+        voted = {who: at for who, at in voted.items() if self.addresses(who).isdisjoint(without)}
         shares = {who: self.person(who) for who in voted}  # voter -> one of those who share the vote
         groups_of: dict[str, set[str]] = {}
         for who, at in voted.items():
-            groups_of[who] = {g for g in groups if not self._addresses(who).isdisjoint(self.of(g))}
+            groups_of[who] = {g for g in groups if not self.addresses(who).isdisjoint(self.of(g))}
             for absence in self.decided_for(who, at):
-                person = self._addresses(absence.person)
+                person = self.addresses(absence.person)
                 theirs = [one for one in voted if one in person]
                 may = {g for g in groups if self._may(absence, g) and not person.isdisjoint(self.of(g))}
                 if may and any(absence.covers(voted[one], self.zone) for one in theirs):
@@ -212,11 +212,12 @@ class Groups(Mapping[str, frozenset[str]]):
         return shares, groups_of
 
     def _may(self, absence: Absence, group: str) -> bool:
-        return absence.confirmed or not self._addresses(absence.deputy).isdisjoint(self.of(group))
+        return absence.confirmed or not self.addresses(absence.deputy).isdisjoint(self.of(group))
 
     def person(self, address: str) -> str:
         """Return the same address for all addresses of a person."""
-        return min(self._addresses(address))
+        return min(self.addresses(address))
 
-    def _addresses(self, person: str) -> frozenset[str]:
+    def addresses(self, person: str) -> frozenset[str]:
+        """Return all addresses of the person who has this one."""
         return self.aliases.get(person) or frozenset({person})

@@ -24,7 +24,7 @@ from smtpguard.config.validation import Findings
 from smtpguard.config.yaml import Place
 from smtpguard.lists.members import LISTED, canonical
 from smtpguard.mail.address import Address, BadAddress
-from smtpguard.policy.approvals import LONGEST
+from smtpguard.policy.approvals import LONGEST, Groups
 from smtpguard.policy.condition import (
     Condition,
     Empty,
@@ -241,8 +241,7 @@ class ConditionNames:
     lists of a special category."""
 
     words: Mapping[str, Collection[str]] = field(default_factory=dict)
-    groups: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    elsewhere: frozenset[str] = frozenset()
+    groups: Groups = field(default_factory=lambda: Groups(people={}))
     delimiters: str = ""
     special: frozenset[str] = frozenset()
 
@@ -280,7 +279,7 @@ def _word(fact: Fact, raw: Any, every: bool, known: ConditionNames) -> Condition
             group = raw["group"]
             if not isinstance(group, str) or group not in known.groups:
                 raise Undeclared("group", str(group), known.groups)
-            if group in known.elsewhere:
+            if group in known.groups.elsewhere:
                 raise Invalid(f"nobody knows here who is in group {group}", "a group of addresses alone")
             return Word(fact=fact, limit=f"one of group {group}", words=known.groups[group])
         pattern, text = _pattern(fact, raw)

@@ -410,8 +410,8 @@ class _Compared:
             names = sorted(g for g in new.groups if person in new.groups[g] and deputy not in new.groups[g])
             if names:
                 yield f"people: {deputy} decides for {person} while they are away, in {_listed(names)}", ("people",)
-        for address, everything in sorted(old.aliases.items()):
-            if not everything <= new.aliases.get(address, frozenset()):
+        for address, everything in sorted(old.groups.aliases.items()):
+            if not everything <= new.groups.aliases.get(address, frozenset()):
                 yield f"organization.aliases: {address} is not the same person as before", ("organization", "aliases")
         if not as_strict(new.rules.approvals, old.rules.approvals):
             yield "approvals: fewer or other people may release what is held", ("approvals",)
@@ -466,7 +466,7 @@ def _stops_less(old: Breakers, new: Breakers, what: str, place: Place) -> _Found
 _APART = ("title", "owner", "category", "approvals", "stages", "preview", "release_delay", "breakers")
 """Keys of a list that let no mail pass, or are compared after the others."""
 _KNOWN = frozenset(
-    {"rules", "organization", "groups", "aliases", "lists", "streams", "expansions", "marks", "own_marks", "enforce", "previews",
+    {"rules", "organization", "groups", "lists", "streams", "expansions", "marks", "own_marks", "enforce", "previews",
      "sha256", "documents", "warnings", "vocabularies", "slots", "approved_always", "breakers", "reply_votes", "delimiters",
      "directories", "claims", "declared", "words"}
 )  # fmt: skip

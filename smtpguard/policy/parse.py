@@ -68,8 +68,7 @@ class Organization:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """One policy. ``groups``: canonical addresses, and absences; ``aliases``: for each address of a person with
-    several, all of theirs; ``directories``, ``claims``: of groups whose members others name; ``vocabularies``: the plain values of their files; ``marks``: the weights that the policy
+    """One policy. ``groups``: canonical addresses, and absences; ``directories``, ``claims``: of groups whose members others name; ``vocabularies``: the plain values of their files; ``marks``: the weights that the policy
     sets, ``own_marks``: those that it adds. ``sha256`` is over ``documents``. ``warnings`` do not keep it from force."""
 
     sha256: str
@@ -77,7 +76,6 @@ class Policy:
     rules: RuleSet
     organization: Organization
     groups: Groups
-    aliases: Mapping[str, frozenset[str]]
     directories: Mapping[str, LdapMembers]
     claims: Mapping[str, frozenset[str]]
     lists: Mapping[str, ListModel]
@@ -162,7 +160,7 @@ def _parsed(documents: Mapping[str, bytes], delimiters: str, freeze_answer: Acti
     problems += wrong + [p for p in findings.problems if p.fatal or not wrong]
     if any(p.fatal for p in problems):
         raise Broken(problems)
-    warnings.warn_of_policy(model, policy.rules.rules, policy.groups, policy.aliases, delimiters, findings)
+    warnings.warn_of_policy(model, policy.rules.rules, policy.groups, delimiters, findings)
     return replace(policy, warnings=ordered(findings.problems))
 
 
@@ -215,18 +213,19 @@ class _Sections:
         self.model = model
         self.vocabularies = vocabularies
         self.delimiters = delimiters
-        self.groups = {name: frozenset(map(self._canonical, each.addresses)) for name, each in model.groups.items()}
-        self.elsewhere = frozenset(name for name, each in model.groups.items() if each.kept_elsewhere)
-        self.aliases = aliases = self._aliases()
-        self._persons = {
-            name: frozenset(min(aliases.get(a, {a})) for a in people) for name, people in self.groups.items()
-        }
+        self.groups = Groups(
+            people={name: frozenset(map(self._canonical, each.addresses)) for name, each in model.groups.items()},
+            elsewhere=frozenset(name for name, each in model.groups.items() if each.kept_elsewhere),
+            aliases=self._aliases(),
+            zone=model.organization.hours.zone,
+        )
+        self._persons = {name: frozenset(map(self.groups.person, people)) for name, people in self.groups.items()}
         """The groups with one address for each person."""
 
     def policy(self, documents: Mapping[str, bytes], freeze_answer: Action, vocabularies: Mapping[str, Any]) -> Policy:
         model = self.model
         for name, people in self.groups.items():
-            if not people and name not in self.elsewhere and self.findings.sound:
+            if not people and name not in self.groups.elsewhere and self.findings.sound:
                 self.findings.problem(("groups", name), f"group {name} is empty", "at least one address")
         for name in model.previews:
             if name not in self.groups:
@@ -242,9 +241,7 @@ class _Sections:
         self._reply_votes()
         sha256 = digest(documents)
         organization = model.organization
-        hours = organization.hours.hours()
-        groups = Groups(people=self.groups, elsewhere=self.elsewhere, aliases=self.aliases, zone=hours.zone)
-        away = _absences(model.people, groups, self.delimiters, self.findings)
+        away = _absences(model.people, self.groups, self.delimiters, self.findings)
         known = self.known()
         return Policy(
             sha256=sha256,
@@ -258,15 +255,14 @@ class _Sections:
                 domains=frozenset(organization.domains),
                 customers_here=organization.customers_here,
                 languages=tuple(organization.languages),
-                hours=hours,
+                hours=organization.hours.hours(),
                 shared=frozenset(map(self._canonical, organization.shared)),
                 people=frozenset(map(self._canonical, organization.people.addresses)) if organization.people else frozenset(),
                 members=tuple(organization.people.members) if organization.people else (),
             ),
-            groups=replace(groups, absences=tuple(away)),
+            groups=replace(self.groups, absences=tuple(away)),
             directories={n: g.directory for n, g in model.groups.items() if g.directory is not None},
             claims={n: frozenset(g.claim) for n, g in model.groups.items() if g.claim},
-            aliases=self.aliases,
             lists=model.lists,
             streams=model.streams,
             declared=self._declared(),
@@ -359,7 +355,7 @@ class _Sections:
             elif model.from_.index(group) != n:
                 unknown = True
                 self.findings.problem((*place, n), f"duplicate group {group}", "each group once; the number is in each")
-        elsewhere = unknown or not self.elsewhere.isdisjoint(model.from_)  # the members are not in the policy
+        elsewhere = unknown or not self.groups.elsewhere.isdisjoint(model.from_)  # the members are not in the policy
         if elsewhere or not self.findings.sound or not all(self.groups[group] for group in model.from_):
             return
         if lacks := lacking(model.from_, model.each, self._persons):
@@ -452,7 +448,6 @@ class _Sections:
         return ConditionNames(
             words={fact.name: by_noun[fact.noun] for fact in FACTS.values() if fact.noun},
             groups=self.groups,
-            elsewhere=self.elsewhere,
             delimiters=self.delimiters,
             special=frozenset(name for name, info in lists.items() if info.special),
         )
@@ -475,7 +470,7 @@ def _absences(
         deputy = ""
         if model.deputy is not None:
             deputy = _named(model.deputy, known, delimiters, (*place, "deputy"), findings, anybody=True)
-        if person and deputy in groups.aliases.get(person, {person}):
+        if person and deputy in groups.addresses(person):
             findings.problem((*place, "deputy"), f"{key} decides for {key}", "somebody else")
         last = None
         for n, span in enumerate(model.away):

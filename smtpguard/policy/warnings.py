@@ -6,7 +6,7 @@ In each case the guard is weaker, or quieter, than the admin thinks.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, time
 from ipaddress import ip_network
 
@@ -51,7 +51,6 @@ def warn_of_policy(
     model: PolicyModel,
     rules: Sequence[Rule],
     groups: Groups,
-    aliases: Mapping[str, Set[str]],
     delimiters: str,
     findings: Findings,
 ) -> None:
@@ -60,8 +59,8 @@ def warn_of_policy(
     _holding(model, findings)
     _addresses(model, delimiters, findings)
     _spared(model, findings)
-    _one_person(model, aliases, findings)
-    _writers(model, groups, aliases, delimiters, findings)
+    _one_person(model, groups, findings)
+    _writers(model, groups, delimiters, findings)
     findings.problems += loose_networks(findings.document)
     for section, declared in (("lists", model.lists), ("streams", model.streams)):
         _origins(section, declared, findings)
@@ -138,7 +137,7 @@ def _addresses(model: PolicyModel, delimiters: str, findings: Findings) -> None:
                 findings.warn(("lists", name, "addresses", n), text)
 
 
-def _one_person(model: PolicyModel, aliases: Mapping[str, Set[str]], findings: Findings) -> None:
+def _one_person(model: PolicyModel, groups: Groups, findings: Findings) -> None:
     """Two addresses with one local part in two of our domains are probably one person, who could vote twice."""
     ours = model.organization.domains
     for name, group in model.groups.items():
@@ -150,18 +149,12 @@ def _one_person(model: PolicyModel, aliases: Mapping[str, Set[str]], findings: F
             if not is_among(domain, ours):
                 continue
             first = called.setdefault(local, key)
-            if first != key and key not in aliases.get(first, ()):
+            if first != key and key not in groups.addresses(first):
                 text = f"{address} and {first} count as two people of group {name}, who do not decide on mail of each other: if they are one person, declare it in organization: aliases"
                 findings.warn(("groups", name, n), text)
 
 
-def _writers(
-    model: PolicyModel,
-    groups: Groups,
-    aliases: Mapping[str, Set[str]],
-    delimiters: str,
-    findings: Findings,
-) -> None:
+def _writers(model: PolicyModel, groups: Groups, delimiters: str, findings: Findings) -> None:
     """Nobody decides on what they wrote: others must decide on mail of a list's writers (guard.inforce.InForce.behind)."""
     ours = model.organization.domains
     for name, info in model.lists.items():
@@ -173,7 +166,7 @@ def _writers(
         for writer in info.writers:
             key = Address.parse(writer).canonical(delimiters)
             own_names = groups.named((key,), lambda domain: is_among(domain, ours))
-            if lacks := lacking(asked.from_, asked.each, groups, aliases.get(key, frozenset({key})) | own_names):
+            if lacks := lacking(asked.from_, asked.each, groups, groups.addresses(key) | own_names):
                 text = f"no quorum can decide on mail of {writer} to {name}: it {lacks} without them"
                 findings.warn((*place, "from"), text)
 

@@ -93,9 +93,7 @@ async def test_repeated_and_late_votes_are_recognized(here: Stage) -> None:
 async def test_the_addresses_of_a_person_are_one_voter(here: Stage) -> None:
     hold, in_force = await held(here), here.home.in_force
     both = frozenset({EVA, OMAR})
-    one = replace(
-        in_force, aliases=dict.fromkeys(both, both), groups=replace(in_force.groups, aliases=dict.fromkeys(both, both))
-    )
+    one = replace(in_force, groups=replace(in_force.groups, aliases=dict.fromkeys(both, both)))
     ahead = preview(voted(hold, EVA), person(OMAR), one, MONDAY)
     assert (ahead.why_not, ahead.others) == ("voted", (DPO,))
     assert preview(replace(hold, senders=frozenset({EVA})), person(OMAR), one, MONDAY).why_not == "own"

@@ -302,7 +302,8 @@ async def test_two_addresses_of_one_person_do_not_thaw(here: Stage, monkeypatch:
     freeze = (await here.home.store.gate.read()).freezes[0]
     monkeypatch.setattr(here.app.state.console.freezes, "thaw_two", True)
     both = frozenset({EVA, "eva.ek@example.com"})
-    here.home.in_force = replace(here.home.in_force, aliases=dict.fromkeys(both, both))
+    groups = replace(here.home.in_force.groups, aliases=dict.fromkeys(both, both))
+    here.home.in_force = replace(here.home.in_force, groups=groups)
     for browser in (eva, also):
         await confirm_thaw(browser, freeze.freeze_id)
         assert "Ask for a thaw" in text(await browser.get(f"/thaw/{freeze.freeze_id}"))

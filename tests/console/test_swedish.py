@@ -25,6 +25,7 @@ from smtpguard.locale.phrase import Phrase
 from smtpguard.locale.speech import Speech
 from smtpguard.mailings.staging import At, Move
 from smtpguard.policy import grammar
+from smtpguard.policy.approvals import Groups
 from smtpguard.policy.condition import journal_text
 from smtpguard.policy.facts import FACTS, Count, Fact, Type, Unknown, Value
 from smtpguard.policy.freezing import FREEZE, Selector
@@ -95,7 +96,7 @@ def asked(fact: Fact) -> Iterator[Any]:
 
 @every("name", FACTS)
 def test_conditions_and_their_values_are_translated(name: str, silent: Speech) -> None:
-    fact, known = FACTS[name], ConditionNames(groups={"XX": frozenset()})
+    fact, known = FACTS[name], ConditionNames(groups=Groups(people={"XX": frozenset()}))
     names = ("xx@yy.zz", "yy@yy.zz", "XX", "YY")
     for all_ in (False, True):
         for raw in asked(fact):

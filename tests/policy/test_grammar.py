@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from smtpguard.config.problem import Invalid
 from smtpguard.policy import grammar
+from smtpguard.policy.approvals import Groups
 from smtpguard.policy.condition import UNCHECKED, Answer, sentence
 from smtpguard.policy.facts import FACTS, Count, Unknown, Value
 from smtpguard.policy.grammar import ConditionNames, condition
@@ -19,7 +20,7 @@ from tests.every import every
 
 YES, NO, DOUBT = Answer.YES, Answer.NO, Answer.UNKNOWN
 KNOWN = ConditionNames(
-    groups={"communications": frozenset({"eva@example.com"})},
+    groups=Groups(people={"communications": frozenset({"eva@example.com"})}),
     words={"recipients.lists": ("news", "offers")},
     delimiters="+",
 )

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.holds.model import held_up_by
+from smtpguard.policy.approvals import Groups
 from smtpguard.policy.condition import NO, YES
 from smtpguard.policy.engine import RuleIndex
 from smtpguard.policy.facts import FACTS, Count, Facts, Type, Value
@@ -26,7 +27,9 @@ from tests.policy import drawn
 from tests.policy.drawn import asked, blurred, facts, rule_sets
 
 KNOWN = ConditionNames(
-    groups={"one": frozenset({"eva@example.com"}), "more": frozenset({"eva@example.com", "bo@example.com"})}
+    groups=Groups(
+        people={"one": frozenset({"eva@example.com"}), "more": frozenset({"eva@example.com", "bo@example.com"})}
+    )
 )
 
 
