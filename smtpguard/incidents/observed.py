@@ -132,7 +132,10 @@ class ObservedSums:
             enforced=self._enforced,
             would=dict(self._would),
             decisions=len(self._decisions),
-            **{kind: _sorted(shares.values()) for kind, shares in self._by.items()},
+            **{
+                kind: sorted(shares.values(), key=lambda share: (-share.decisions, -share.messages, share.name))
+                for kind, shares in self._by.items()
+            },
         )
 
 
@@ -146,10 +149,6 @@ def _enforced_action(rule: Mapping[str, Any]) -> str:
     if rule.get("mode", "enforce") != "enforce" or then == "alarm":
         return ""
     return then if then in STRICTNESS else "hold"
-
-
-def _sorted(shares: Iterable[ObservedShare]) -> list[ObservedShare]:
-    return sorted(shares, key=lambda share: (-share.decisions, -share.messages, share.name))
 
 
 def _example(at: int, id: str, data: Mapping[str, Any], clear: Clear | None, rule: str) -> Example:

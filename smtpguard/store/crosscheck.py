@@ -76,18 +76,17 @@ def _policies(open: Open) -> Iterator[Finding]:
     with open() as connection:
         names = list(connection.execute(select(document.c.policy).distinct()).scalars())
         head = read_head(connection)
-        puts = journal.of_kinds(connection, [Kind.POLICY], 1)
-        named = {_named(one) for one, _ in journal.of_kinds(connection, [Kind.POLICY], _SLICE)}
+        put = [_named(one) for one, _ in journal.of_kinds(connection, [Kind.POLICY], _SLICE)]
     for name in sorted(names):
         with open() as connection:
             rows = connection.execute(select(document.c.name, document.c.data).where(document.c.policy == name)).all()
         if len(name) == _SHA256 and digest({each: bytes(data) for each, data in rows}) != name:
             yield Finding(about="policy", id=name, problem=Phrase("edited: its text does not fit the SHA-256 that it is kept under"))  # fmt: skip
-    for name in sorted(named - set(names)):
+    for name in sorted(set(put).difference(names)):
         if len(name) == _SHA256:
             yield Finding(about="policy", id=name, problem=Phrase("missing: the journal says that it was in force, and its text is gone"))  # fmt: skip
-    if puts and (last := _named(puts[0][0])) != head.policy and len(last) == _SHA256:
-        yield Finding(about="policy", id=head.policy, problem=Phrase("it is in force, and the journal says that {sha256} is", sha256=last[:12]))  # fmt: skip
+    if put and put[0] != head.policy and len(put[0]) == _SHA256:
+        yield Finding(about="policy", id=head.policy, problem=Phrase("it is in force, and the journal says that {sha256} is", sha256=put[0][:12]))  # fmt: skip
 
 
 def _named(put: Entry) -> str:

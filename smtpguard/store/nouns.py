@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from smtpguard.accounts import rows as accounts
 from smtpguard.database.access import Access, Rows, asks, asks_now, writes
@@ -26,9 +25,6 @@ from smtpguard.mailings import staging
 from smtpguard.outbox import rows as outboxes
 from smtpguard.outbox.model import AttemptResult, Intent, Lease
 from smtpguard.returns import rows as returns
-
-if TYPE_CHECKING:  # slow to import, and not needed to freeze
-    pass
 
 
 class Contents:

@@ -90,12 +90,12 @@ class Store(Access):
     @property
     def fails(self) -> bool:
         """Whether this process cannot write now (queue.Waiting)."""
-        return self._writer.fails
+        return self._writer.waiting.fails
 
     @property
     def problem(self) -> str:
         """Why the last transaction of this process failed, however long ago; "" if it was committed."""
-        return self._writer.problem
+        return self._writer.waiting.problem
 
     async def admit(self, item: Item, step: Callable[[Seen], Admission]) -> Admission:
         """Run the one transaction that decides on a message (admission.rows). ``step`` is pure and cheap, and runs in the writer's

@@ -87,7 +87,7 @@ class Writer:
         self._state_dir = state_dir
         self._clock = clock
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._waiting = Waiting(clock)
+        self.waiting = Waiting(clock)
         self._coming: list[Work] = []
         self.front: Front | None = None
         """The front of this process. Each batch first moves its frames into the chain."""
@@ -116,14 +116,6 @@ class Writer:
     def start(self) -> None:
         self._thread.start()
 
-    @property
-    def fails(self) -> bool:
-        return self._waiting.fails
-
-    @property
-    def problem(self) -> str:
-        return self._waiting.problem
-
     async def submit(
         self,
         step: Step | None = None,
@@ -139,7 +131,7 @@ class Writer:
         if self._queue.qsize() + len(self._coming) >= WAITING:
             raise Busy(f"{WAITING} are waiting already")
         work = Work(step, item, admission, since=self._clock.monotonic(), synced=synced)
-        self._waiting.add(work)
+        self.waiting.add(work)
         if not self._coming:
             work.loop.call_soon(self._hand_over, 0)
         self._coming.append(work)
@@ -189,7 +181,7 @@ class Writer:
         self._hand_over(0)
         self._queue.put(_STOP)
         await asyncio.get_running_loop().run_in_executor(None, self._thread.join, WAIT_SECONDS)
-        self._waiting.close()
+        self.waiting.close()
 
     # -- in the thread
 
@@ -315,7 +307,7 @@ class Writer:
         batch.keep_recent()
         self._unpublished += batch.events
         batch.events.clear()  # the batch is in a cycle, and would keep them until a collection of garbage
-        self._waiting.problem = ""
+        self.waiting.problem = ""
         if self.front is not None:
             self.front.committed(batch.head.generation, batch.fronts_moved.get(self.front.name, 0))
         if batch.fronts_moved and self._database.fronts is not None:
@@ -444,7 +436,7 @@ class Writer:
     def _fail(self, works: Sequence[Work], notes: Sequence[Event], error: Exception) -> None:
         """Give works the error of their transaction, and keep the notes for a later one."""
         problem = error if isinstance(error, StoreError) else Unavailable(f"the store failed: {type(error).__name__}")
-        self._waiting.note_failure(str(problem))
+        self.waiting.note_failure(str(problem))
         self._file_last()
         if isinstance(error, CommitUnknown):
             self._unanswered.add(w for w in works if w.item is not None and w.error is None)
@@ -493,7 +485,7 @@ class Writer:
                 work.future.set_exception(work.error)
             else:
                 work.future.set_result(work.result)
-        self._waiting.drop_answered()
+        self.waiting.drop_answered()
 
 
 def _wanted(works: Sequence[Work]) -> list[Work]:

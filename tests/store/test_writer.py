@@ -227,10 +227,10 @@ async def test_a_request_that_waits_too_long_is_never_admitted(store: Store, clo
     task = asyncio.create_task(store.admit(item("T1"), relays("T1")))
     await asyncio.sleep(0)
     clock.pass_(seconds=queue.WAIT_SECONDS - 1)
-    store._writer._waiting.expire()
+    store._writer.waiting.expire()
     assert not task.done()
     clock.pass_(seconds=1)
-    store._writer._waiting.expire()
+    store._writer.waiting.expire()
     with pytest.raises(Busy):
         await task
     with pytest.raises(CommitUnknown):  # it was in the batch, so its outcome is unknown
@@ -262,7 +262,7 @@ async def test_who_waits_too_long_is_told_why_the_last_commit_failed(
         task = asyncio.create_task(store.admit(item("T2"), relays("T2")))
         await asyncio.sleep(0)
         clock.pass_(seconds=queue.WAIT_SECONDS)
-        store._writer._waiting.expire()
+        store._writer.waiting.expire()
         with pytest.raises(Busy, match=f"{told}$"):
             await task
         with pytest.raises(CommitUnknown):
@@ -296,7 +296,7 @@ async def test_a_verdict_after_the_deadline_is_not_carried_out(store: Store, clo
     await asyncio.to_thread(started.wait)
     if how == "clock":
         clock.pass_(seconds=queue.WAIT_SECONDS)
-        store._writer._waiting.expire()
+        store._writer.waiting.expire()
         with pytest.raises(Unavailable):
             await task
     else:
@@ -315,7 +315,7 @@ async def test_a_hold_after_the_deadline_is_not_acknowledged(store: Store, clock
     task = asyncio.create_task(store.admit(item("H1"), hanging(holds(a_hold("H1")), go, started)))
     await asyncio.to_thread(started.wait)
     clock.pass_(seconds=queue.WAIT_SECONDS)
-    store._writer._waiting.expire()
+    store._writer.waiting.expire()
     with pytest.raises(Unavailable):
         await task
     go.set()
