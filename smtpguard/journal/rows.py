@@ -14,7 +14,7 @@ from smtpguard.database.batch import Batch
 from smtpguard.database.schema import RARE, checkpoint, clear, entry, hook
 from smtpguard.database.statements import rows_among, rows_of
 from smtpguard.journal import signing
-from smtpguard.journal.chain import Clear, Entry, clear_from, instant, lines, may_say, microseconds, parsed
+from smtpguard.journal.chain import Entry, Pair, clear_from, instant, lines, may_say, microseconds, parsed
 from smtpguard.journal.checkpoint import WITNESS, Checkpoint, body_of, genuine, parse, readable, sign
 from smtpguard.journal.event import Kind
 from smtpguard.journal.outcome import STAYED, Outcome, relayed
@@ -46,9 +46,7 @@ _BETWEEN = f"{IN_SQL} WHERE entry.seq BETWEEN ? AND ? ORDER BY entry.seq"
 _COMMON = frozenset({Kind.VERDICT, Kind.OUTCOME})
 
 
-def read(
-    connection: Connection, *, after: int = 0, until: int | None = None, limit: int = 1000
-) -> list[tuple[Entry, Clear | None]]:
+def read(connection: Connection, *, after: int = 0, until: int | None = None, limit: int = 1000) -> list[Pair]:
     """Return the entries after ``after`` in order, with their clear values."""
     query = ROWS.where(entry.c.seq > after).order_by(entry.c.seq).limit(limit)
     if until is not None:
@@ -86,9 +84,7 @@ def between(connection: Connection, first: int, last: int) -> list[Any]:
     return rows_of(connection, _BETWEEN, (first, last))
 
 
-def back(
-    open: Open, before: int, least: int, *wanted: ColumnElement[bool]
-) -> Iterator[list[tuple[Entry, Clear | None]]]:
+def back(open: Open, before: int, least: int, *wanted: ColumnElement[bool]) -> Iterator[list[Pair]]:
     """Yield the wanted entries before entry ``before``, not below ``least``, newest first, a list for each stretch. A list may be
     empty."""
     while before > least:
@@ -100,7 +96,7 @@ def back(
         before = first
 
 
-def history(connection: Connection, id: str) -> list[tuple[Entry, Clear | None]]:
+def history(connection: Connection, id: str) -> list[Pair]:
     """Return the entries on one transaction, hold or freeze, in order."""
     query = ROWS.where(entry.c.id == id).order_by(entry.c.seq)
     return list(map(pair, connection.execute(query)))
@@ -117,16 +113,14 @@ def which(*kinds: Kind) -> str:
     return condition if _COMMON.intersection(kinds) else f"{condition} AND entry.{RARE}"
 
 
-def of_kinds(
-    connection: Connection, kinds: Sequence[Kind], limit: int, before: int | None = None
-) -> list[tuple[Entry, Clear | None]]:
+def of_kinds(connection: Connection, kinds: Sequence[Kind], limit: int, before: int | None = None) -> list[Pair]:
     """Return the newest entries of these kinds, of those before entry ``before``."""
     earlier = "" if before is None else f" AND entry.seq < {int(before)}"
     sql = f"{IN_SQL} WHERE {which(*kinds)}{earlier} ORDER BY entry.seq DESC LIMIT {int(limit)}"
     return list(map(pair, rows_of(connection, sql)))
 
 
-def freezes(connection: Connection, limit: int, before: int | None = None) -> list[tuple[Entry, Clear | None]]:
+def freezes(connection: Connection, limit: int, before: int | None = None) -> list[Pair]:
     """Return the newest entries of freezes and thaws, of those before entry ``before``."""
     return of_kinds(connection, (Kind.FREEZE, Kind.THAW_ASKED, Kind.THAW), limit, before)
 
@@ -249,7 +243,7 @@ def signed(connection: Connection) -> tuple[int, datetime | None]:
     return int(last), instant(made.at) if made is not None else None
 
 
-def pair(row: Any) -> tuple[Entry, Clear | None]:
+def pair(row: Any) -> Pair:
     """Return the entry of a row of ``ROWS`` or ``IN_SQL``, and its clear values."""
     seq, at, kind, id, body, prev, hash, doc, *_ = row
     made = Entry(seq=seq, at=at, kind=kind, id=id, body=body, prev=bytes(prev), hash=bytes(hash))
@@ -337,7 +331,7 @@ def signed_until(batch: Batch) -> int:
     return seq or 0
 
 
-def signed_after(connection: Connection, seq: int, limit: int = 1000) -> list[Checkpoint]:
+def signed_after(connection: Connection, seq: int, limit: int) -> list[Checkpoint]:
     """Return the checkpoints after that of entry ``seq`` that have a note, in order; if ``seq`` is negative, the newest one."""
     query = select(checkpoint.c.line).where(checkpoint.c.seq > seq).order_by(checkpoint.c.seq).limit(limit)
     if seq < 0:
@@ -365,8 +359,8 @@ class Marks:
     bad: Bad | None
 
 
-def trusted(line: str, secret: bytes, journal: str) -> Checkpoint | None:
-    """Return the checkpoint of a line if it was signed here for this journal; else None."""
+def trusted(line: str | None, secret: bytes, journal: str) -> Checkpoint | None:
+    """Return the checkpoint of a line if it was signed here for this journal; else None, also without a line."""
     made = readable(line)
     return made if made is not None and genuine(secret, made) and made.journal == journal else None
 

@@ -26,13 +26,12 @@ from smtpguard.database.engine import Database
 from smtpguard.database.schema import checkpoint, entry
 from smtpguard.journal import rows as journal
 from smtpguard.journal import signing
-from smtpguard.journal.chain import Clear, Entry, Seal, microseconds, moment
+from smtpguard.journal.chain import Pair, Seal, microseconds, moment
 from smtpguard.journal.checkpoint import Agreement, Checkpoint, Key, read
 from smtpguard.journal.event import Kind
 from smtpguard.journal.merkle import Roots
 from smtpguard.journal.proof import MOVES_GATE, Bad, ChainWalk, Position, Proof, Row, Sources, Visit, bypassed, gate_of
 from smtpguard.journal.rows import Marks
-from smtpguard.journal.signing import CheckedNotes
 from smtpguard.journal.timecheck import TimeCheck
 from smtpguard.journal.tree import Tree, Unknown
 from smtpguard.locale.phrase import Phrase
@@ -40,8 +39,6 @@ from smtpguard.locale.phrase import Phrase
 LARGE = 200_000
 """The number of entries from which on a second process makes the proof faster."""
 _POLL_SECONDS = 0.2  # between two reports of progress from the second process
-
-Pair = tuple[Entry, Clear | None]
 
 
 def pages(open: Open, until: int, *wanted: ColumnElement[bool], after: int = 0) -> Iterator[list[Pair]]:
@@ -122,7 +119,7 @@ class Walk:
             renewals = {made.seq for made in known if made is not None and made.renewed}
             self._unproved = signing.last_unsigned_renewal(connection, renewals)
         self.renewed = max(renewals, default=0)
-        self.signed = None if line is None else journal.trusted(line, secret, self.head.journal)
+        self.signed = journal.trusted(line, secret, self.head.journal)
         self._end = Position(seq=self.head.seq, hash=self.head.hash)
         self._retention = _Retention(open, secret, self.head.journal)
         self.seal = Seal(secret, self.head.journal, self._retention.erased_value)
@@ -141,23 +138,23 @@ class Walk:
             of_bypasses = select(entry.c.seq, entry.c.id, entry.c.body).where(*about).order_by(entry.c.seq)
             bypasses = connection.execute(of_bypasses).all()
             first = journal.next_after(connection, 0) or 1
-        noted = signing.check_notes(known.genuine, self._keys)
+        roots, bad_note = signing.check_notes(known.genuine, self._keys)
         total = self.head.seq - first + 1
         near = _middle(first, self.head.seq, known.genuine) if url and sources is None else None
         walked = None
         if near is not None:
             begun = {id for seq, id, _ in bypasses if seq <= near.seq}
             walked = self._walk_in_two(
-                url, self._position(near, begun, first), first, known, noted, _Count(progress, total)
+                url, self._position(near, begun, first), first, known, roots, _Count(progress, total)
             )
         if walked is None:
-            part = self._part(Position(), first, known, noted)
+            part = self._part(Position(), first, known, roots)
             walked = self._walk(part, known, _Count(progress, total), sources), [part]
         proof, parts = walked
         if proof.ok:
             for part in parts:
                 part.times.finish()
-        found = (proof.first_bad, known.bad, noted.bad, *(part.bad(self._unproved) for part in parts))
+        found = (proof.first_bad, known.bad, bad_note, *(part.bad(self._unproved) for part in parts))
         proof = replace(
             proof,
             entries=sum(part.at.entries for part in parts),
@@ -189,13 +186,13 @@ class Walk:
         return walk.proof(walk.follow(part.pages(self.open, count, self._retention)))
 
     def _walk_in_two(
-        self, url: str, middle: Position, first: int, known: Marks, noted: CheckedNotes, count: _Count
+        self, url: str, middle: Position, first: int, known: Marks, roots: signing.SignedRoots, count: _Count
     ) -> tuple[Proof, list[_Part]] | None:
         """Walk over the two halves of the journal, each in a process; None if the first half does not hold."""
         from concurrent.futures import ProcessPoolExecutor, wait
         from multiprocessing import get_context
 
-        half, rest = (self._part(at, first, known, noted) for at in (Position(), middle))
+        half, rest = (self._part(at, first, known, roots) for at in (Position(), middle))
         half.until = middle.seq
         joint, name = deepcopy(middle), self.head.journal
         context = get_context("spawn")
@@ -219,14 +216,14 @@ class Walk:
             generation = next(filter(None, map(gate_of, bodies)), 0)
         return Position(seq=near.seq, hash=near.hash, generation=generation, bypasses=begun, trimmed=first - 1)
 
-    def _part(self, at: Position, first: int, known: Marks, noted: CheckedNotes) -> _Part:
+    def _part(self, at: Position, first: int, known: Marks, signed: signing.SignedRoots) -> _Part:
         """Return the part that begins after position ``at``. ``first``: the first entry that exists."""
         before = max(at.seq, first - 1)
         with self.open() as connection:
             latest = connection.execute(select(entry.c.at + 0).where(entry.c.seq == at.seq)).scalar() or 0
             tree = Tree(connection)
             try:
-                expected = {seq: some for seq, some in noted.roots.items() if seq > before}
+                expected = {seq: some for seq, some in signed.items() if seq > before}
                 roots = Roots(expected, tree.begin, tree.size(before), tree.stack(before))
             except Unknown:  # entries were changed, or trimmed without a record, which the walk reports
                 roots = Roots({}, tree.begin)
@@ -411,7 +408,7 @@ class _Retention:
         with self._open() as connection:
             before = select(func.min(entry.c.seq) - 1).scalar_subquery()
             line = connection.execute(select(checkpoint.c.line).where(checkpoint.c.seq == before)).scalar()
-        made = None if line is None else journal.trusted(line, self._secret, self._name)
+        made = journal.trusted(line, self._secret, self._name)
         return made if made is not None and made.base else None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -84,7 +84,7 @@ def rotate_key(batch: Batch, event: Event) -> Key:
     old = signer(batch.secret, head, generation(batch.connection))
     new = Signer(batch.secret, head, old.generation + 1)
     data = {**event.data, "generation": new.generation, **cross_sign(old, new)}
-    batch.record([Event(kind=event.kind, id=event.id, at=event.at, data=data, private=event.private)])
+    batch.record([replace(event, data=data)])
     return new.key
 
 
@@ -95,7 +95,7 @@ def renewal(batch: Batch, event: Event, before: bytes) -> Event:
     new, data = Signer(batch.secret, head), {**event.data, "generation": 0}
     if before:
         data |= cross_sign(Signer(before, head, generation(batch.connection)), new)
-    return Event(kind=event.kind, id=event.id, at=event.at, data=data, private=event.private)
+    return replace(event, data=data)
 
 
 def cross_sign(old: Signer, new: Signer) -> dict[str, Any]:
@@ -142,16 +142,13 @@ def keys(connection: Connection, secret: bytes, journal: str) -> Iterator[Key]:
             yield pair[0]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckedNotes:
-    """The result of ``check_notes``. ``roots``: by entry, its hash and the signed root of the tree up to it. ``bad``: the first note with a problem."""
-
-    roots: Mapping[int, Sequence[tuple[bytes, bytes]]]
-    bad: Bad | None
+SignedRoots = Mapping[int, Sequence[tuple[bytes, bytes]]]
+"""By entry, its hash and the signed root of the tree up to it, once for each note."""
 
 
-def check_notes(marks: Iterable[Checkpoint], keys: Sequence[Key]) -> CheckedNotes:
-    """Check the notes of checkpoints that were signed here. Each names the one before, so that none in the middle can be missing."""
+def check_notes(marks: Iterable[Checkpoint], keys: Sequence[Key]) -> tuple[SignedRoots, Bad | None]:
+    """Check the notes of checkpoints that were signed here. Each names the one before, so that none in the middle can be missing.
+    Returns what they sign; or nothing, and the first note with a problem."""
     roots: dict[int, list[tuple[bytes, bytes]]] = {}
     noted = sorted({mark.note: mark for mark in marks if mark.note}.values(), key=lambda mark: (mark.seq, mark.at))
     replaced = any(mark.put_back is not None or mark.renewed or mark.base for mark in noted)
@@ -163,14 +160,14 @@ def check_notes(marks: Iterable[Checkpoint], keys: Sequence[Key]) -> CheckedNote
             note = None
         says = (mark.journal, mark.seq, mark.hash, mark.at, mark.says)
         if note is None or (note.journal, note.seq, note.hash, note.at, note.says) != says:
-            return CheckedNotes(roots={}, bad=Bad(seq=mark.seq, problem=Phrase("a checkpoint and its signed note do not say the same")))  # fmt: skip
+            return {}, Bad(seq=mark.seq, problem=Phrase("a checkpoint and its signed note do not say the same"))
         if signed_by(mark.note, keys) is None:
-            return CheckedNotes(roots={}, bad=Bad(seq=mark.seq, problem=Phrase("a checkpoint is not signed by a key of this journal")))  # fmt: skip
+            return {}, Bad(seq=mark.seq, problem=Phrase("a checkpoint is not signed by a key of this journal"))
         if known and note.before not in known and not replaced:
-            return CheckedNotes(roots={}, bad=Bad(seq=mark.seq, problem=Phrase("removed: the checkpoint before this one, which it names, is gone")))  # fmt: skip
+            return {}, Bad(seq=mark.seq, problem=Phrase("removed: the checkpoint before this one, which it names, is gone"))  # fmt: skip
         known.add(digest(mark.note))
         roots.setdefault(mark.seq, []).append((note.hash, note.root))
-    return CheckedNotes(roots=roots, bad=None)
+    return roots, None
 
 
 def checkpoint_of(note: str, keys: Sequence[Key], journal: str) -> Checkpoint | None:
