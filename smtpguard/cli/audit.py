@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from smtpguard.cli.context import AtLeast, CannotRun, Command, Context, Group, NotFine, may_name, progress
-from smtpguard.journal.chain import Clear, Entry, utc_text
+from smtpguard.journal.chain import Clear, Entry, Pair, utc_text
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.outcome import Message, Outcome
 from smtpguard.locale.speech import Speech
@@ -279,14 +279,14 @@ async def find(context: Context, words: tuple[str, ...], most: int) -> None:
         click.echo(f"There are more: the newest {len(rows)} are shown (--most).", err=True)
 
 
-async def _history(store: Store, id: str) -> Sequence[tuple[Entry, Clear | None]]:
+async def _history(store: Store, id: str) -> Sequence[Pair]:
     """Return the entries of a message, and behind them those of the hold that it is a retry of."""
     own = await store.journal.history(id)
     again = next((str(one.data["hold"]) for one, _ in own if one.data.get("retry") and one.data.get("hold")), "")
     return [*own, *(await store.journal.history(again) if again else ())]
 
 
-def row(id: str, history: Sequence[tuple[Entry, Clear | None]]) -> dict[str, Any] | None:
+def row(id: str, history: Sequence[Pair]) -> dict[str, Any] | None:
     """Return the JSON object of a message; unknown or erased values are null. None if the history is that of no message, but of a
     mailing or a freeze."""
     verdicts = [n for n, (one, _) in enumerate(history) if one.kind == Kind.VERDICT.value]
@@ -322,7 +322,7 @@ def _first(names: Mapping[str, Sequence[str]], role: str) -> str | None:
     return next(iter(names.get(role, ())), None)
 
 
-def _answers(history: Sequence[tuple[Entry, Clear | None]]) -> Iterator[str]:
+def _answers(history: Sequence[Pair]) -> Iterator[str]:
     """Yield the queue ids in the relay's replies."""
     from smtpguard.journal.searchindex import queue_ids  # imports a database driver, as no help needs
 

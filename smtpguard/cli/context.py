@@ -31,7 +31,7 @@ import click
 if TYPE_CHECKING:
     from smtpguard.app.services import Brakes, Services
     from smtpguard.config.settings import Settings
-    from smtpguard.journal.chain import Clear, Entry
+    from smtpguard.journal.chain import Pair
     from smtpguard.lists.digest import Digester
     from smtpguard.mail.address import Address
     from smtpguard.policy.parse import Policy
@@ -425,7 +425,7 @@ def progress(label: str) -> Iterator[Callable[[int, int], None] | None]:
         yield advance
 
 
-async def judged(store: Store, since: datetime, until: datetime) -> AsyncIterator[tuple[Entry, Clear | None]]:
+async def judged(store: Store, since: datetime, until: datetime) -> AsyncIterator[Pair]:
     """Yield the verdicts of a period, in order, with a progress bar."""
     from smtpguard.journal.scan import verdicts
 

@@ -17,7 +17,7 @@ from smtpguard.database.access import Access, Open
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.schema import contact_since
 from smtpguard.journal import rows as journal
-from smtpguard.journal.chain import Clear, Entry, instant
+from smtpguard.journal.chain import Clear, Entry, Pair, instant
 from smtpguard.journal.event import Kind
 
 MOST = 300_000
@@ -75,7 +75,7 @@ def _since(connection: Connection) -> int | None:
     return connection.execute(select(contact_since.c.at)).scalar()
 
 
-def _newest(before: int, open: Open) -> list[tuple[Entry, Clear | None]]:
+def _newest(before: int, open: Open) -> list[Pair]:
     return next(journal.back(open, before, 1, journal.of_kind(Kind.VERDICT, Kind.APPROVED, Kind.CONFIRMED)))
 
 

@@ -31,7 +31,7 @@ from smtpguard.incidents.activity import (
     SummedHold,
 )
 from smtpguard.journal import rows as journal
-from smtpguard.journal.chain import Clear, Entry, instant, may_say, microseconds, parsed, says_only
+from smtpguard.journal.chain import Entry, Pair, instant, may_say, microseconds, parsed, says_only
 from smtpguard.journal.event import Kind, happened
 from smtpguard.journal.scan import pages
 
@@ -282,15 +282,13 @@ def _add_hours(connection: Connection, sums: ActivitySums, low: int, high: int, 
         sums.count(low, about, did, int(n))
 
 
-def verdicts_of(
-    open: Open, about: ActivityFilter, before: int, limit: int
-) -> tuple[list[tuple[Entry, Clear | None]], int]:
+def verdicts_of(open: Open, about: ActivityFilter, before: int, limit: int) -> tuple[list[Pair], int]:
     """Return the newest verdicts of a sum, and the entry before which to continue, 0 at the end."""
     since = microseconds(about.since) if about.since is not None else 0
     until = microseconds(about.until) if about.until is not None else _NEVER
     with open() as connection:
         spans = journal.spans(connection, since, until)
-    found: list[tuple[Entry, Clear | None]] = []
+    found: list[Pair] = []
     stretches = _LOOKED_THROUGH
     for first, last in reversed(spans):
         end = min(last + 1, before) if before else last + 1

@@ -24,7 +24,7 @@ from smtpguard.incidents.intrusion import Ingress, Traits, Usual, traits_of
 from smtpguard.incidents.people import PeopleByOutcome, stopped_copies
 from smtpguard.incidents.query import NAMES, Digests, IncidentQuery
 from smtpguard.incidents.statement import Entries, Step, Timeline
-from smtpguard.journal.chain import ERASED, Clear, Entry, Seal, instant
+from smtpguard.journal.chain import ERASED, Clear, Entry, Pair, Seal, instant
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.deliverystatus import DeliveryEvent, DeliveryStatus, delivery_entry
 from smtpguard.journal.distinct import (
@@ -135,7 +135,7 @@ class Report:
     ways: Mapping[Ingress, Entries]
     usual: Usual | None
     watched: Mapping[str, Entries]
-    let_through: tuple[Entry, Clear | None] | None
+    let_through: Pair | None
     stopped: Entry | None
     went_after: Entries
     crowds: bool
@@ -189,7 +189,7 @@ class Case:
         self._holds: set[str] = set()  # also those under which copies are stored
         self._freezes: set[str] = set()
         self._stopped_by: set[str] = set()  # all freezes that concern the case
-        self._trips: dict[str, tuple[Entry, Clear | None]] = {}  # by freezes: breakers that tripped for another mailing
+        self._trips: dict[str, Pair] = {}  # by freezes: breakers that tripped for another mailing
         self._streams: set[str] = set()
         self.writers: set[str] = set()  # as keyed digests
         self._erased = self._undelivered = 0

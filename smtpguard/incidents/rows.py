@@ -23,11 +23,11 @@ from smtpguard.incidents.query import IncidentQuery
 from smtpguard.incidents.report import DAY, SURROUNDING, Case, Findings, Report
 from smtpguard.incidents.statement import Entries
 from smtpguard.journal import rows as journal
-from smtpguard.journal.chain import Clear, Entry
+from smtpguard.journal.chain import Clear, Entry, Pair
 from smtpguard.journal.distinct import Asked
 from smtpguard.journal.event import Kind
 from smtpguard.journal.proof import Sources
-from smtpguard.journal.scan import Pair, Walk, pages
+from smtpguard.journal.scan import Walk, pages
 from smtpguard.mailings import rows as mailings
 from smtpguard.mailings.model import Mailing
 

@@ -63,6 +63,10 @@ class Entry:
         return instant(self.at)
 
 
+Pair = tuple[Entry, Clear | None]
+"""An entry, and its private values in clear; None if it has none, or they are erased."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cursor:
     """The position of a receiver of entries. ``told``: the last entry that it accepted, or that was skipped. ``attempts``: the number of
@@ -80,7 +84,7 @@ class Cursor:
 class News:
     """All entries of the wanted kinds up to entry ``through``, in order. ``end``: the journal's last entry."""
 
-    entries: Sequence[tuple[Entry, Clear | None]]
+    entries: Sequence[Pair]
     through: int
     end: int
 

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from smtpguard import __version__
 from smtpguard.database.errors import Outage, StoreError
-from smtpguard.journal.chain import Clear, Cursor, Entry, News, utc_text
+from smtpguard.journal.chain import Clear, Cursor, Entry, News, Pair, utc_text
 from smtpguard.journal.clock import Clock
 from smtpguard.journal.event import Event, Kind, follows
 
@@ -49,8 +49,6 @@ SCAN = 200  # entries read at once
 BEHIND_SECONDS = 600.0  # from this age on it is logged
 _MOST = 500
 """The most characters of one quoted text."""
-
-Told = Sequence[tuple[Entry, Clear | None]]
 
 
 class Topic(enum.Enum):
@@ -112,7 +110,7 @@ def topic_of(entry: Entry) -> Topic | None:
     return topic
 
 
-def payload(entry: Entry, clear: Clear | None, history: Told, hook: Hook) -> dict[str, Any]:
+def payload(entry: Entry, clear: Clear | None, history: Sequence[Pair], hook: Hook) -> dict[str, Any]:
     """``history``: the entries on the same id, this one among them. Only for an entry with a topic."""
     topic = topic_of(entry)
     assert topic is not None
@@ -146,7 +144,7 @@ def _message(verdict: Entry, clear: Clear | None, hook: Hook) -> dict[str, Any]:
     return told
 
 
-def _decided(entry: Entry, clear: Clear | None, history: Told, hook: Hook) -> dict[str, Any]:
+def _decided(entry: Entry, clear: Clear | None, history: Sequence[Pair], hook: Hook) -> dict[str, Any]:
     verdict = next(((e, c) for e, c in history if e.kind == Kind.VERDICT.value), None)
     told = {"hold": entry.id} if verdict is None else _message(*verdict, hook)
     told["outcome"] = entry.kind
@@ -332,7 +330,7 @@ class Dispatcher:
         leased = await self._cursors.lease(hook.name, place, now + timedelta(seconds=LEASE_SECONDS))
         return await self._told(hook, leased, wanted, news.through) if leased is not None else 0
 
-    async def _told(self, hook: Hook, place: Cursor, wanted: Told, through: int) -> int:
+    async def _told(self, hook: Hook, place: Cursor, wanted: Sequence[Pair], through: int) -> int:
         """Send entries one after the other, each settled before the next is sent."""
         taken = 0
         for entry, clear in wanted:

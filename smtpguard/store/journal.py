@@ -28,7 +28,7 @@ from smtpguard.incidents.activity import Activity, ActivityFilter
 from smtpguard.journal import cursors, searchindex, signing
 from smtpguard.journal import rows as journal
 from smtpguard.journal import scan as journalscan
-from smtpguard.journal.chain import Clear, Cursor, Entry, microseconds
+from smtpguard.journal.chain import Clear, Cursor, Entry, Pair, microseconds
 from smtpguard.journal.checkpoint import Checkpoint, Key
 from smtpguard.journal.distinct import Asked
 from smtpguard.journal.event import TOLD, Event, Kind
@@ -182,9 +182,7 @@ class Journal(Rows):
             lambda opened: activityrows.activity(opened, since, until, now, zone, most=most, progress=progress)
         )
 
-    async def verdicts_of(
-        self, query: ActivityFilter, before: int, limit: int
-    ) -> tuple[Sequence[tuple[Entry, Clear | None]], int]:
+    async def verdicts_of(self, query: ActivityFilter, before: int, limit: int) -> tuple[Sequence[Pair], int]:
         """Return the newest messages before entry ``before`` that fit, 0 for the newest of all; and the entry to continue from, 0 if
         there are no more."""
         return await self._access.walk(lambda opened: activityrows.verdicts_of(opened, query, before, limit))

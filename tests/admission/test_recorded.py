@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from smtpguard.admission.recorded import ERASED, FACTS, OLD, REPLY, UNREAD, UNSAID, Recorded
-from smtpguard.journal.chain import Clear, Entry
+from smtpguard.journal.chain import Pair
 from smtpguard.journal.event import Kind
 from smtpguard.mail.message import Message
 from smtpguard.policy.counted import APPROVED, Live
@@ -47,7 +47,7 @@ def closings(monkeypatch: pytest.MonkeyPatch) -> Closings:
     return Closings(monkeypatch)
 
 
-async def entry_of(home: House, id: str) -> tuple[Entry, Clear | None]:
+async def entry_of(home: House, id: str) -> Pair:
     await home.store.journal.catch_up()
     [pair] = [p for p in await home.store.journal.history(id) if p[0].kind == Kind.VERDICT.value]
     return pair

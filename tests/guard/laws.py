@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from smtpguard.holds.model import Hold, State
-from smtpguard.journal.chain import Clear, Entry
+from smtpguard.journal.chain import Pair
 from smtpguard.journal.event import DECISIONS, Kind
 from smtpguard.mailings.model import Grant
 from smtpguard.policy.freezing import Selector
@@ -17,7 +17,7 @@ from smtpguard.policy.rule import REJECTED, WAITS
 from smtpguard.policy.verdict import Quorum
 from smtpguard.store.store import Store
 
-Pairs = Sequence[tuple[Entry, Clear | None]]
+Pairs = Sequence[Pair]
 FINAL = {Kind.REJECTED.value, Kind.WITHDRAWN.value, Kind.EXPIRED.value}
 YES = {Kind.APPROVED.value, Kind.CONFIRMED.value}
 DECIDED = {kind.value for kind in DECISIONS}

@@ -24,7 +24,7 @@ from smtpguard.database.batch import read_head
 from smtpguard.database.errors import ContentMissing, Unavailable
 from smtpguard.holds.model import LIVE
 from smtpguard.journal.bypass import Bypass, Bypasses
-from smtpguard.journal.chain import Clear, Entry
+from smtpguard.journal.chain import Clear, Pair
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import Address
 from smtpguard.store import privacy
@@ -33,7 +33,7 @@ from smtpguard.store.retention import Retention
 from tests.guard.house import KEY, MEMBERS, PatchedStore
 from tests.guard.relaying import Relaying
 
-Pairs = Sequence[tuple[Entry, Clear | None]]
+Pairs = Sequence[Pair]
 ANNA, DPO, EVA, OMAR = "anna@example.com", "dpo@example.com", "eva@example.com", "omar@example.com"
 VERDICT = Kind.VERDICT.value
 AT_REST = {"content", "chunk", "cover", "document", "absence"}

@@ -26,7 +26,7 @@ from smtpguard.database.schema import outbox, underway
 from smtpguard.holds.model import LIVE, SENDING, Hold, HoldQuery, State
 from smtpguard.incidents.activity import EXACT, WANTED, Activity, ActivitySums, Decided
 from smtpguard.incidents.query import IncidentQuery
-from smtpguard.journal.chain import Clear, Entry
+from smtpguard.journal.chain import Entry, Pair
 from smtpguard.journal.event import Kind
 from smtpguard.journal.outcome import STAYED, Message, Outcome, relayed
 from smtpguard.observe import figures
@@ -63,7 +63,7 @@ RULES = [
     '  - {id: another, when: {sender.customers: ">= 4 in 1h"}, then: defer}\n',
     '  - {id: another, when: {mailing.customers: ">= 2"}, then: confirm}\n',
 ]
-Pairs = Sequence[tuple[Entry, Clear | None]]
+Pairs = Sequence[Pair]
 SENT = {*SENDING, State.RELEASED, State.UNDELIVERED, State.IN_DOUBT}
 ENDS = {
     State.WAITING: Outcome.WAITING, State.REJECTED: Outcome.DECLINED, State.WITHDRAWN: Outcome.WITHDRAWN,

@@ -8,13 +8,12 @@ from typing import Any
 
 from smtpguard.incidents.query import IncidentQuery
 from smtpguard.incidents.report import Case, Report
-from smtpguard.journal.chain import Clear, Entry, Seal, body_of, microseconds
+from smtpguard.journal.chain import Entry, Pair, Seal, body_of, microseconds
 from smtpguard.journal.event import Event, Kind
 
 SEAL = Seal(b"a secret of thirty-two bytes, ok", "journal")
 T0 = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 LIST = "ramadan-greetings"
-Pair = tuple[Entry, Clear | None]
 ALL = IncidentQuery(since=0)
 
 

@@ -13,6 +13,7 @@ from smtpguard.journal.chain import (
     NO_COLUMNS,
     Clear,
     Entry,
+    Pair,
     Seal,
     body_of,
     canonical,
@@ -28,7 +29,7 @@ from smtpguard.journal.proof import ChainWalk, Proof, Retention, Row
 SECRET = b"s" * 32
 SEAL = Seal(SECRET, "journal")
 T0 = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
-Pairs = list[tuple[Entry, Clear | None]]
+Pairs = list[Pair]
 NOTHING_ELSE: dict[str, Any] = {
     "lost": [], "renewed": None, "others": [], "unreadable": 0, "filed": True, "trimmed": None, "unsigned": [], "backwards": [],
     "beside": [], "witnessed": None,
@@ -70,9 +71,7 @@ def row(entry: Entry, clear: Clear | None) -> Row:
     return (*link, None if clear is None else canonical(clear), *columns)
 
 
-def verify(
-    pairs: Iterable[tuple[Entry, Clear | None]], agreement: Agreement, retention: Retention, **more: Any
-) -> Proof:
+def verify(pairs: Iterable[Pair], agreement: Agreement, retention: Retention, **more: Any) -> Proof:
     """The proof of these entries, each a page; if they are a list, also of all of them in one page: it is the same."""
     walk = ChainWalk(deepcopy(agreement), SEAL, retention, **more)
     proof = walk.proof(walk.follow([row(*pair)] for pair in pairs))
@@ -106,7 +105,7 @@ class ChangingJournal:
         self.at = 0  # the last entry that was walked over
         self.bases: list[Checkpoint] = []
 
-    def walk(self, until: int, size: int = 4) -> Iterator[tuple[Entry, Clear | None]]:
+    def walk(self, until: int, size: int = 4) -> Iterator[Pair]:
         self.at = page = 0
         while some := sorted(seq for seq in self.pairs if self.at < seq <= until)[:size]:
             yield from [self.pairs[seq] for seq in some]

@@ -12,8 +12,9 @@ from sqlalchemy import delete
 from smtpguard.database.errors import Unavailable
 from smtpguard.database.schema import clear, entry
 from smtpguard.journal import rows as journalrows
+from smtpguard.journal.chain import Pair
 from smtpguard.journal.event import Kind
-from smtpguard.journal.scan import Pair, verdicts
+from smtpguard.journal.scan import verdicts
 from smtpguard.store.store import Store
 from tests.clocks import Clock
 from tests.store.making import event, on_sqlite
