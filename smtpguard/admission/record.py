@@ -40,7 +40,7 @@ from smtpguard.mailings.model import Correction, Person
 from smtpguard.notices.intents import Notices, alarm_rules, call_events
 from smtpguard.notices.noticedata import sentences
 from smtpguard.outbox.model import Intent, IntentKind
-from smtpguard.policy.counted import APPROVED, LET_THROUGH, UNDECIDED, Ask, Live, Questions
+from smtpguard.policy.counted import APPROVED, LET_THROUGH, UNDECIDED, Ask, Asks, Live
 from smtpguard.policy.engine import Plan
 from smtpguard.policy.facts import OF_MAILINGS, Unknown, Value, named
 from smtpguard.policy.verdict import Action, Deferred, Disposition, Held, Hit, Mode, Rejected, Scope, Verdict
@@ -69,7 +69,7 @@ class Record:
     term: Deadlines
     notices: Notices
     streams: tuple[StreamLimit, ...] = ()
-    questions: Questions = field(default_factory=dict)
+    questions: Asks = field(default_factory=dict)
     test: bool = False
     asked: tuple[Ask, ...] = ()
     correction: Correction | None = None
@@ -409,7 +409,7 @@ def alone(gathered: Gathered, plan: Plan, live: Live, generation: int) -> Admiss
     return _new_admission(verdict=verdict, events=(event,))
 
 
-def _event(gathered: Gathered, now: datetime, data: Mapping[str, Any], questions: Questions, answers: Answers) -> Event:
+def _event(gathered: Gathered, now: datetime, data: Mapping[str, Any], questions: Asks, answers: Answers) -> Event:
     private = _private(gathered, _facts(gathered, questions, answers))
     return new_event(kind=Kind.VERDICT, id=gathered.transaction.id, at=now, data=data, private=private)
 
@@ -469,7 +469,7 @@ def _data(gathered: Gathered, verdict: Verdict, generation: int) -> dict[str, An
     return data
 
 
-def _facts(gathered: Gathered, questions: Questions, answers: Answers) -> str:
+def _facts(gathered: Gathered, questions: Asks, answers: Answers) -> str:
     """The known facts, for replay. Facts of the text are kept only for mail that touches a list, or is counted as a
     copy."""
     everyone = gathered.everyone

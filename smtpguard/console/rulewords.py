@@ -133,7 +133,7 @@ class RuleText:
 
 
 def rule_in_words(rule: Rule, said: Speech) -> RuleText:
-    own = rule.descriptions.get(said.language) or rule.descriptions.get("") or rule.description
+    own = rule.descriptions.get(said.language) or rule.description
     return RuleText(
         id=rule.rule_id,
         aim=own,

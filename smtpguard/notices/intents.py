@@ -35,7 +35,7 @@ from smtpguard.outbox.model import Intent, IntentKind
 from smtpguard.policy import counted
 from smtpguard.policy.approvals import Absence
 from smtpguard.policy.condition import NO
-from smtpguard.policy.counted import Live, Questions, list_of
+from smtpguard.policy.counted import Asks, Live, list_of
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action, Mode, Verdict
 from smtpguard.reading.looks import Reading
@@ -578,7 +578,7 @@ def alarm_rules(verdict: Verdict, gathered: Gathered) -> list[Rule]:
 
 
 def call_events(
-    verdict: Verdict, gathered: Gathered, questions: Questions, live: Live, called: CallTimes
+    verdict: Verdict, gathered: Gathered, questions: Asks, live: Live, called: CallTimes
 ) -> Iterator[Event]:
     """Yield an event for each rule with ``then: alarm`` that hit, at most one in half a minute. Its data has, for each
     list that the rule is about, the number of people that were counted."""
@@ -590,7 +590,7 @@ def call_events(
             yield Event(kind=Kind.ALARM, id=gathered.transaction.id, at=live.now, data=data, private=private)
 
 
-def _people_by_list(rule: Rule, questions: Questions, live: Live, gathered: Gathered) -> dict[str, int]:
+def _people_by_list(rule: Rule, questions: Asks, live: Live, gathered: Gathered) -> dict[str, int]:
     found: dict[str, int] = {}
     for condition in rule.when:
         for ask in questions.get(condition.slot, ()) if condition.fact.by_list else ():

@@ -36,7 +36,7 @@ class Ask(NamedTuple):
     same: bool = False
 
 
-Questions = Mapping[str, Sequence[Ask]]
+Asks = Mapping[str, Sequence[Ask]]
 """The asks of each counted slot of the rules."""
 
 

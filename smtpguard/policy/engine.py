@@ -59,7 +59,7 @@ class Reckoning:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Questions:
+class Asked:
     """The questions to the admission about messages with one subject. ``questions``: the asks of each slot;
     ``uncounted``: the values that need none; ``given``: those of each slot that the admission gives. ``open``: the
     slots in neither, which depend on facts that were not asked for yet. ``lazy``: whether a slot is asked for only if
@@ -197,7 +197,7 @@ class RuleSet:
         if limits and min(limits) > 0:
             yield slots.index(SIZE), min(limits)
 
-    def _questions_for(self, subject: counted.Subject) -> Questions:
+    def _questions_for(self, subject: counted.Subject) -> Asked:
         """Return the questions about a message. They are worked out once for all senders, and the sender's key is put
         in."""
         sender = subject.sender
@@ -212,9 +212,9 @@ class RuleSet:
         }
         return replace(some, questions=questions, asks=_each_once(questions))
 
-    def _questions_of_subject(self, subject: counted.Subject) -> Questions:
+    def _questions_of_subject(self, subject: counted.Subject) -> Asked:
         questions, told = counted.questions_of(self._counted, subject)
-        return Questions(
+        return Asked(
             questions=questions,
             uncounted=told,
             given=tuple(map(told.get, self._given)),
