@@ -113,11 +113,10 @@ def rule_places(policy: Policy, where: str) -> Mapping[str, str]:
 def indexed(settings: Settings, policy: Policy, undo: AsyncExitStack) -> tuple[Settings, Digester]:
     """Return settings and a digester for indexes: those in use, if they are complete. A list, or what expands at the relay,
     that has no index yet gets a temporary one in a folder beside links to the others, deleted when ``undo`` is closed."""
-    lists, _ = policy.declared
-    known = settings.secret_file.is_file()
+    lists, known = policy.declared_lists.values(), settings.secret_file.is_file()
     digester = Digester(installation_secret(settings) if known else os.urandom(32), settings.delimiters)
     in_use = {file.name: file.absolute() for file in indexes(settings).glob("*") if file.is_file()} if known else {}
-    new = [info for info in lists.values() if info.members and index_path(Path(), info.name).name not in in_use]
+    new = [info for info in lists if info.members and index_path(Path(), info.name).name not in in_use]
     expands = bool(policy.expansions) and expansions_path(Path()).name not in in_use
     if known and not new and not expands:
         return settings, digester

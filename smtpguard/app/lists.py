@@ -31,7 +31,7 @@ def names(settings: Settings, policy: Policy) -> Names:
     known = people_of(policy) | {text for text in ours if text}
     elsewhere = (address for expands in policy.expansions for address in expands.addresses_elsewhere)
     return Names(
-        policy.declared[0],
+        policy.declared_lists,
         domains=policy.organization.domains,
         host_names={name for name in hosts if "." in name and client_address(name) is None},
         mailboxes=[address for text in known if (address := Address.parse_any(text)) is not None],
@@ -52,10 +52,9 @@ def people_of(policy: Policy) -> set[str]:
 
 
 def built_registry(settings: Settings, policy: Policy, digester: Digester, clock: Clock) -> Registry:
-    lists, streams = policy.declared
     return Registry(
-        lists=lists,
-        streams=streams,
+        lists=policy.declared_lists,
+        streams=policy.declared_streams,
         digester=digester,
         folder=indexes(settings),
         now=clock.now,
@@ -70,7 +69,7 @@ def built_registry(settings: Settings, policy: Policy, digester: Digester, clock
 def built_refresher(settings: Settings, policy: Policy, digester: Digester, *, stop: Stop = never) -> Refresher:
     """Build what reads the lists' sources, whose paths are relative to the policy file."""
     return Refresher(
-        policy.declared[0], folder=indexes(settings), base=settings.policy.parent, digester=digester, stop=stop
+        policy.declared_lists, folder=indexes(settings), base=settings.policy.parent, digester=digester, stop=stop
     )
 
 

@@ -236,7 +236,7 @@ async def with_people(alone: InForce, store: Store, clock: Clock) -> InForce:
 
 def surroundings(settings: Settings, policy: Policy) -> Surroundings:
     """Return what a reader needs to know of a policy: the organization's domains, the vocabularies, and the weights of marks."""
-    lists, _ = policy.declared
+    lists = policy.declared_lists
     given = {a.canonical(policy.delimiters) for info in lists.values() for a in info.addresses}
     implied = {address for address, _ in names(settings, policy).implied()}
     return Surroundings(

@@ -284,8 +284,7 @@ def warning(document: Document, place: Place, text: str, expected: str = "") -> 
 
 def _expansions(document: Document, policy: Policy, base: Path) -> Iterator[Problem]:
     """Check what expands at the relay. Files of maps are read as a sync reads them; ``check --live`` asks servers."""
-    lists, _ = policy.declared
-    names = Names(lists, domains=policy.organization.domains, delimiters=policy.delimiters)
+    names = Names(policy.declared_lists, domains=policy.organization.domains, delimiters=policy.delimiters)
     digester = Digester(os.urandom(KEY_OCTETS), policy.delimiters)
     registry = Registry(
         names=names, lists={}, streams={}, digester=digester, folder=base, now=SystemClock().now, expanders=()

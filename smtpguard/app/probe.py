@@ -50,7 +50,7 @@ async def check_live(
 ) -> AsyncIterator[Finding]:
     """Check everything, and yield each finding at once. ``hosts``: looks up the mail hosts of a domain; ``own``: returns the
     addresses of this machine that others can reach."""
-    lists, known = policy.declared[0], names(settings, policy)
+    lists, known = policy.declared_lists, names(settings, policy)
     asked = [
         (name, settings.relays[name], replace(each, timeouts=PATIENCE, reachability=None, fallbacks=()))
         for name, relay in targets(settings).items()

@@ -309,9 +309,8 @@ def _count_message(seen: _Traffic, made: Entry, clear: Clear) -> None:
 
 def _tool_findings(policy: Policy, seen: _Traffic) -> Iterator[Finding]:
     """Name the tools that the policy does not declare, those with the most messages first."""
-    lists, streams = policy.declared
-    known = [(info.writers, info.origin) for info in lists.values()]
-    known += [(stream.senders, stream.origin) for stream in streams.values()]
+    known = [(info.writers, info.origin) for info in policy.declared_lists.values()]
+    known += [(stream.senders, stream.origin) for stream in policy.declared_streams.values()]
     found: Counter[tuple[str, str]] = Counter()
     for tool in {*seen.mailings, *seen.copies}:
         n = seen.mailings[tool] + sum(n for n in seen.copies[tool].values() if n >= COPIES)

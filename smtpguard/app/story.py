@@ -75,7 +75,7 @@ def play(policy: Policy, settings: Settings | None, people: Mapping[str, int]) -
 
 
 async def _play(policy: Policy, settings: Settings | None, people: Mapping[str, int]) -> Played:
-    lists, _ = policy.declared
+    lists = policy.declared_lists
     through: dict[str, list[str]] = {}
     unplayed: list[str] = []
     loop = asyncio.get_running_loop()

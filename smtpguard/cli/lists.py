@@ -40,7 +40,7 @@ def sync(context: Context, names: Sequence[str], force: bool, accept_shrink: boo
     from smtpguard.app.lists import open_expander, open_refresher
 
     settings, policy = context.settings(), context.policy()
-    infos, _ = policy.declared
+    infos = policy.declared_lists
     named = [_list_info(name, infos) for name in names]
     for info in named:
         if not info.members:

@@ -25,27 +25,8 @@ from smtpguard.policy.models import ListModel, OriginModel, PolicyModel, RuleMod
 from smtpguard.policy.rule import FIXED, REPLIES, Rule
 from smtpguard.policy.verdict import Action, Mode, Scope
 
-Declared = tuple[Mapping[str, ListInfo], Mapping[str, Stream]]
 
-
-def declared(lists: Mapping[str, ListModel], streams: Mapping[str, StreamModel], delimiters: str) -> Declared:
-    return (
-        {name: _list(name, lists, delimiters) for name in lists},
-        {
-            name: Stream(
-                name=name,
-                senders=_canonical(model.from_, delimiters),
-                origin=_origin(model.origin),
-                max=model.max,
-                max_per_person=model.max_per_person,
-                owner=model.owner,
-            )
-            for name, model in streams.items()
-        },
-    )
-
-
-def _list(name: str, lists: Mapping[str, ListModel], delimiters: str) -> ListInfo:
+def list_info(name: str, lists: Mapping[str, ListModel], delimiters: str) -> ListInfo:
     model = lists[name]
     included = ways(name, lists)
     sources = tuple(
@@ -75,6 +56,17 @@ def _list(name: str, lists: Mapping[str, ListModel], delimiters: str) -> ListInf
         max_shrink=min((own.max_shrink for own in model.members), default=0.2),
         refresh_seconds=min((each.refresh for each in sources), default=900),
         stale_after_seconds=min((each.stale_after_seconds for each in sources), default=86_400),
+    )
+
+
+def stream(name: str, model: StreamModel, delimiters: str) -> Stream:
+    return Stream(
+        name=name,
+        senders=_canonical(model.from_, delimiters),
+        origin=_origin(model.origin),
+        max=model.max,
+        max_per_person=model.max_per_person,
+        owner=model.owner,
     )
 
 

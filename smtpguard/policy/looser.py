@@ -468,7 +468,7 @@ _APART = ("title", "owner", "category", "approvals", "stages", "preview", "relea
 _KNOWN = frozenset(
     {"rules", "organization", "groups", "lists", "streams", "expansions", "marks", "own_marks", "enforce", "previews",
      "sha256", "documents", "warnings", "vocabularies", "slots", "approved_always", "breakers", "reply_votes", "delimiters",
-     "directories", "claims", "declared", "words"}
+     "directories", "claims", "declared_lists", "declared_streams", "words"}
 )  # fmt: skip
 """The fields of a policy that have a comparison of their own, are also elsewhere, or make no difference to mail."""
 _SETS = {

@@ -15,12 +15,12 @@ from smtpguard.config.documents import POLICY, digest, folder_of, policy_documen
 from smtpguard.config.problem import Broken, Invalid, Problem, Undeclared, did_you_mean, ordered
 from smtpguard.config.validation import Findings, validate_rest
 from smtpguard.config.yaml import Document, Place, load_yaml
-from smtpguard.lists.declared import PEOPLE
+from smtpguard.lists.declared import PEOPLE, ListInfo, Stream
 from smtpguard.lists.members import Expands, LdapMembers, ListMembers, Members, canonical
 from smtpguard.mail.address import Address, is_among
 from smtpguard.policy import warnings
 from smtpguard.policy.approvals import Absence, Groups
-from smtpguard.policy.compiling import Declared, declared, left_out, rules, ways
+from smtpguard.policy.compiling import left_out, list_info, rules, stream, ways
 from smtpguard.policy.engine import RuleSet
 from smtpguard.policy.facts import FACTS
 from smtpguard.policy.grammar import ConditionNames
@@ -84,8 +84,9 @@ class Policy:
     vocabularies: Mapping[str, Any] = field(repr=False)
     marks: Mapping[str, float]
     own_marks: tuple[Custom, ...]
-    declared: Declared = field(repr=False)
-    """The same lists, and the sources of people of ours among them, and streams, for mail to be compared with."""
+    declared_lists: Mapping[str, ListInfo] = field(repr=False)
+    """The same lists, and the sources of people of ours among them, for mail to be compared with."""
+    declared_streams: Mapping[str, Stream] = field(repr=False)
     enforce: bool
     delimiters: str
     previews: Mapping[str, str]
@@ -265,7 +266,8 @@ class _Sections:
             claims={n: frozenset(g.claim) for n, g in model.groups.items() if g.claim},
             lists=model.lists,
             streams=model.streams,
-            declared=self._declared(),
+            declared_lists=self._declared_lists(),
+            declared_streams={name: stream(name, each, self.delimiters) for name, each in model.streams.items()},
             words=known.words,
             expansions=tuple(model.expansions),
             vocabularies=vocabularies,
@@ -280,13 +282,13 @@ class _Sections:
             previews=model.previews,
         )  # fmt: skip
 
-    def _declared(self) -> Declared:
+    def _declared_lists(self) -> Mapping[str, ListInfo]:
         lists = dict(self.model.lists)
         if (people := self.model.organization.people) is not None and people.members:
             lists[PEOPLE] = ListModel.model_construct(
                 title="People of ours outside", audience=OURS, members=people.members
             )
-        return declared(lists, self.model.streams, self.delimiters)
+        return {name: list_info(name, lists, self.delimiters) for name in lists}
 
     def _reply_votes(self) -> None:
         ours = self.model.organization.domains

@@ -187,11 +187,10 @@ class House:
 
     def build(self, documents: dict[str, bytes]) -> InForce:
         policy: Policy = parse(documents)
-        lists, streams = policy.declared
         registry = Registry(
-            names=Names(lists, domains=policy.organization.domains, delimiters="+"),
-            lists=lists,
-            streams=streams,
+            names=Names(policy.declared_lists, domains=policy.organization.domains, delimiters="+"),
+            lists=policy.declared_lists,
+            streams=policy.declared_streams,
             digester=Digester(KEY, "+"),
             folder=self.folder,
             now=self.clock.now,

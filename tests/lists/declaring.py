@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from smtpguard.lists.declared import ListInfo, Stream
 from smtpguard.lists.members import AnyExpands, AnyMembers, Expands, Members
-from smtpguard.policy.compiling import Declared, declared
+from smtpguard.policy.compiling import list_info, stream
 from smtpguard.policy.models import ListModel, StreamModel
 
 _MEMBERS, _EXPANDS = TypeAdapter[Members](AnyMembers), TypeAdapter[Expands](AnyExpands)
@@ -30,11 +31,12 @@ def expands(declaration: Mapping[str, Any]) -> Expands:
 
 def lists_of(
     sections: Mapping[str, Mapping[str, Any]], streams: Mapping[str, Any] | None = None, delimiters: str = ""
-) -> Declared:
+) -> tuple[Mapping[str, ListInfo], Mapping[str, Stream]]:
     lists = {}
     for name, section in sections.items():
         members = section.get("members", [])
         several = members if isinstance(members, list) else [members]
         model = ListModel.model_validate({k: v for k, v in section.items() if k != "members"})
         lists[name] = model.model_copy(update={"members": [source(one) for one in several]})
-    return declared(lists, {n: StreamModel.model_validate(s) for n, s in (streams or {}).items()}, delimiters)
+    infos = {name: list_info(name, lists, delimiters) for name in lists}
+    return infos, {n: stream(n, StreamModel.model_validate(s), delimiters) for n, s in (streams or {}).items()}

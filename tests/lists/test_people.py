@@ -104,9 +104,9 @@ def test_the_policy_names_people() -> None:
     assert NAMED == PEOPLE
     plain = policy(", people: [Kim@board.example]")
     assert plain.organization.people == {"kim@board.example"}
-    assert PEOPLE not in plain.declared[0]
+    assert PEOPLE not in plain.declared_lists
     sourced = policy(", people: {members: [{csv: p.csv, column: email}, {list: news}]}")
-    info = sourced.declared[0][PEOPLE]
+    info = sourced.declared_lists[PEOPLE]
     assert (info.of_customers, len(info.members)) == (False, 2)
     assert PEOPLE not in sourced.lists, "no customers, and no list that a rule may name"
 

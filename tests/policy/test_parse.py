@@ -94,7 +94,7 @@ def test_groups_and_domains_are_canonical() -> None:
 
 
 def test_lists_and_streams_are_declared() -> None:
-    lists, streams = small().declared
+    lists, streams = small().declared_lists, small().declared_streams
     assert lists["news"].refresh_seconds == 3600
     assert str(lists["news"].addresses[0]) == "news@lists.example.com"
     assert streams["receipts"].max is not None
@@ -103,9 +103,9 @@ def test_lists_and_streams_are_declared() -> None:
 
 def test_networks_of_an_origin_are_as_clients_are_known() -> None:
     """An IPv4 client has its own address, also where the policy writes it as IPv6 maps it."""
-    _, streams = small(
+    streams = small(
         SMALL.replace(b"{dkim: shop.example.com}", b'{clients: ["::ffff:10.1.2.0/120", 10.0.0.5]}')
-    ).declared
+    ).declared_streams
     clients = streams["receipts"].origin.clients
     assert clients == (ip_network("10.1.2.0/24"), ip_network("10.0.0.5/32"))
 
