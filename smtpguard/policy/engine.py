@@ -352,9 +352,7 @@ class RuleSet:
 
     def groups_asked(self) -> frozenset[str]:
         """Return every group that may decide on anything, at any hour."""
-        quorums = [self.approvals, *self.quorums.values()]
-        late = [q.out_of_hours for q in quorums if q.out_of_hours is not None]
-        return frozenset(group for q in (*quorums, *late) for group in q.groups)
+        return frozenset().union(*(q.all_groups for q in (self.approvals, *self.quorums.values())))
 
     def quorum(self, lists: Iterable[str], beside: Iterable[Quorum] = ()) -> tuple[Quorum, ...]:
         """Return the quorums to release a hold that touches these lists: all of theirs, and those ``beside`` them."""

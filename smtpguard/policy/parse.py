@@ -161,7 +161,7 @@ def _parsed(documents: Mapping[str, bytes], delimiters: str, freeze_answer: Acti
     problems += wrong + [p for p in findings.problems if p.fatal or not wrong]
     if any(p.fatal for p in problems):
         raise Broken(problems)
-    warnings.warn_of_policy(model, policy.rules.rules, policy.groups, delimiters, findings)
+    warnings.warn_of_policy(model, policy.rules, policy.groups, delimiters, findings)
     return replace(policy, warnings=ordered(findings.problems))
 
 

@@ -17,16 +17,10 @@ from smtpguard.config.yaml import Document, Place
 from smtpguard.mail.address import Address, is_among
 from smtpguard.policy.approvals import Absence, Groups
 from smtpguard.policy.condition import YES, Condition, Empty, EveryWord, Range, SomeWord, Truth, Word, WordMatches
+from smtpguard.policy.engine import RuleSet
 from smtpguard.policy.facts import FACTS, NONE, Count, Type, Value
 from smtpguard.policy.implication import can_be, can_hit, can_meet
-from smtpguard.policy.models import (
-    ApprovalsModel,
-    ListModel,
-    OriginModel,
-    PolicyModel,
-    StreamModel,
-    lacking,
-)
+from smtpguard.policy.models import ListModel, OriginModel, PolicyModel, StreamModel, lacking
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action, Quorum
 from smtpguard.reading.request import PROVIDERS
@@ -47,24 +41,18 @@ _DAILY: Sequence[tuple[str, Mapping[str, Value]]] = (
 """Letters of every day: a guard that holds these is soon switched off."""
 
 
-def warn_of_policy(
-    model: PolicyModel,
-    rules: Sequence[Rule],
-    groups: Groups,
-    delimiters: str,
-    findings: Findings,
-) -> None:
+def warn_of_policy(model: PolicyModel, rules: RuleSet, groups: Groups, delimiters: str, findings: Findings) -> None:
     """``rules`` to ``delimiters``: parsed from ``model``, as in Policy, without errors."""
     _domains(model, findings)
     _holding(model, findings)
     _addresses(model, delimiters, findings)
     _spared(model, findings)
     _one_person(model, groups, findings)
-    _writers(model, groups, delimiters, findings)
+    _writers(model, rules, groups, delimiters, findings)
     findings.problems += loose_networks(findings.document)
     for section, declared in (("lists", model.lists), ("streams", model.streams)):
         _origins(section, declared, findings)
-    for n, rule in enumerate(rules):
+    for n, rule in enumerate(rules.rules):
         _rule(rule, ("rules", n), findings)
 
 
@@ -154,19 +142,18 @@ def _one_person(model: PolicyModel, groups: Groups, findings: Findings) -> None:
                 findings.warn(("groups", name, n), text)
 
 
-def _writers(model: PolicyModel, groups: Groups, delimiters: str, findings: Findings) -> None:
+def _writers(model: PolicyModel, rules: RuleSet, groups: Groups, delimiters: str, findings: Findings) -> None:
     """Nobody decides on what they wrote: others must decide on mail of a list's writers (guard.inforce.InForce.behind)."""
     ours = model.organization.domains
     for name, info in model.lists.items():
-        own = info.approvals.own if info.approvals is not None else None
-        asked: ApprovalsModel = own or model.approvals
-        place: Place = ("lists", name, "approvals") if own is not None else ("approvals",)
-        if any(model.groups[group].kept_elsewhere for group in asked.from_):
+        asked = rules.quorum_of(name)
+        place: Place = ("lists", name, "approvals") if asked.list else ("approvals",)
+        if not groups.elsewhere.isdisjoint(asked.groups):
             continue
         for writer in info.writers:
             key = Address.parse(writer).canonical(delimiters)
             own_names = groups.named((key,), lambda domain: is_among(domain, ours))
-            if lacks := lacking(asked.from_, asked.each, groups, groups.addresses(key) | own_names):
+            if lacks := lacking(asked.groups, asked.each, groups, groups.addresses(key) | own_names):
                 text = f"no quorum can decide on mail of {writer} to {name}: it {lacks} without them"
                 findings.warn((*place, "from"), text)
 
