@@ -188,12 +188,12 @@ class Sections:
         usual = report.usual
         found = self._signs()
         for sign, entries in found.items():
-            n = usual.earlier if sign in COMPARED and usual is not None else entries.many
+            n = (usual.entries if sign in COMPARED else entries).many
             yield fact(said(SIGNS[sign], n=said.number(n)), entries)
-        if usual is not None and usual.earlier:
+        if usual.entries.many:
             for check, shared in usual.shared.items():
                 if shared:
-                    same = said.ngettext(*SAME[check], shared, all=said.number(usual.earlier))
+                    same = said.ngettext(*SAME[check], shared, all=said.number(usual.entries.many))
                     yield fact(same, usual.entries)
         elif report.ways:
             yield unknown(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from smtpguard.incidents.statement import Entries
@@ -79,12 +79,11 @@ COMPARED = (Sign.CLIENT, Sign.LOGIN, Sign.HELO)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usual:
-    """How the last messages of the same writers before a case came in. ``earlier``: their number; ``shared``: how many
-    of them came by a client, login or HELO of the case; ``entries``: their verdicts."""
+    """How the last messages of the same writers before a case came in. ``entries``: their verdicts; ``shared``: how
+    many of them came by a client, login or HELO of the case."""
 
-    earlier: int
+    entries: Entries
     shared: Mapping[Sign, int]
-    entries: Entries = field(default_factory=Entries)
 
 
 Traits = tuple[frozenset[str], ...]
@@ -107,11 +106,11 @@ def usual_ingress(case: Collection[Traits], earlier: Iterable[Entry]) -> Usual:
         for n, some in enumerate(traits_of(content["data"], content["private"])):
             shared[n] += not some.isdisjoint(known[n])
     asked = {check: many for check, many, some in zip(COMPARED, shared, known, strict=True) if some}
-    return Usual(earlier=entries.many, shared=asked, entries=entries)
+    return Usual(entries=entries, shared=asked)
 
 
 def signs(
-    usual: Usual | None,
+    usual: Usual,
     ways: Mapping[Ingress, Entries],
     watched: Mapping[str, Entries],
     *,
@@ -121,7 +120,7 @@ def signs(
     unchanged."""
     found: dict[Sign, Entries] = {}
     every = Entries.of(*(seq for one in ways.values() for seq in one.named))
-    if usual is not None and usual.earlier:
+    if usual.entries.many:
         found |= {check: every for check, shared in usual.shared.items() if not shared}
     bad = [seq for way, one in ways.items() if way.unsigned for seq in one.named]
     if bad:

@@ -133,7 +133,7 @@ class Report:
     until: datetime
     entries: Mapping[tuple[str, str], Entries]
     ways: Mapping[Ingress, Entries]
-    usual: Usual | None
+    usual: Usual
     watched: Mapping[str, Entries]
     let_through: Pair | None
     stopped: Entry | None
@@ -181,10 +181,6 @@ class Case:
         self._sample: tuple[bool, Entry, Clear | None] | None = None
         self._stop: Entry | None = None
         self._deliveries: list[tuple[int, int, str]] = []  # time, entry and message of each delivery
-        self.watched: Mapping[str, Entries] = {}
-        """The events of the guard itself from a day before on. The reader of the journal sets it, and ``usual``."""
-        self.usual: Usual | None = None
-        """How earlier mail of the same writers came in."""
         self._stored: list[tuple[str, datetime]] = []
         self._holds: set[str] = set()  # also those under which copies are stored
         self._freezes: set[str] = set()
@@ -418,8 +414,9 @@ class Case:
                 first.setdefault(id, seq)
         return Entries.of(*first.values())
 
-    def report(self) -> Report:
-        """Return the report. Raises ValueError if there is no message."""
+    def report(self, usual: Usual, watched: Mapping[str, Entries]) -> Report:
+        """Return the report. ``usual``: how earlier mail of the same writers came in; ``watched``: the events of the
+        guard itself from a day before on. Raises ValueError if there is no message."""
         if not self._from:
             raise ValueError("no message fits")
         shown = 0
@@ -466,8 +463,8 @@ class Case:
             until=instant(self._end),
             entries=self._entries | {(WENT, ""): Entries.of(*(seq for _, seq, _ in self._deliveries))},
             ways=self._ways,
-            usual=self.usual,
-            watched=self.watched,
+            usual=usual,
+            watched=watched,
             let_through=self._sample[1:] if self._sample is not None else None,
             stopped=self._stop,
             went_after=self._deliveries_after_stop(),

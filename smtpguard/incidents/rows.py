@@ -90,7 +90,7 @@ class _Search:
         self._read()
         if self._trimmed():
             return None
-        report, proof = case.report() if case.messages else None, None
+        report, proof = case.report(self._usual(), self._watched()) if case.messages else None, None
         if self._sources is not None and report is not None and (may is None or may(report)):
             proof = self._walk.prove(progress, self._sources)
         if proof is not None and proof.ok and self._sources is not None and self._sources.has_trimmed:
@@ -117,12 +117,10 @@ class _Search:
             for pair in self._surrounding(*case.period()):
                 if case.add_surrounding(*pair):
                     self._use(*pair)
-            case.watched = self._watched(case)
-            case.usual = self._usual(case)
 
-    def _watched(self, case: Case) -> dict[str, Entries]:
+    def _watched(self) -> dict[str, Entries]:
         """Return the events of the guard itself, from a day before the first message to the last entry on any."""
-        begin, end = case.period()
+        begin, end = self._case.period()
         found: dict[str, Entries] = {}
         then = entry.c.at.between(begin - DAY, end - DAY)
         query = select(entry.c.kind, entry.c.seq).where(journal.of_kind(*WATCHED), then, self._up_to_head)
@@ -131,8 +129,9 @@ class _Search:
                 found.setdefault(kind, Entries()).add(seq)
         return found
 
-    def _usual(self, case: Case) -> Usual:
+    def _usual(self) -> Usual:
         """Return how earlier mail of the same writers came in, among the last messages of anybody before the case."""
+        case = self._case
         query = (
             journal.ROWS.where(entry.c.kind == _VERDICT, entry.c.seq < case.first_entry)
             .order_by(entry.c.seq.desc())

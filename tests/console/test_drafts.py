@@ -17,6 +17,7 @@ from smtpguard.console.incident import report_in_words
 from smtpguard.console.incidentsections import length_of
 from smtpguard.console.notifying import DRAFT_TITLES, draft
 from smtpguard.console.reporting import Made, Purposes
+from smtpguard.incidents.intrusion import Usual
 from smtpguard.incidents.query import IncidentQuery
 from smtpguard.incidents.report import Case, Findings, Report
 from smtpguard.incidents.statement import Entries, Mark
@@ -52,7 +53,7 @@ def usual() -> Report:
     assert case.add_verdict(entry(1, Event(kind=Kind.VERDICT, id=ID, at=T0, data=data)), None)
     outcome = Event(kind=Kind.OUTCOME, id=ID, at=T0, data={"outcome": "relayed"})
     case.add_entry(entry(2, outcome), None)
-    return case.report()
+    return case.report(Usual(entries=Entries(), shared={}), {})
 
 
 def made(report: Report, *, special: bool = False, zone: str = "Europe/Stockholm") -> Made:

@@ -10,21 +10,22 @@ from tests.journal.chaining import SEAL, T0
 
 WAY = Ingress.of({"client": "192.0.2.1", "dkim": {"signed": ["example.com"], "failed": []}}, {}, None, None)
 SAME = dict.fromkeys(COMPARED, 3)
+THREE, NONE = Entries.of(1, 2, 3), Usual(entries=Entries(), shared=dict.fromkeys(COMPARED, 0))
 
 
-def found(usual: Usual | None = None, way: Ingress = WAY, whole: bool = True, **watched: int) -> list[Sign]:
+def found(usual: Usual = NONE, way: Ingress = WAY, whole: bool = True, **watched: int) -> list[Sign]:
     some = {kind.replace("_", "-"): Entries.of(*range(1, n + 1)) for kind, n in watched.items()}
     return list(signs(usual, {way: Entries.of(7)}, some, whole=whole))
 
 
 def test_usual_mail_has_no_signs_of_an_intrusion() -> None:
-    assert found(Usual(earlier=3, shared=SAME)) == []
-    assert found(Usual(earlier=0, shared=dict.fromkeys(COMPARED, 0))) == [], "without earlier mail there is no sign"
+    assert found(Usual(entries=THREE, shared=SAME)) == []
+    assert found(NONE) == [], "without earlier mail there is no sign"
     assert found(sign_in_refused=MANY_REFUSED - 1) == []
 
 
 def test_unusual_mail_has_signs_to_be_explained() -> None:
-    assert found(Usual(earlier=3, shared=SAME | {Sign.CLIENT: 0})) == [Sign.CLIENT]
+    assert found(Usual(entries=THREE, shared=SAME | {Sign.CLIENT: 0})) == [Sign.CLIENT]
     assert found(sign_in_refused=MANY_REFUSED) == [Sign.REFUSED]
     assert found(secret=1, key=1) == [Sign.SECRET, Sign.KEY]
     assert found(whole=False) == [Sign.JOURNAL]
@@ -40,7 +41,7 @@ def test_earlier_mail_is_compared_by_client_login_and_helo() -> None:
         body = body_of(event, SEAL)
         earlier.append(Entry(seq=1, at=0, kind="verdict", id="T", body=body, prev=GENESIS, hash=GENESIS))
     found = usual_ingress(case, earlier)
-    assert (found.earlier, found.shared) == (2, {Sign.CLIENT: 1, Sign.LOGIN: 1, Sign.HELO: 0})
+    assert (found.entries.many, found.shared) == (2, {Sign.CLIENT: 1, Sign.LOGIN: 1, Sign.HELO: 0})
     assert usual_ingress((), earlier).shared == {}
 
 

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from smtpguard.incidents.intrusion import Usual
 from smtpguard.incidents.query import IncidentQuery
 from smtpguard.incidents.report import Case, Report
+from smtpguard.incidents.statement import Entries
 from smtpguard.journal.chain import Entry, Pair, Seal, body_of, microseconds
 from smtpguard.journal.event import Event, Kind
 
@@ -88,4 +90,4 @@ class Journal:
         return case
 
     def report(self, query: IncidentQuery = ALL) -> Report:
-        return self.case(query).report()
+        return self.case(query).report(Usual(entries=Entries(), shared={}), {})
