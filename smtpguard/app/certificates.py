@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING
 from smtpguard.app.files import CannotStart
 from smtpguard.config.listeners import Certificate, SmtpListener, place
 from smtpguard.config.settings import Relay, Settings
-from smtpguard.journal.timestamp import certificates
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -121,8 +120,10 @@ def try_authorities(ca_file: Path) -> None:
 
 def authorities(ca_file: Path) -> list[x509.Certificate]:
     """Load the certificates that a time-stamp authority's certificate must lead to. Raises CannotStart."""
+    from cryptography import x509
+
     try:
-        return certificates(octets(ca_file))
+        return x509.load_pem_x509_certificates(octets(ca_file))
     except ValueError:
         raise CannotStart(f"{ca_file}: no certificates in PEM") from None
 

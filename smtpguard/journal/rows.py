@@ -404,11 +404,6 @@ def marks(secret: bytes, journal: str, rows: Sequence[str], lines: Sequence[str]
     )
 
 
-def acts(action: str) -> ColumnElement[bool]:
-    """Return the condition for verdicts with this action, which must not be relay."""
-    return and_(VERDICT, entry.c.action == action)
-
-
 def touches(lists: Collection[str]) -> ColumnElement[bool]:
     """Return the condition for verdicts on a message to any of these lists."""
     return or_(*(entry.c.lists.contains(lines([name]), autoescape=True) for name in sorted(lists)))

@@ -71,7 +71,7 @@ def rejected(open: Open, first: str, until: int, limit: int) -> list[Pair]:
         end = journal.first_at(connection, until)
     if begin is None:
         return []
-    found = pages(open, end - 1, journal.acts("reject"), after=begin - 1)
+    found = pages(open, end - 1, journal.VERDICT, entry.c.action == "reject", after=begin - 1)
     return list(islice(chain.from_iterable(found), limit))
 
 

@@ -62,13 +62,6 @@ class Timestamp:
         return made
 
 
-def certificates(pem: bytes) -> list[Certificate]:
-    """Return the certificates of a PEM file. Raises ValueError."""
-    from cryptography.x509 import load_pem_x509_certificates
-
-    return load_pem_x509_certificates(pem)
-
-
 def request(note: str) -> Request:
     """Make a request for a note. Raises ImportError without the extra."""
     from rfc3161_client import HashAlgorithm, TimestampRequestBuilder

@@ -192,6 +192,7 @@ class Front:
             os.close(self._alive)
             raise
         self._seal = Seal(self._secret, head.journal, remembers=True)
+        # looked at in the loop only: each look releases the interpreter's lock, for which the thread would have to wait
         self._paths = Paths(self._database.path, self.path, page)
 
     def announce(self, batch: Batch) -> None:
@@ -298,7 +299,7 @@ class Front:
 
     def _put(self) -> None:
         group = self._take_group()
-        if self._loop.time() - self._looked < LOOK_SECONDS or self._in_place():
+        if self._loop.time() - self._looked < LOOK_SECONDS or self._paths.are_in_place:
             self._queue.put(group)
             return
         self._on = False
@@ -416,11 +417,6 @@ class Front:
 
     # -- in the event loop
 
-    def _in_place(self) -> bool:
-        """Return whether its file, the page and the database are still at their paths. The thread does not call it: each of these calls
-        releases the interpreter's lock, and would wait for it while the event loop is busy."""
-        return self._paths.are_in_place
-
     def _deliver(self, groups: Sequence[_Group], done: Mapping[str, bool | None], error: StoreError | None) -> None:
         """Answer the callers of groups. ``done``: as ``_write`` returns."""
         for group in groups:
@@ -429,7 +425,7 @@ class Front:
             self._wake()
         if done:
             self._watch()
-            if not self._in_place():
+            if not self._paths.are_in_place:
                 self._on = False
                 log.error("%s was removed while it was written", self.path)
                 error = Unavailable(f"{self.path} was removed while it was written")

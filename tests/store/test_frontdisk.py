@@ -226,14 +226,14 @@ async def test_files_are_looked_at_once_their_folder_has_changed(
     monkeypatch.setattr(files, "_SETTLED_NS", -1 << 62)  # the last change is long ago
     assert await record(front, "T1")
     looked.clear()
-    assert front._in_place()
+    assert front._paths.are_in_place
     assert looked == []
     before = gone.parent.stat().st_ctime_ns
     gone.rename(gone.with_name("kept"))
     while gone.parent.stat().st_ctime_ns == before:  # an older kernel's clock of files has ticks of 10 ms
         (gone.parent / "another").touch()
         (gone.parent / "another").unlink()
-    assert not front._in_place()
+    assert not front._paths.are_in_place
     monkeypatch.undo()
     gone.with_name("kept").rename(gone)
 
