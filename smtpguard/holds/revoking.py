@@ -101,7 +101,9 @@ def take_back_mailing(
     row = deciding.existing_mailing(batch, mailing_id)
     leads = (holds.find(batch.connection, id) for id in _leads_to_revoke(batch.connection, mailing_id))
     groups = [_Group.look(batch.connection, lead, batch.now_us) for lead in leads if lead is not None]
+    partly = (one for group in groups if (one := group.outgoing.own) is not None and one.out is ReleaseProgress.PART)
     whole = Outgoing(
+        own=next(partly, None),
         back=sum(group.outgoing.back or group.lead.release_at is not None for group in groups),
         going=sum(group.outgoing.going for group in groups),
         doubt=sum(group.outgoing.doubt for group in groups),
@@ -142,12 +144,16 @@ def _revoke(batch: Batch, group: _Group, step: Step) -> list[Change]:
     lead, own = group.lead, group.outgoing.own
     out = (own or UNSENT).out
     left = group.free or group.begun
+    if lead.state in LET_GO and out is ReleaseProgress.NOTHING:
+        lead = _as_left(batch, lead, lead)
     if out is not ReleaseProgress.ALL or not left:
         made.append((lead, step(lead, own, group.outgoing, True)))
     # copies that are begun follow the hold
     is_lead = out is ReleaseProgress.NOTHING or (out is not ReleaseProgress.ALL and not group.free)
     if left and not is_lead:
         successor = replace(deciding.existing(batch, left[0]).in_place_of(lead), told=lead.told)
+        if group.free:
+            successor = _as_left(batch, lead, successor)
         try:
             change = step(successor, group.sendings.get(successor.hold_id), group.outgoing, not made)
             made.append((successor, with_lead_data(successor, change)))
@@ -159,7 +165,7 @@ def _revoke(batch: Batch, group: _Group, step: Step) -> list[Change]:
     changes = [deciding.apply(batch, hold, change) for hold, change in made]
     for change in changes if lead.state in LET_GO else ():
         if change.hold is not None and change.hold.state not in LET_GO:
-            _recount(batch, change.hold)
+            _lead(batch, change.hold)
     return changes
 
 
@@ -170,16 +176,21 @@ def _hand_on(batch: Batch, lead: Hold, successor: Hold) -> None:
     batch.connection.execute(left.values(lead=successor.hold_id))
 
 
-def _recount(batch: Batch, hold: Hold) -> None:
-    """Update the number of copies and people that a hold stands for from now on, and whether its mailing waits for
-    it."""
-    ids = select(table.c.hold_id).where(table.c.lead == hold.hold_id, table.c.state.in_(_LEFT))
-    copies = list(batch.connection.execute(ids).scalars())
+def _as_left(batch: Batch, lead: Hold, hold: Hold) -> Hold:
+    """Return a hold with the number of copies and people that it stands for from now on: those under ``lead`` that are
+    not sent, and its own."""
+    ids = select(table.c.hold_id).where(table.c.lead == lead.hold_id, table.c.state.in_(_LEFT))
+    copies = [id for id in batch.connection.execute(ids).scalars() if id != hold.hold_id]
     row = mailings_of(batch).by_name(hold.mailing_id) if hold.mailing_id else None
     reach = 0
     if row is not None:
         reach = mailings_of(batch).weight(row, holds.people_of(batch.connection, [hold.hold_id, *copies]))
-    values = {"copies": len(copies)} | ({"reach": reach} if reach else {})
-    batch.connection.execute(update(table).where(table.c.hold_id == hold.hold_id).values(**values))
+    return replace(hold, copies=len(copies), reach=reach or hold.reach)
+
+
+def _lead(batch: Batch, hold: Hold) -> None:
+    """Store the number of copies under a hold that is not sent. If it waits, its mailing waits for it."""
+    batch.connection.execute(update(table).where(table.c.hold_id == hold.hold_id).values(copies=hold.copies))
+    row = mailings_of(batch).by_name(hold.mailing_id) if hold.mailing_id else None
     if row is not None and hold.state is State.WAITING and row.mailing.entry in ("", hold.hold_id):
-        mailings_of(batch).change(row, replace(row.mailing, entry=hold.hold_id, copies=len(copies)))
+        mailings_of(batch).change(row, replace(row.mailing, entry=hold.hold_id, copies=hold.copies))

@@ -134,8 +134,9 @@ class Mailings:
         back = Revocation(move=move, who=who, by=by, comment=comment, term=self.term, notices=notices)
         mailing_id = await self.named(mailing_id)
         known = await self.store.mailings.find(mailing_id)
-        beforehand = [grant.hold_id for grant in (known.grants if known is not None else ()) if grant.beforehand]
-        tests = await self.store.holds.find_all(beforehand)
+        approved = await self.store.holds.find_all(
+            [grant.hold_id for grant in known.grants] if known is not None else []
+        )
 
         def decide(mailing: Mailing, outgoing: Outgoing) -> tuple[Mailing, Change]:
             decided = mailing.grant is not None or (mailing.rejection is not None and move is Move.REOPEN)
@@ -159,8 +160,12 @@ class Mailings:
                 hold_id = mailing.grant.hold_id if mailing.grant is not None else ""
                 until = now + timedelta(seconds=self.term.rejection_seconds)
                 rejection = Rejection(hold_id=hold_id, sentence=comment, until=until)
-            ended = {grant.hold_id for grant in mailing.grants}
-            told = [notices.revoked(test, "revoked", who, comment) for test in tests if test.hold_id in ended]
+            ended = {grant.hold_id: grant.beforehand for grant in mailing.grants}
+            told = [
+                notices.revoked(hold, "revoked", who, comment, confirmed=hold.confirmed)
+                for hold in approved
+                if (beforehand := ended.get(hold.hold_id)) or (beforehand is False and not outgoing.stoppable)
+            ]  # of what is stopped its own notices tell
             return mailing.refused(rejection), Change(events=(event,), intents=tuple(chain.from_iterable(told)))
 
         mailing, changes, outgoing = await self.store.mailings.take_back(mailing_id, decide, back.step)

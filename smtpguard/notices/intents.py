@@ -267,7 +267,7 @@ class NoticesNow:
         confirmed: bool = False,
     ) -> Intents:
         """Return the notices of a revoked approval, to everybody who was told of it, regardless of the flood limit.
-        ``outcome``: rejected, withdrawn or reopened; stopped, if somebody had it; revoked, of a test; or lapsed, if it
+        ``outcome``: rejected, withdrawn or reopened; stopped, if somebody had it; revoked, of a test or if nothing is left to stop; or lapsed, if it
         lost its quorum before it took effect. Approvers whose vote on ``hold`` counts are not asked again.
         ``confirmed``: its writer alone had released it."""
         data = self._waiting(hold) | _decided_data(outcome, by, comment, self.now)

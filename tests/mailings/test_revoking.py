@@ -320,6 +320,7 @@ async def test_a_partly_sent_mailing_is_revoked_for_the_rest(spring: Campaign) -
     assert await arrived(spring) == 3
     told = [d for _, d in await notices(spring.home) if d["outcome"] == "rejected"]
     assert {(d["back"], d["gone"]) for d in told} == {(5, 3)}, "no notice says that nothing was sent"
+    assert {d["reach"] for d in told} == {5} == {done.hold.reach}, "those who do not get it"
     with pytest.raises(Conflict, match="already released: sent mail cannot be taken back"):
         await spring.approvals.vote(entry.hold_id, REJECT, approver=EVA, by="test", comment="Once more")
 
@@ -380,6 +381,9 @@ async def test_with_nothing_left_to_revoke_later_copies_are_judged(spring: Campa
     id = (await spring.one())["id"]
     back = await spring.service.reopen(id, approver=EVA, by="test")
     assert (back.outgoing.back, back.outgoing.gone, back.mailing.grants) == (0, 0, ())
+    told = {who: d for who, d in await notices(spring.home) if d["outcome"] == "revoked"}
+    assert set(told) == {ANNA, DPO, OMAR}, "those who were told of the approval"
+    assert {(d["by"], d.get("asked")) for d in told.values()} <= {(EVA, False), (EVA, None)}
     assert kinds(await spring.to_members(12, 14)) == "hh"
 
 

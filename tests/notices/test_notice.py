@@ -214,8 +214,8 @@ FROZEN = [
         ({"outcome": "reopened", "gone": 0}, "The approval was taken back before anything had been sent. The held message waits for a decision again, until", "Godkännandet togs tillbaka innan något hade skickats. Meddelandet som hölls kvar väntar på beslut igen, till"),
         ({"outcome": "reopened", "gone": 2}, "The approval was taken back. The held message waits", "Godkännandet togs tillbaka. Meddelandet"),
         ({"outcome": "reopened", "writer": False}, "it is not sent. Your own approval still counts.", "skickas det inte. Ditt eget godkännande gäller fortfarande."),
-        ({"outcome": "rejected", "gone": 1}, "What had not been sent of the mailing was rejected, and will not be sent. 1 message of the mailing had been sent before that, or was being sent.",
-         "Det av utskicket som inte hade skickats avslogs och kommer inte att skickas. 1 meddelande i utskicket hade skickats innan dess, eller höll på att skickas."),
+        ({"outcome": "rejected", "gone": 1}, "What had not been sent of the mailing was rejected, and will not be sent. 1 message that had been let go with it had been sent before that, or was being sent.",
+         "Det av utskicket som inte hade skickats avslogs och kommer inte att skickas. 1 meddelande som släppts tillsammans med det hade skickats innan dess, eller höll på att skickas."),
         ({"outcome": "withdrawn", "gone": 5}, "What had not been sent of the mailing was withdrawn and will not be sent. 5 messages", "Det av utskicket som inte hade skickats har tagits tillbaka och kommer inte att skickas. 5 meddelanden"),
     ],
 )  # fmt: skip
@@ -293,6 +293,19 @@ def test_what_waits_longer_or_by_itself_says_so() -> None:
     assert "approved" not in said
     said = " ".join(texts(render("decided", "en", outcome="reopened", confirmed=True, gone=0))[0].split())
     assert said.startswith("What its writer confirmed was taken back before anything had been sent.")
+    for confirmed, sentence in (
+        (
+            False,
+            "The approval of this mailing was taken back. It lets no further copy pass. What has been sent stays sent.",
+        ),
+        (
+            True,
+            "What its writer confirmed was taken back. No further copy of the mailing passes by it. What has been sent",
+        ),
+    ):
+        said = " ".join(texts(render("decided", "en", outcome="revoked", confirmed=confirmed, gone=0))[0].split())
+        assert said.startswith(sentence)
+        assert "Would reach" not in said
 
 
 def test_each_paragraph_of_a_quote_has_its_own_direction() -> None:
