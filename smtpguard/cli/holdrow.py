@@ -240,7 +240,7 @@ def print_hold(known: Known, purposes: Mapping[str, str], letters: Sequence[Mapp
         *([("Frozen", goes_out(hold, freezes))] if freezes else []),
         *_doubt_lines(hold, outgoing.own),
         *_recipient_lines(hold),
-        *([("Not gone", f"{many(stays, 'message')} approved with it")] if stays else []),
+        *([("Not gone", f"{many(stays, 'message')} let go with it")] if stays else []),
         ("From", f"{hold.sender or 'no known sender'} (reverse-path {hold.envelope.reverse_path or '<>'})"),
         ("To", ", ".join(shown) + (f" and {others:,} more" if others else "") if hold.correction is None else ""),
         (

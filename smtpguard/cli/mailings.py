@@ -444,11 +444,16 @@ def mailing_lines(
         by = f" by {', '.join(grant.by)}" if grant.by else ""
         how = " beforehand" if grant.beforehand else ""
         most = "exactly" if grant.only else "at most"
-        to = f" in all, to {', '.join(sorted(grant.lists))}" if mailing.earlier else ""
+        number = (
+            f"for {grant.own:,} people, {most} {grant.people:,} in all"
+            if grant.more
+            else f"for {most} {grant.people:,} people"
+        )
+        to = f", to {', '.join(sorted(grant.lists))}" if mailing.earlier or grant.more else ""
         over = "" if now < grant.until else " (over)"
         yield from _named(
             "Confirmed" if grant.by_writer else "Approved",
-            f"{how}{by} at {grant.since:%Y-%m-%d %H:%M} UTC, for {most} {grant.people:,} people{to}, until {grant.until:%Y-%m-%d %H:%M} UTC{over}".strip(),
+            f"{how}{by} at {grant.since:%Y-%m-%d %H:%M} UTC, {number}{to}, until {grant.until:%Y-%m-%d %H:%M} UTC{over}".strip(),
         )
         for sentence in coverage.sentences(covers[n]) if n < len(covers) else ():
             yield from _named("Covers", plain(sentence))

@@ -135,6 +135,14 @@ PROOFS: Mapping[str, str] = {
     "token": N_("by mail, without proof of who wrote it"),
 }
 """How a vote by mail was cast, by its proof."""
+CONFIRMED_BY: Mapping[str, str] = {
+    "mail": PROOFS["login"],
+    "link": N_("by the link in its notice"),
+    "account": N_("at the console"),
+    "token": N_("through the API"),
+    "command": N_("by a command"),
+}
+"""How a writer confirmed a message, by ``way`` of the entry. Its ``proof`` is that of the message."""
 NOT_COUNTED: Mapping[str, Phrase] = {no.name.lower(): no.value for no in Uncounted}
 """The reason why a vote by mail does not count, by ``why`` of its entry."""
 NOTICES: Mapping[str, str] = {
@@ -208,7 +216,8 @@ def entry_in_words(entry: Entry, clear: Clear | None, said: Speech) -> EntryText
     data = entry.data
     if entry.kind == Kind.TRIPPED.value:
         return EntryText(kind=entry.kind, at=instant(entry.at), text=breaker_in_words(data, said))
-    told = ((words, data.get(key)) for key, words in _VALUE_WORDS.items())
+    shown = {"way": CONFIRMED_BY} if entry.kind == Kind.CONFIRMED.value else _VALUE_WORDS
+    told = ((words, data.get(key)) for key, words in shown.items())
     details = [said(words[value]) for words, value in told if isinstance(value, str) and value in words]
     if entry.kind == Kind.BYPASS.value:
         details.append(said(BYPASS_CHANGES.get(str(data.get("change")), "")))

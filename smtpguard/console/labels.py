@@ -138,6 +138,7 @@ SELECTORS: Mapping[str, str] = {
 """What a freeze stops, by its selector."""
 MAILING_STATES: Mapping[str, str] = {
     "passing": N_("No decision on it is in force."),
+    "confirmed": N_("Its writer confirmed it."),
     "held": N_("It waits for a decision."),
     "approved": N_("It is approved."),
     "paused": N_("It is approved, and pauses between two stages."),
@@ -212,7 +213,8 @@ def mailing_state(mailing: Mailing) -> str:
     stopped = (
         mailing.state is MailingState.PAUSED and mailing.progress is not None and mailing.progress.at is At.STOPPED
     )
-    return MAILING_STATES["stopped" if stopped else mailing.state.value]
+    confirmed = mailing.state is MailingState.PASSING and mailing.grant is not None
+    return MAILING_STATES["stopped" if stopped else "confirmed" if confirmed else mailing.state.value]
 
 
 def earlier_decision(hold: Hold, who: str, said: Speech) -> str:

@@ -178,6 +178,11 @@ class Grant:
     own: int | None = None
     before: int = 0
 
+    @property
+    def more(self) -> bool:
+        """Whether the mailing may reach more people under it than it was given for. That is unknown of an earlier version's."""
+        return bool(self.own) and self.own != self.people
+
     def matches(self, coming: Candidate) -> bool | None:
         """Return whether a message is covered; None if it must be compared with the template first."""
         return self.cover.matches(coming) if self.cover is not None else False

@@ -368,7 +368,7 @@ _FACTS = (
     Fact(name="mailing.approved", type=Type.TRUTH, source=L, made_from=(),
          doc="approved beforehand or by vote",
          label=N_("the mailing is approved"),
-         says={"yes": N_("The mailing was approved"), "no": N_("Nobody has approved it as a mailing")}),
+         says={"yes": N_("The mailing was approved"), "no": N_("It was not approved as a mailing")}),
     Fact(name="stream", type=Type.WORDS, source=O, made_from=(Part.MEMBERSHIP, Part.STREAMS), noun="stream",
          doc="the stream whose origin it proved",
          label=N_("a system whose mail is approved beforehand"),

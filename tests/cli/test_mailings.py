@@ -22,8 +22,9 @@ from smtpguard.lists.sync import News, Report
 from smtpguard.lists.writing import version_of
 from smtpguard.mail.address import Address
 from smtpguard.mailings.matching import Matching
-from smtpguard.mailings.model import CopyStatus, Mailing, Tally, set_of
+from smtpguard.mailings.model import CopyStatus, Grant, Mailing, Tally, set_of
 from smtpguard.notices.listnotices import list_events
+from smtpguard.reading.fingerprint import Identity
 from tests.cli.stage import ANNA, DPO, EVA, Stage
 from tests.clocks import MONDAY
 from tests.every import every
@@ -196,6 +197,22 @@ def test_a_confirmation_is_not_shown_as_an_approval(campaign: Stage) -> None:
     confirmed = replace(found, grant=replace(found.grant, by=(ANNA,), by_writer=True))
     assert f"Confirmed: by {ANNA} at" in "\n".join(mailing_lines(confirmed, MONDAY))
     assert "Approved:" not in "\n".join(mailing_lines(confirmed, MONDAY))
+
+
+def test_an_approval_is_shown_with_its_own_number_and_the_whole() -> None:
+    a, b = (
+        Grant(hold_id=name, approved=Identity(), lists=frozenset({name}), rules=frozenset(), people=people, since=MONDAY,
+              until=MONDAY + timedelta(days=days), by=(EVA,))
+        for name, people, days in (("a", 100, 1), ("b", 20, 7))
+    )  # fmt: skip
+    both = mailing().granted(a, None, 0, MONDAY).granted(b, None, 60, MONDAY)
+    shown = "\n".join(mailing_lines(both, MONDAY))
+    assert "for 20 people, at most 120 in all, to b, until" in shown
+    assert "for 100 people, at most 120 in all, to a, until" in shown
+    later = MONDAY + timedelta(days=2)
+    shown = "\n".join(mailing_lines(both.as_of(later), later))
+    assert "for 20 people, at most 80 in all, to b, until" in shown
+    assert "for at most 100 people, until" in "\n".join(mailing_lines(mailing().granted(a, None, 0, MONDAY), MONDAY))
 
 
 def test_uncertain_numbers_are_shown_as_an_interval() -> None:

@@ -53,6 +53,8 @@ async def test_the_right_number_releases_it(here: Stage) -> None:
     assert now.state is State.APPROVED
     [(_, data)] = [each for each in await here.home.events(hold.hold_id) if each[0] == "confirmed"]
     assert (data["people"], data["way"], data["proof"]) == (10, "link", "login")
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    assert "Confirmed by its writer: by the link in its notice" in text(await eva.get(f"/history/{hold.hold_id}"))
     page = text(await browser.get(done.headers["location"]))
     assert "You confirmed it, and it is being sent exactly as you wrote it." in page
     assert "Is it meant to go" not in page
@@ -72,6 +74,8 @@ async def test_what_its_writer_confirmed_is_not_said_to_be_approved(here: Stage,
         assert "approved" not in page.partition("Why")[0].lower().replace("approvers", "")
     page = text(await eva.get(f"/mailings/{hold.mailing_id}"))
     assert "confirmed by anna@example.com: up to" in page
+    assert "Its writer confirmed it." in page
+    assert "No decision" not in page
     assert "approved by" not in page
 
 

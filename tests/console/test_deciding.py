@@ -746,7 +746,7 @@ async def test_single_copies_are_not_described_as_sent_at_once(here: Stage) -> N
     anna = await here.signed_in(ANNA)
     for reader, whose in ((dpo, "sent"), (anna, "sent exactly as you wrote it")):
         said = text(await reader.get(f"/held/{hold.hold_id}"))
-        assert f"has been {whose}. 1 message that was approved with it has not gone yet." in said
+        assert f"has been {whose}. 1 message that was let go with it has not gone yet." in said
     assert "Nothing waits. All is well." in text(await dpo.get("/held")), "the pause ends by itself"
     assert "approved it · It is approved, and pauses between two stages." in text(await dpo.get("/history"))
     assert " · It is approved, and pauses between two stages. sent" in text(await anna.get("/mine"))

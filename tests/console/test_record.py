@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,9 +11,9 @@ import pytest
 
 from smtpguard.accounts.model import Role
 from smtpguard.console.chart import growth_chart
-from smtpguard.holds.model import Choice, State
+from smtpguard.holds.model import Change, Choice, State
 from smtpguard.journal.deliverystatus import DeliveryEvent
-from smtpguard.mailings.model import GrowthPoint
+from smtpguard.mailings.model import GrowthPoint, Mailing
 from tests.clocks import MONDAY
 from tests.console.api.program import held as held_by_program
 from tests.console.api.program import program
@@ -129,6 +130,26 @@ async def test_a_mailing_to_other_peoples_lists_is_404(here: Stage) -> None:
     assert "SV: Eid" not in text(await sven.get("/mailings"))
     assert (await sven.get(f"/mailings/{mailing_id}")).status_code == 404
     assert (await sven.get("/mailings/NOSUCH")).status_code == 404
+
+
+async def test_each_approval_of_a_mailing_is_shown_with_its_lists_and_number(here: Stage) -> None:
+    mailing_id = await mailing(here)
+    entry = (await here.home.store.mailings.find(mailing_id)).entry  # type: ignore[union-attr]
+    await here.home.approve(entry)
+
+    def for_another_list(found: Mailing) -> tuple[Mailing, Change]:
+        assert found.grant is not None
+        other = replace(found.grant, hold_id="OTHER", lists=frozenset({"news"}), people=5, by=(OMAR,))
+        return found.granted(other, None, 10, here.home.clock.now()), Change()
+
+    await here.home.store.mailings.change(mailing_id, for_another_list)
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    page = text(await eva.get(f"/mailings/{mailing_id}"))
+    assert "approved by omar@example.com: 5 people, and up to 65 in all (News) covers" in page
+    assert (
+        "approved by dpo@example.com, eva@example.com: 60 people, and up to 65 in all (Ramadan greetings) covers"
+        in page
+    )
 
 
 async def test_a_decision_on_a_mailing_can_be_taken_back(here: Stage) -> None:
