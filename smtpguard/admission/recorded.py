@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from smtpguard.admission.packedfacts import NOT_FOUND, unpack, value_of
-from smtpguard.journal.chain import Clear, Entry, instant, parsed
+from smtpguard.journal.chain import Clear, Entry, first_of, instant, parsed
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.counted import Subject
 from smtpguard.policy.facts import FACTS as TABLE
@@ -152,7 +152,7 @@ class Recorded:
     @property
     def writer(self) -> str:
         """The keyed digest of the claimed writer, which identifies it in counts."""
-        return next(iter(self.sealed.get("from", ())), "")
+        return first_of(self.sealed, "from")
 
     @property
     def claimed(self) -> bool:

@@ -17,7 +17,7 @@ from smtpguard.incidents.breach import texts_of
 from smtpguard.incidents.intrusion import COMPARED, Ingress, Sign, signs
 from smtpguard.incidents.report import CAME, RULE, Report
 from smtpguard.incidents.statement import Entries, Mark, Statement, Step, fact, plain, unknown
-from smtpguard.journal.chain import Clear, Entry, instant
+from smtpguard.journal.chain import Clear, Entry, first_of, instant
 from smtpguard.journal.deliverystatus import DeliveryEvent, delivery_entry
 from smtpguard.journal.event import Kind
 from smtpguard.journal.outcome import Outcome, relayed
@@ -140,7 +140,7 @@ class Sections:
                 yield from (said(MODES[mode], name=rule) for rule in data.get(key, ()))
         elif entry.kind in (Kind.FREEZE.value, Kind.THAW.value, Kind.THAW_ASKED.value):
             if (selector := str(data.get("selector"))) in labels.SELECTORS:
-                sender = next(iter(clear.get("from", ())), "") if self.made.names else ""
+                sender = first_of(clear, "from") if self.made.names else ""
                 yield said(labels.SELECTORS[selector], name=data.get("value") or sender or "…")
         elif entry.kind == Kind.POLICY.value:
             yield str(data.get("sha256", ""))[:12]
@@ -428,7 +428,7 @@ def in_view(vote: Step, steps: Sequence[Step], said: Speech, names: bool) -> Sta
     """Return what the voter had viewed before the vote, by the journal. It knows the voter by a digest of the address, also once the
     address is erased."""
     who = vote.entry.content["private"].get("actor", ())[:1]
-    shown = next(iter((vote.clear or {}).get("actor", ())), "") if names else ""
+    shown = first_of(vote.clear, "actor") if names else ""
     shown = shown or said("the voter")
     seen = [
         step.entry

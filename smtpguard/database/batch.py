@@ -23,7 +23,7 @@ from smtpguard.database.fronts import File, Fronts, Shared, is_locked, scope_key
 from smtpguard.database.statements import PLAIN_ENTRY, Row, Statements, rows_of
 from smtpguard.journal import bypass
 from smtpguard.journal.bypass import Bypasses
-from smtpguard.journal.chain import Seal, body_of, clear_of, columns_of, link, microseconds, parsed, says_only
+from smtpguard.journal.chain import Seal, body_of, clear_of, columns_of, first_of, link, microseconds, parsed, says_only
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.front import FIRST, Fronted, Tail, event_of, follows, head_of, tail
@@ -411,7 +411,7 @@ class Batch(Statements):
         written while the gate moved, and is left out: its process leaves the message to the admission."""
         if traced():
             for each in fronted:
-                passes("moved", next(iter(event_of(each).private.get("message_id", ())), ""))
+                passes("moved", first_of(event_of(each).private, "message_id"))
                 passes(each.kind, each.id)
         head, entries, plain, clears = self.head, self.rows("entry"), self.rows(PLAIN_ENTRY), self.rows("clear")
         generation, seq, prev, hashes = head.generation, head.seq, head.hash, self._hashes

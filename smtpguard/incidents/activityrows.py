@@ -31,7 +31,7 @@ from smtpguard.incidents.activity import (
     SummedHold,
 )
 from smtpguard.journal import rows as journal
-from smtpguard.journal.chain import Entry, Pair, instant, may_say, microseconds, parsed, says_only
+from smtpguard.journal.chain import Entry, Pair, first_of, instant, may_say, microseconds, parsed, says_only
 from smtpguard.journal.event import Kind, happened
 from smtpguard.journal.scan import pages
 
@@ -338,7 +338,7 @@ def votes(connection: Connection, since: datetime, until: datetime) -> list[tupl
     held = {row.hold_id: row.held_at for row in of_holds}
     return [
         (
-            next(iter((clear or {}).get("actor", ())), ""),
+            first_of(clear, "actor"),
             str(one.data["choice"]),
             (one.at - held[one.id]) / 1_000_000 if one.id in held else None,
         )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from smtpguard.incidents.statement import Entries
-from smtpguard.journal.chain import Clear, Entry
+from smtpguard.journal.chain import Clear, Entry, first_of
 from smtpguard.journal.event import Kind
 
 MANY_REFUSED = 10
@@ -44,7 +44,7 @@ class Ingress:
         def one(role: str) -> str | None:
             if role not in private:
                 return ""
-            return next(iter(clear.get(role, ())), "") if clear is not None else None
+            return first_of(clear, role) if clear is not None else None
 
         dkim = data.get("dkim")
         return cls(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from smtpguard.journal.chain import Clear, instant
+from smtpguard.journal.chain import Clear, first_of, instant
 
 STRICTNESS = ("hold", "defer", "reject")
 """The actions that stop a message, the strictest last."""
@@ -108,7 +108,7 @@ class ObservedSums:
         if decision:
             self._decisions.add(decision)
         customers = data["counts"].get("customers") or 0
-        sender = next(iter((clear or {}).get("from", ())), "")
+        sender = first_of(clear, "from")
         for rule in hits:
             share = self._share("rules", rule, self._action(rule))
             if (share.add(customers, decision) or not decision) and len(share.examples) < self._examples:
@@ -152,12 +152,11 @@ def _enforced_action(rule: Mapping[str, Any]) -> str:
 
 
 def _example(at: int, id: str, data: Mapping[str, Any], clear: Clear | None, rule: str) -> Example:
-    names = clear or {}
     return Example(
         id=id,
         at=instant(at),
-        sender=next(iter(names.get("from", ())), ""),
-        subject=next(iter(names.get("subject", ())), ""),
+        sender=first_of(clear, "from"),
+        subject=first_of(clear, "subject"),
         recipients=int(data["counts"].get("total") or 0),
         because=tuple(
             (str(r.get("fact")), str(r.get("observed")), str(r.get("limit")))

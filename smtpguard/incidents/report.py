@@ -24,7 +24,7 @@ from smtpguard.incidents.intrusion import Ingress, Traits, Usual, traits_of
 from smtpguard.incidents.people import PeopleByOutcome, stopped_copies
 from smtpguard.incidents.query import NAMES, Digests, IncidentQuery
 from smtpguard.incidents.statement import Entries, Step, Timeline
-from smtpguard.journal.chain import ERASED, Clear, Entry, Pair, Seal, instant
+from smtpguard.journal.chain import ERASED, Clear, Entry, Pair, Seal, first_of, instant
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.deliverystatus import DeliveryEvent, DeliveryStatus, delivery_entry
 from smtpguard.journal.distinct import (
@@ -278,7 +278,7 @@ class Case:
         """Count how a message came in; and keep the first message that was relayed at once, else the first one."""
         if "action" not in data:
             return
-        facts = next(iter((clear or {}).get("facts", ())), "")
+        facts = first_of(clear, "facts")
         proven = unpack(facts).get("sender.proven") if facts else None
         way = Ingress.of(data, sealed, clear, proven if isinstance(proven, bool) else None)
         if way in self._ways or len(self._ways) < MOST_WAYS:

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from smtpguard.journal.chain import Clear
+from smtpguard.journal.chain import Clear, first_of
 
 AUTOMATIC = re.compile(
     r"(?:.*[._+-])?(?:no-?reply|do-?not-?reply|noreply|notifications?|receipts?|orders?|invoices?|billing|kvitton?|faktura|system|robot|mailer|alerts?)"
@@ -125,7 +125,7 @@ class Evidence:
             return
         self.messages += 1
         self._add_to_bounds(id, data)
-        sender = next(iter((clear or {}).get("from", ())), "").lower()
+        sender = first_of(clear, "from").lower()
         if not clear or not sender:
             return
         client = str(data.get("client") or "")

@@ -234,6 +234,11 @@ def clear_from(doc: str) -> Clear:
     return clear
 
 
+def first_of(private: Clear | None, role: str) -> str:
+    """Return the first value of a role; "" if there is none, or it is erased."""
+    return next(iter((private or {}).get(role, ())), "")
+
+
 def event_from(kind: str, id: str, at: datetime, body: str, clear: str | None) -> Event:
     """Return the event of an entry, from its columns."""
     private = parsed(clear) if clear is not None else {}

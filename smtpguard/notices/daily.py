@@ -23,7 +23,7 @@ from typing import Any
 
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import PolicyInForce
-from smtpguard.journal.chain import instant, utc_text
+from smtpguard.journal.chain import first_of, instant, utc_text
 from smtpguard.journal.clock import Clock
 from smtpguard.journal.event import Event
 from smtpguard.mail.address import Address
@@ -134,8 +134,8 @@ async def fill_checkpoint(store: Store, data: Mapping[str, Any]) -> Mapping[str,
 def message_data(event: Event) -> dict[str, Any]:
     """Return what the journal has of a message."""
     return {
-        "subject": next(iter(event.private.get("subject", ())), ""),
-        "from": next(iter(event.private.get("from", ())), ""),
+        "subject": first_of(event.private, "subject"),
+        "from": first_of(event.private, "from"),
         "reach": int(event.data["counts"]["reach"]),
         "reach_at_least": bool(event.data.get("reach_at_least")),
     }
