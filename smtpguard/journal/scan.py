@@ -123,8 +123,6 @@ class Walk:
         self._end = Position(seq=self.head.seq, hash=self.head.hash)
         self._retention = _Retention(open, secret, self.head.journal)
         self.seal = Seal(secret, self.head.journal, self._retention.erased_value)
-        self._keys: tuple[Key, ...] = ()
-        self._witnessed: tuple[int, int] | None = None
 
     def _checkpoints(self) -> Select[str]:
         return select(checkpoint.c.line).where(checkpoint.c.seq <= self.head.seq)
@@ -133,12 +131,13 @@ class Walk:
         """Prove the whole chain, and compare it with its checkpoints. ``sources``: the entries of a report, compared on the way.
         Without them ``url`` may name the database, so that another process walks over the first half of a large journal."""
         with self.open() as connection:
-            known = self._marks(connection)
+            keys = tuple(signing.keys(connection, self._secret, self.head.journal))
+            known, witnessed = self._marks(connection, keys)
             about = journal.of_kind(Kind.BYPASS), entry.c.seq <= self.head.seq
             of_bypasses = select(entry.c.seq, entry.c.id, entry.c.body).where(*about).order_by(entry.c.seq)
             bypasses = connection.execute(of_bypasses).all()
             first = journal.next_after(connection, 0) or 1
-        roots, bad_note = signing.check_notes(known.genuine, self._keys)
+        roots, bad_note = signing.check_notes(known.genuine, keys)
         total = self.head.seq - first + 1
         near = _middle(first, self.head.seq, known.genuine) if url and sources is None else None
         walked = None
@@ -165,7 +164,7 @@ class Walk:
             others=known.others,
             unreadable=known.unreadable,
             filed=known.filed,
-            witnessed=self._witnessed,
+            witnessed=witnessed,
             bypassed=bypassed((id, body) for _, id, body in bypasses),
         )
         return proof if sources is None else sources.proved(proof, self._retention)
@@ -230,29 +229,25 @@ class Walk:
         times = TimeCheck([mark for mark in known.genuine if mark.seq >= at.seq], self._now, latest)
         return _Part(at=at, until=self.head.seq, times=times, roots=roots)
 
-    def _marks(self, connection: Connection) -> Marks:
-        """Return the checkpoints of database, file and witness, and note how far the witness is, by its newest one."""
+    def _marks(self, connection: Connection, keys: Sequence[Key]) -> tuple[Marks, tuple[int, int] | None]:
+        """Return the checkpoints of database, file and witness, and how far the witness is, by its newest one (Proof.witnessed)."""
         rows = list(connection.execute(self._checkpoints()).scalars())
         known = journal.marks(self._secret, self.head.journal, rows, self._lines)
-        self._keys = tuple(signing.keys(connection, self._secret, self.head.journal))
         taken = None if self._given else journal.witnessed(connection)
-        if taken is not None:
-            self._witnessed = taken.seq, taken.at
         made: list[Checkpoint] = []
         bad = known.bad
         own = [
             note for note in self._stamped if read(note).journal == self.head.journal
         ]  # the folder may have time stamps of an earlier store
         for note in (*self._given, *own):
-            mark = signing.checkpoint_of(note, self._keys, self.head.journal)
+            mark = signing.checkpoint_of(note, keys, self.head.journal)
             if mark is not None:
                 made.append(mark)
             else:
                 bad = bad or Bad(seq=0, problem=Phrase("a checkpoint that was kept elsewhere is not signed by a key of this journal: the key was replaced, or it is another journal's"))  # fmt: skip
-        kept = [(mark.seq, mark.at) for mark in made if mark.note in self._given]
-        if kept:
-            self._witnessed = max(kept)
-        return replace(known, genuine=[*known.genuine, *made], bad=bad)
+        kept = [mark for mark in made if mark.note in self._given] + ([taken] if taken is not None else [])
+        witnessed = max(((mark.seq, mark.at) for mark in kept), default=None)
+        return replace(known, genuine=[*known.genuine, *made], bad=bad), witnessed
 
 
 @dataclass(slots=True, kw_only=True)
