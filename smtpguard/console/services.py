@@ -227,8 +227,7 @@ def is_asked(hold: Hold, who: Person, here: ConsoleServices) -> bool:
     if Role.APPROVER not in who.roles or who.address in hold.senders:
         return False
     groups, at = here.in_force.groups, here.clock.now()
-    asked = {group for quorum in hold.verdict.quorum for group in quorum.all_groups}
-    return any(groups.decides(who.address, group, at, hold.senders) for group in asked)
+    return any(groups.decides(who.address, group, at, hold.senders) for group in hold.verdict.all_groups)
 
 
 async def find(here: ConsoleServices, who: Person, hold_id: str) -> tuple[Hold, Visibility] | None:

@@ -264,8 +264,7 @@ def people_asked(hold: Hold, in_force: InForce, now: datetime) -> frozenset[str]
     otherwise the groups of its quorums, in and out of hours, and the people who are now their deputies."""
     if hold.question is not None:
         return frozenset({hold.question.writer})
-    both = (q for quorum in hold.verdict.quorum for q in (quorum, quorum.out_of_hours) if q is not None)
-    groups = frozenset(group for quorum in both for group in quorum.groups)
+    groups = hold.verdict.all_groups
     everybody = frozenset().union(*map(in_force.groups.of, groups))
     deputies = (in_force.groups.deputy(one, now, groups, hold.senders) for one in everybody)
     return everybody | frozenset(filter(None, deputies))

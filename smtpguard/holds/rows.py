@@ -299,7 +299,7 @@ def words_of(hold: Hold) -> str:
 def marks_of(hold: Hold) -> str:
     """Return the marks of a hold by which it is found, each on a line of its own; as many whole lines as fit. The last
     are those that its writer can add to."""
-    groups = sorted({group for quorum in hold.verdict.quorum for group in quorum.all_groups})
+    groups = sorted(hold.verdict.all_groups)
     made, left = "\n", _MOST_MARKS - 1
     for mark in (
         *((VOTED,) if hold.votes else ()),

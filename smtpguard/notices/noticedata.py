@@ -311,9 +311,7 @@ def answer_binding(hold: Hold, in_force: InForce) -> dict[str, Any]:
 
 def in_place_of(hold: Hold, person: str, in_force: InForce, now: datetime) -> dict[str, Any]:
     """Return the absent people for whom this person decides on a hold, {} if there are none."""
-    groups = {
-        g for quorum in hold.verdict.quorum for q in (quorum, quorum.out_of_hours) if q is not None for g in q.groups
-    }
+    groups = hold.verdict.all_groups
     away = [
         {"person": absence.person, "until": absence.until.isoformat()}
         for absence in in_force.groups.decided_for(person, now)

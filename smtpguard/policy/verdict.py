@@ -144,6 +144,11 @@ class Verdict:
         scopes = {h.scope for h in self.hits if h.mode is Mode.ENFORCE}
         return Scope.CUSTOMERS if scopes == {Scope.CUSTOMERS} else Scope.ALL
 
+    @property
+    def all_groups(self) -> frozenset[str]:
+        """Return the groups of all its quorums, for working hours and for others."""
+        return frozenset().union(*(quorum.all_groups for quorum in self.quorum))
+
 
 @constant
 class Relayed:
