@@ -86,10 +86,13 @@ class Gathered:
 
     @property
     def reports_to(self) -> frozenset[str]:
-        """The customer lists to which reports on its delivery would go, against the policy."""
-        if not self.sender.reports_to:
+        """The customer lists to which reports on its delivery would go, against the policy. A list server's copy of an admitted
+        post has the server's reverse-path, and a proven writer of the lists means it: these have none."""
+        lists, registry = self.sender.reports_to, self.in_force.registry
+        if not lists or self.post is not None:
             return _NO_LISTS
-        return _reports_to(self.transaction, self.in_force, self.sender, self.post, self.origin)
+        proven = self.sender.is_writer_of(lists, self.transaction, registry, self.origin) is True
+        return _NO_LISTS if proven else frozenset(lists)
 
     @property
     def reports_by_origin(self) -> bool:
@@ -238,30 +241,23 @@ class Gather:
             if not isinstance(text, Reading) or not _same_text(text, post):
                 post, text = None, None
         counted = everyone if post is None else _not_on_its_lists(post, everyone, in_force, self.trace_key)
-        sender = Sender.of(transaction, registry)
         # its mailing is needed if it may reach a customer, or if a rule counts the people that a mailing reaches
         compared = bool(counted.customers.high) or in_force.rules.counts("mailing.reach")
-        reading, facts = text, _NOTHING_KNOWN
-        streams: tuple[Stream, ...] = ()
-        if not compared:  # as with nearly all mail
-            reading = text or finished(self._in_steps(transaction.message, ONLY_HEADERS))
-            reading = reading or await self._read(transaction, ONLY_HEADERS)
-            sender, facts, streams = _learned(transaction, in_force, sender, everyone, counted, post, reading, text)
+        reading = text or (None if compared else await self._read(transaction, ONLY_HEADERS))
         known = _new_gathered(
             transaction=transaction,
             in_force=in_force,
             began=began,
-            sender=sender,
+            sender=Sender.of(transaction, registry),
             everyone=everyone,
             counted=counted,
             post=post,
-            facts=facts,
+            facts=_NOTHING_KNOWN,
             reading=reading,
             text=text,
-            streams=streams,
             differs=_NO_DIFFERENCE,
         )
-        return await self.ask(known, ONLY_TEXT) if compared else known
+        return await self.ask(known, ONLY_TEXT) if compared else _learned(known)
 
     async def ask(self, known: Gathered, pending: frozenset[Source]) -> Gathered:
         """Add the facts from these sources. They are unknown if a source does not answer."""
@@ -278,14 +274,7 @@ class Gather:
             reading = await self._read(transaction, ONLY_HEADERS)
         if Source.ORIGIN in pending and origin is None:
             origin = await self._verify(transaction)
-        sender, facts, streams = _learned(
-            transaction, known.in_force, known.sender, known.everyone, known.counted, known.post,
-            reading, text, origin, looks_unknown,
-        )  # fmt: skip
-        return changed(
-            known, sender=sender, facts=facts, streams=streams,
-            reading=reading, text=text, origin=origin, looks_unknown=looks_unknown,
-        )  # fmt: skip
+        return _learned(changed(known, reading=reading, text=text, origin=origin, looks_unknown=looks_unknown))
 
     async def compare(
         self,
@@ -390,43 +379,36 @@ class Gather:
             return _failed(_NOT_READ, error)
 
 
-def _learned(
-    transaction: Transaction,
-    in_force: InForce,
-    sender: Sender,
-    everyone: Classified,
-    counted: Classified,
-    post: TraceInfo | None,
-    reading: Reading | Unknown | None,
-    text: Reading | Unknown | None,
-    origin: DkimResult | Unknown | None = None,
-    looks_unknown: Unknown | None = None,
-) -> tuple[Sender, Facts, tuple[Stream, ...]]:
-    """Return the sender as the header was read, the facts from these answers, and the streams whose standing approval the
-    message uses."""
-    registry, read = in_force.registry, reading if isinstance(reading, Reading) else None
-    answer = None
+def _learned(known: Gathered) -> Gathered:
+    """Return it with the sender as the header was read, the facts from its answers, and the streams whose standing approval
+    the message uses."""
+    transaction, in_force, counted = known.transaction, known.in_force, known.counted
+    registry, read = in_force.registry, known.reading if isinstance(known.reading, Reading) else None
+    sender, text = known.sender, known.text
     if read is not None:
         sender = sender.read_as(read.from_address, read.from_ambiguous)
-        answer = read if read.answers else None
-    values = of_envelope(transaction, counted, everyone.total, registry.lists)
-    values.update(sender.facts(transaction, counted, registry, origin))
+    if sender is not known.sender:
+        known = changed(known, sender=sender)
+    answer = read if read is not None and read.answers else None
+    values = of_envelope(transaction, counted, known.everyone.total, registry.lists)
+    values.update(sender.facts(transaction, counted, registry, known.origin))
     proven = values.get("sender.proven") is True
     streams: tuple[Stream, ...] = ()
     if (names := values.get("stream")) and isinstance(names, frozenset):
         streams = tuple([s for s in registry.streams_from(sender.claimed or "") if s.name in names])
     evidence = _NO_EVIDENCE
-    if post is not None:
-        evidence = {"recipients.customers": (f"copies of the post {post.id}, which was decided on before expansion",)}
+    if known.post is not None:
+        copies = f"copies of the post {known.post.id}, which was decided on before expansion"
+        evidence = {"recipients.customers": (copies,)}
     if read is not None:
         # Anybody can write Auto-Submitted, so a null reverse-path or a declared origin must confirm it.
         by_origin = proven and not sender.authenticated
         by_machine = transaction.envelope.reverse_path is None or by_origin or bool(streams)
         values.update(of_header(read, counted, bears_out=by_machine))
-    elif isinstance(reading, Unknown):
-        values.update(dict.fromkeys(OF_HEADER, reading))
+    elif isinstance(known.reading, Unknown):
+        values.update(dict.fromkeys(OF_HEADER, known.reading))
     if isinstance(text, Reading):
-        values.update(of_text(text, counted, registry.lists, looks_unknown))
+        values.update(of_text(text, counted, registry.lists, known.looks_unknown))
         evidence = {**evidence, **evidence_of(text)}
     elif text is not None:
         values.update(dict.fromkeys(OF_TEXT, text))
@@ -438,9 +420,7 @@ def _learned(
     facts = _new_facts(
         values=values,
         evidence=evidence,
-        lists=everyone.lists | _reports_to(transaction, in_force, sender, post, origin)
-        if sender.reports_to
-        else everyone.lists,
+        lists=known.everyone.lists | known.reports_to if sender.reports_to else known.everyone.lists,
         senders=sender.everything | sender.unnamed if sender.unnamed else sender.everything,
         thread=read.thread if read is not None else "",
         threads=threads_of(answer, counted) if answer is not None else (),
@@ -452,22 +432,7 @@ def _learned(
         also_from=also_from,
         shared=proven and sender.claimed in in_force.organization.shared,
     )
-    return sender, facts, streams
-
-
-def _reports_to(
-    transaction: Transaction,
-    in_force: InForce,
-    sender: Sender,
-    post: TraceInfo | None,
-    origin: DkimResult | Unknown | None,
-) -> frozenset[str]:
-    """Return the lists that get reports against the policy. A list server's copy of an admitted post has the server's
-    reverse-path, and a proven writer of the lists means it: these have none."""
-    lists = sender.reports_to
-    if post is not None or sender.is_writer_of(lists, transaction, in_force.registry, origin) is True:
-        return _NO_LISTS
-    return frozenset(lists)
+    return changed(known, facts=facts, streams=streams)
 
 
 def _identity(
