@@ -80,7 +80,7 @@ _NONE = Entries()
 class Statement:
     text: str
     mark: Mark = Mark.FACT
-    entries: Entries = field(default_factory=Entries)
+    entries: Entries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

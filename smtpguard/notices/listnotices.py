@@ -67,11 +67,10 @@ def list_readers(name: str, in_force: InForce) -> list[str]:
 
 
 def _list_notice(notice: str, report: Report, since: datetime, person: str, in_force: InForce) -> Intents:
-    info = in_force.registry.lists.get(report.list)
     tag = hashlib.sha256(f"{report.list}\0{person.lower()}".encode()).hexdigest()[:16]
     data: dict[str, Any] = {
         **noticedata.NONE, "notice": notice,
-        "list": (info.title if info is not None else "") or report.list, "list_name": report.list,
+        "list": in_force.title(report.list), "list_name": report.list,
         "since": _z(since), "person": person, "problem": report.problem, "stale": report.stale,
         "size": report.people if report.version else None, "checked_at": _z(report.checked_at),
     }  # fmt: skip
