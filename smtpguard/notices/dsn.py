@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from smtpguard.locale import languages
 from smtpguard.locale.phrase import N_, filled
 from smtpguard.locale.speech import Speech
 from smtpguard.mail import compose
@@ -96,7 +95,7 @@ class Dsn:
     at: datetime
     reporting_mta: str
     hold_id: str
-    language: str = "en"
+    language: str
     retry_until: datetime | None
     subject: str = ""
     part: bool = False
@@ -114,7 +113,7 @@ def render(dsn: Dsn, head: NoticeHead, *, seven_bit: bool = False) -> tuple[Enve
         raise ValueError("a null reverse-path gets no DSN")
     name, address = compose.mailbox_of(head.sender)
     wide = dsn.envelope.smtputf8 and not seven_bit
-    said = Speech(dsn.language if dsn.language in languages() else "en", head.zone)
+    said = Speech(dsn.language, head.zone)
     says = {key: said(text) for key, text in _WORDS.items()}
     if dsn.retry_until is not None:
         says["delayed"] = said(_UNTIL, time=said.whole(dsn.retry_until))
