@@ -27,7 +27,7 @@ from smtpguard.console.rendering import environment
 from smtpguard.console.reporting import Made
 from smtpguard.incidents.query import NAMES
 from smtpguard.incidents.statement import MARKS, Statement, Step
-from smtpguard.journal.chain import instant, utc_text
+from smtpguard.journal.chain import instant, utc_text, utc_text_or_none
 from smtpguard.journal.distinct import NOBODY, Interval
 from smtpguard.journal.event import Kind
 from smtpguard.journal.outcome import Sum
@@ -117,8 +117,8 @@ def row(made: Made, page: ReportText | None = None) -> dict[str, Any]:
         "proof": None if proof is None else proof_row(proof),
         "first_at": utc_text(report.first),
         "last_at": utc_text(report.last),
-        "went_first_at": utc_text(report.went_first) if report.went_first is not None else None,
-        "went_last_at": utc_text(report.went_last) if report.went_last is not None else None,
+        "went_first_at": utc_text_or_none(report.went_first),
+        "went_last_at": utc_text_or_none(report.went_last),
         "messages": report.messages,
         "again": report.again,
         "refused": [{"code": code, "recipients": n} for code, n in sorted(report.refused.items())],

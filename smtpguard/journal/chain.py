@@ -113,6 +113,10 @@ def utc_text(at: datetime, timespec: str = "seconds") -> str:
     return at.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
+def utc_text_or_none(at: datetime | None) -> str | None:
+    return None if at is None else utc_text(at)
+
+
 def moment(at: int) -> str:
     """Return the time of microseconds since 1970 as people read it."""
     return f"{instant(at):%Y-%m-%d %H:%M:%S} UTC"

@@ -17,7 +17,7 @@ from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.effects import canonical
 from smtpguard.holds.model import Change, Conflict, Move, NotEntitled, Refused
 from smtpguard.holds.sending import Outgoing
-from smtpguard.journal.chain import utc_text
+from smtpguard.journal.chain import utc_text, utc_text_or_none
 from smtpguard.journal.clock import Clock
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mailings import copies
@@ -288,11 +288,11 @@ def row(mailing: Mailing) -> Mapping[str, Any]:
         **{name: getattr(mailing, name) for name in ("customers", "messages", "copies", "bounces", "complaints")},
         "first_at": utc_text(mailing.first_at),
         "last_at": utc_text(mailing.last_at),
-        "went_first_at": utc_text(mailing.went_first_at) if mailing.went_first_at is not None else None,
-        "went_last_at": utc_text(mailing.went_last_at) if mailing.went_last_at is not None else None,
+        "went_first_at": utc_text_or_none(mailing.went_first_at),
+        "went_last_at": utc_text_or_none(mailing.went_last_at),
         "state": mailing.state.value,
         "hold": mailing.entry or None,
-        "release_at": utc_text(mailing.release_at) if mailing.release_at is not None else None,
+        "release_at": utc_text_or_none(mailing.release_at),
         "approved": None
         if (grant := mailing.grant) is None
         else {
@@ -314,7 +314,7 @@ def row(mailing: Mailing) -> Mapping[str, Any]:
             "stage": progress.stage + 1,
             "of": len(progress.stages.steps),
             "limit": progress.limit,
-            "goes_on_at": utc_text(on) if (on := progress.goes_on_at()) is not None else None,
+            "goes_on_at": utc_text_or_none(progress.goes_on_at()),
             "why": progress.why or None,
         },
     }

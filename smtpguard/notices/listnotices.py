@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from smtpguard.guard.inforce import InForce
-from smtpguard.journal.chain import utc_text
+from smtpguard.journal.chain import utc_text, utc_text_or_none
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.sync import News, Report
 from smtpguard.notices import noticedata
@@ -38,8 +38,8 @@ def list_events(report: Report, by: str = "") -> Iterator[Event]:
     if not report.news:
         return
     data = {"people": report.people, "version": report.version, "news": sorted(n.value for n in report.news),
-            "problem": report.problem or None, "failing_since": _z(report.failing_since), "stale": report.stale,
-            "rows": report.rows, "bad_rows": report.bad, "source": report.source}  # fmt: skip
+            "problem": report.problem or None, "failing_since": utc_text_or_none(report.failing_since),
+            "stale": report.stale, "rows": report.rows, "bad_rows": report.bad, "source": report.source}  # fmt: skip
     if report.before:
         data |= {"before": report.before, "added": report.added, "removed": report.removed}
     yield Event(kind=Kind.LIST, id=report.list, at=report.at, data=data, private={"actor": (by,)} if by else {})
@@ -71,11 +71,7 @@ def _list_notice(notice: str, report: Report, since: datetime, person: str, in_f
     data: dict[str, Any] = {
         **noticedata.NONE, "notice": notice,
         "list": in_force.title(report.list), "list_name": report.list,
-        "since": _z(since), "person": person, "problem": report.problem, "stale": report.stale,
-        "size": report.people if report.version else None, "checked_at": _z(report.checked_at),
+        "since": utc_text(since), "person": person, "problem": report.problem, "stale": report.stale,
+        "size": report.people if report.version else None, "checked_at": utc_text_or_none(report.checked_at),
     }  # fmt: skip
     return notice_to(f"{notice}-{since.astimezone(UTC):%Y%m%dT%H%M%S}-{tag}", person, data)
-
-
-def _z(at: datetime | None) -> str | None:
-    return utc_text(at) if at is not None else None

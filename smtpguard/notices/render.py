@@ -32,7 +32,7 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.holds.effects import TEST
 from smtpguard.holds.model import LET_GO, SENDING, Choice, Hold, State, have_voted, held_up_by
 from smtpguard.holds.replying import Tokens
-from smtpguard.journal.chain import utc_text
+from smtpguard.journal.chain import utc_text, utc_text_or_none
 from smtpguard.journal.clock import Clock
 from smtpguard.journal.event import Event
 from smtpguard.mail.address import Address
@@ -406,7 +406,7 @@ def _freezes_data(freezes: Iterable[Freeze], hold: Hold, in_force: InForce) -> l
             "list": title(freeze),
             "by": freeze.by,
             "since": utc_text(freeze.at),
-            "until": utc_text(freeze.until) if freeze.until is not None else None,
+            "until": utc_text_or_none(freeze.until),
         }
         for freeze in freezes
     ]
