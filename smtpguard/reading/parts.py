@@ -45,8 +45,9 @@ class Part:
 
     @property
     def is_message(self) -> bool:
-        """Return whether it is an attached message, by its type or, for octets, by its name. Its parts follow it."""
-        return self.kind in _MESSAGES or (self.kind in _OCTETS and self.filename.lower().endswith(_SAVED))
+        """Return whether it is an attached message, by its type or, if that is no text, by its name, as desktops open
+        it. Its parts follow it."""
+        return self.kind in _MESSAGES or (_is_file(self.kind) and self.filename.lower().endswith(_SAVED))
 
     @property
     def body(self) -> bytes:
@@ -85,7 +86,6 @@ _SEALED = {
 _SMIME = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})
 _SMIME_NAMED = (".p7m", ".p7z")  # RFC 8551 section 3.2.1
 _TNEF_BEGINS = b"eJ8+I"  # the signature of TNEF (MS-OXTNEF 2.1.3.1), in base64
-_OCTETS = frozenset({"application/octet-stream", "application/x-unknown", "application/x-mimearchive", ""})
 _SAVED = (".eml", ".mht", ".mhtml")
 
 
@@ -133,7 +133,7 @@ def _part(out: Walk, raw: Content, fields: Index, start: int, end: int, within: 
         out.subjects += [header_text(f.raw) for f in fields.get("subject", ())]
     if kind in _SEALED:
         out.give_up(_SEALED[kind])
-    elif kind in _SMIME or (kind in _OCTETS and filename.lower().endswith(_SMIME_NAMED)):
+    elif kind in _SMIME or (_is_file(kind) and filename.lower().endswith(_SMIME_NAMED)):
         smime = content.parameters.get("smime-type", "")
         if smime != "certs-only":
             out.give_up(
@@ -141,9 +141,9 @@ def _part(out: Walk, raw: Content, fields: Index, start: int, end: int, within: 
                 if smime == "signed-data"
                 else Phrase("it is wrapped in S/MIME, encrypted")
             )
-    elif filename.lower() == "winmail.dat" or (kind in _OCTETS and raw[start : start + 5] == _TNEF_BEGINS):
+    elif filename.lower() == "winmail.dat" or (_is_file(kind) and raw[start : start + 5] == _TNEF_BEGINS):
         out.give_up(_SEALED["application/ms-tnef"])
-    elif filename.lower().endswith(".msg") and not kind.startswith(("text/", "message/", "multipart/")):
+    elif _is_file(kind) and filename.lower().endswith(".msg"):
         out.give_up(_SEALED["application/vnd.ms-outlook"])
     part = Part(
         kind=kind, parameters=content.parameters, encoding=encoding, attachment=disposed.value == "attachment",
@@ -156,6 +156,10 @@ def _part(out: Walk, raw: Content, fields: Index, start: int, end: int, within: 
         _attached_message(out, part, depth, meter)
     else:
         out.parts.append(part)
+
+
+def _is_file(kind: str) -> bool:
+    return not kind.startswith(("text/", "message/", "multipart/"))
 
 
 def _multipart(out: Walk, part: Part, depth: int, meter: Meter) -> None:

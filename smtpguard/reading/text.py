@@ -3,7 +3,7 @@
 "Unreadable" is a finding here, not an exception: the rest is read anyway. Only TooComplex is raised.
 
 Formats other than plain text and HTML are read here: enriched text (RFC 1896), RTF, calendars (RFC 5545), files within a text. Which parts
-hold text is decided by their type, and if that is generic by the file's name. All of it is total and linear.
+hold text is decided by their type, and if that is no text by the file's name, as desktops open it. All of it is total and linear.
 """
 
 from __future__ import annotations
@@ -44,12 +44,6 @@ _ENDINGS = {
     **dict.fromkeys(("txt", "text", "csv", "tsv", "md", "log", "json", "xml", "yaml", "yml", "vcf", "srt"), TEXT),
     **dict.fromkeys(("htm", "html", "xhtml"), HTML), **dict.fromkeys(("ics", "vcs"), CALENDAR), "rtf": RTF,
 }  # fmt: skip
-# Types that say nothing of the content: Windows calls a CSV by the name of the program that opens it.
-_OCTETS = frozenset(
-    {"application/octet-stream", "application/x-unknown", "application/force-download", "", "application/vnd.ms-excel", "application/unknown",
-     "application/binary", "binary/octet-stream", "application/x-octet-stream", "application/download", "application/x-download",
-     "application/x-msdownload", "application/save", "application/csv", "application/text", "application/plain", "application/txt"}
-)  # fmt: skip
 _SHOWN = frozenset(
     {"text/plain", "text/html", "text/x-amp-html", "application/xhtml+xml", "text/enriched", "text/richtext"}
 )
@@ -88,7 +82,7 @@ def format_of(kind: str, filename: str) -> str:
         return _KINDS[kind]
     if kind.startswith(("text/", "message/")) or (kind.startswith("application/") and kind.endswith(("+json", "+xml"))):
         return TEXT
-    return _ENDINGS.get(filename.rpartition(".")[2].lower(), "") if kind in _OCTETS and "." in filename else ""
+    return _ENDINGS.get(filename.rpartition(".")[2].lower(), "") if "." in filename else ""
 
 
 def is_inline(kind: str, filename: str) -> bool:

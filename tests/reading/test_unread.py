@@ -333,6 +333,9 @@ def test_broken_encoded_words_are_decoded_in_linear_time() -> None:
         ("Content-Type: text/csv; name=a.csv\nContent-Disposition: attachment", "bacon,1"),
         ("Content-Type: text/vcard; name=a.vcf", "BEGIN:VCARD\nNOTE:bacon\nEND:VCARD"),
         ("Content-Type: application/octet-stream; name=a.txt", "bacon"),
+        ("Content-Type: application/msword; name=a.rtf", "{\\rtf1 b\\'61con}"),
+        ("Content-Type: application/x-anything; name=a.html", "<p>b&#97;con"),
+        ("Content-Type: application/x-anything; name=a.eml", "Subject: x\nContent-Type: text/html\n\nb&#97;con"),
         ("Content-Type: application/octet-stream\nContent-Disposition: attachment; filename=A.HTML", "<p>b&#97;con"),
         ("Content-Type: application/octet-stream; name=a.ics", "BEGIN:VCALENDAR\nSUMMARY:bacon\nEND:VCALENDAR"),
         ("Content-Type: application/xhtml+xml", "<html><p>b&#97;con</p></html>"),
@@ -396,7 +399,7 @@ def test_formats_are_converted() -> None:
     assert rtf_text(r"{\rtf1 \uc0\u228 r\u229 \uc2\u246??\'61 C:\\a \{b\}}") == r"äråöa C:\a {b}"
     assert rtf_text("no {rtf}") == "no {rtf}"
     assert calendar_text("BEGIN:VCALENDAR\nMETHOD:publish\nSUMMARY:a\\, b") == ("PUBLISH", "a, b")
-    assert format_of("application/octet-stream", "a.exe") == format_of("image/png", "a.txt") == ""
+    assert format_of("application/octet-stream", "a.exe") == format_of("image/png", "a.png") == ""
     assert format_of("application/octet-stream", "txt") == ""
 
 
