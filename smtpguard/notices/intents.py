@@ -141,7 +141,7 @@ class NoticesNow:
         asked."""
         if hold.asks_writer:
             data = noticedata.held(hold, gathered) | noticedata.confirmation(hold) | {"notice": "confirm"}
-            return self._notice(hold.sender or "", data, _stem(hold, data), hold.hold_id, role="sender", alone=True)
+            return self._notice(hold.sender or "", data, _stem(hold, data), role="sender", alone=True)
         return (
             *self._to_writers(hold, noticedata.held(hold, gathered) | {"notice": "held"}),
             *self._ask_approvers(hold, self._approvers(hold), gathered),
@@ -159,7 +159,7 @@ class NoticesNow:
         told: Intents = ()
         for writer in grown.told[len(before.told) :]:
             data = noticedata.held(grown, gathered) | noticedata.of_copy(copy) | {"notice": "held"}
-            told = self._notice(writer, data, f"{grown.hold_id}-held-{_tag(writer)}", grown.hold_id, role="sender")
+            told = self._notice(writer, data, f"{grown.hold_id}-held-{_tag(writer)}", role="sender")
         if grown.asks_writer:
             return told
         if before.asks_writer:
@@ -180,7 +180,7 @@ class NoticesNow:
     def _asked_again(self, hold: Hold, person: str, suffix: str, **more: Any) -> Intents:
         """Return a notice to the writer, who is still asked to confirm the message."""
         data = self._waiting_with_reasons(hold) | noticedata.confirmation(hold) | {"notice": "confirm", **more}
-        return self._notice(person, data, f"{_stem(hold, data)}{suffix}", hold.hold_id, role="sender", alone=True)
+        return self._notice(person, data, f"{_stem(hold, data)}{suffix}", role="sender", alone=True)
 
     def unconfirmed(self, hold: Hold) -> Intents:
         """Return the notices of a hold whose writer has not confirmed it in time. They are told that others decide now,
@@ -195,9 +195,7 @@ class NoticesNow:
     def _no_longer_asked(self, hold: Hold) -> Intents:
         """Return a notice to the writer, who was asked, that others decide now."""
         data = self._waiting_with_reasons(hold) | {"notice": "held"}
-        return self._notice(
-            hold.sender or "", data, f"{_stem(hold, data)}-now", hold.hold_id, role="sender", alone=True
-        )
+        return self._notice(hold.sender or "", data, f"{_stem(hold, data)}-now", role="sender", alone=True)
 
     def _nobody_decides(self, hold: Hold) -> Intents:
         """Return a notice to the contact if only the writer could decide, or everybody who could is away. The contact
@@ -230,7 +228,7 @@ class NoticesNow:
         data = self._waiting(hold) | asked | {"notice": kind, "said_at": utc_text(self.now), **said}
         if kind in ("answer", "plea"):
             return self._notices(hold, self._approvers(hold), data, suffix=f"-{id}")
-        return self._notice(hold.sender or "", data, f"{hold.hold_id}-{kind}-{id}", hold.hold_id, role="sender")
+        return self._notice(hold.sender or "", data, f"{hold.hold_id}-{kind}-{id}", role="sender")
 
     def rejected(self, verdict: Verdict, gathered: Gathered) -> Intents:
         """Return the notices of a rejected message. An internal writer gets more than the SMTP reply if a rule has
@@ -242,7 +240,7 @@ class NoticesNow:
         if not any(h.explain for h in enforced):
             return ()
         data = noticedata.rejected(enforced, gathered, self.now)
-        return self._notice(told, data, f"{transaction.id}-rejected", None, role="sender")
+        return self._notice(told, data, f"{transaction.id}-rejected", role="sender")
 
     def decided(self, hold: Hold, outcome: str, by: str | None, comment: str) -> Intents:
         """Return the notices of a decision. The writer gets the outcome; the other approvers learn that it is
@@ -389,7 +387,7 @@ class NoticesNow:
             "said_at": utc_text(self.now),
         }
         id = "-".join(filter(None, (hold.hold_id, "voted", tag, word)))
-        return self._notice(person, data, id, hold.hold_id, role="approver", alone=True)
+        return self._notice(person, data, id, role="approver", alone=True)
 
     def _approvers(self, hold: Hold) -> list[str]:
         """Return the approvers, each person once, at the first of their addresses."""
@@ -424,7 +422,7 @@ class NoticesNow:
         data = {"reasons": noticedata.reasons(hold, self.in_force), **data, "writer": True}
         told = [(hold.sender, stem, data)] if hold.sender else []
         told += [(one, f"{stem}-{_tag(one)}", data | {"copy_by": one}) for one in hold.told if one != hold.sender]
-        intents = (self._notice(one, own, id, hold.hold_id, role="sender", alone=bool(alone)) for one, id, own in told)
+        intents = (self._notice(one, own, id, role="sender", alone=bool(alone)) for one, id, own in told)
         return tuple(chain.from_iterable(intents))
 
     def _notices(
@@ -444,27 +442,19 @@ class NoticesNow:
             data = {**data, **noticedata.answer_binding(hold, self.in_force)}
         own = {one: {**data, **noticedata.in_place_of(hold, one, self.in_force, self.now)} for one in people}
         intents = (
-            self._notice(one, data, f"{stem}-{_tag(one)}", hold.hold_id, role=role, alone=bool(alone))
-            for one, data in own.items()
+            self._notice(one, data, f"{stem}-{_tag(one)}", role=role, alone=bool(alone)) for one, data in own.items()
         )
         return tuple(chain.from_iterable(intents))
 
     def _notice(
-        self,
-        person: str,
-        data: Mapping[str, Any],
-        intent_id: str,
-        hold_id: str | None,
-        *,
-        role: str,
-        alone: bool = False,
+        self, person: str, data: Mapping[str, Any], intent_id: str, *, role: str, alone: bool = False
     ) -> Intents:
         """Return one notice; or, once this person has had a few in this window, its one digest, unless it is sent
         alone."""
         words = data["notice"] in _WORDS
         key = f"{'words to ' if words else ''}{role} {person}"
         if alone or self.notices.flood.sends_singly(key, self.now, MOST_WORDS if words else None):
-            return notice_to(intent_id, person, data, hold_id=hold_id)
+            return notice_to(intent_id, person, data)
         since = self.notices.flood.since(self.now)
         return digest(person, {"notice": "digest", "role": role}, since, since + self.notices.flood.window)
 
@@ -526,7 +516,7 @@ def released_after_freeze(hold: Hold, in_force: InForce, now: datetime) -> Inten
     data = noticedata.about(hold, in_force) | _decided_data("released", None, "", now) | {"writer": True}
     own = {hold.sender: data} if hold.sender else {}
     own |= {one: data | {"copy_by": one} for one in hold.told if one not in own}
-    intents = (notice_to(f"{hold.hold_id}-gone-{_tag(one)}", one, own[one], hold_id=hold.hold_id) for one in own)
+    intents = (notice_to(f"{hold.hold_id}-gone-{_tag(one)}", one, own[one]) for one in own)
     return tuple(chain.from_iterable(intents))
 
 
@@ -543,14 +533,7 @@ def _stem(hold: Hold, data: Mapping[str, Any]) -> str:
     return f"{hold.hold_id}{again}{undone}-{data['notice']}"
 
 
-def notice_to(
-    intent_id: str,
-    person: str,
-    data: Mapping[str, Any],
-    *,
-    hold_id: str | None = None,
-    not_before: datetime | None = None,
-) -> Intents:
+def notice_to(intent_id: str, person: str, data: Mapping[str, Any], *, not_before: datetime | None = None) -> Intents:
     """Return a NOTICE intent, none for a person whose address cannot be parsed."""
     if (to := Address.parse_any(person)) is None:
         return ()
@@ -559,7 +542,7 @@ def notice_to(
         kind=IntentKind.NOTICE,
         reverse_path=None,
         recipients=(Recipient(address=to, notify="NEVER"),),
-        hold_id=hold_id,
+        hold_id=data["hold_id"],
         data=data,
         not_before=not_before,
     )
