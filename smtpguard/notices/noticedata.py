@@ -109,6 +109,7 @@ NONE: Mapping[str, Any] = {"hold_id": None, "subject": None, "message_id": None,
 
 
 def about(hold: Hold, in_force: InForce) -> dict[str, Any]:
+    lists = addressees(hold, in_force)
     return {
         "hold_id": hold.hold_id,
         "subject": hold.subject,
@@ -118,9 +119,9 @@ def about(hold: Hold, in_force: InForce) -> dict[str, Any]:
         "recipients": len(hold.envelope.recipients),
         "reach": hold.reach,
         "reach_at_least": hold.reach_at_least,
-        "lists": addressees(hold, in_force),
+        "lists": lists,
         "sensitive": sensitive(addressed(hold, in_force)),
-        "summary": summary(hold, addressees(hold, in_force)),
+        "summary": summary(hold, lists),
         "part": hold.part,
         "test": hold.kind == TEST,
         "correction": hold.correction is not None,

@@ -29,10 +29,10 @@ class Work:
     """
 
     step: Step | None
-    item: Item | None = None
-    admission: Callable[[Seen], Admission] | None = None
-    since: float = field(kw_only=True)
-    synced: bool = field(default=True, kw_only=True)
+    item: Item | None
+    admission: Callable[[Seen], Admission] | None
+    since: float
+    synced: bool
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop, init=False)
     future: asyncio.Future[Any] = field(init=False)
     started: bool = field(default=False, init=False)

@@ -283,7 +283,7 @@ class Writer:
         with self._database.write(synced=synced) as connection:
             self._begin(connection)
             join()
-            batch = self._batch(connection, self._gate, self._memory)
+            batch = self._batch(connection)
             self._lookout.look(batch, self._gate)
             if self.front is not None:
                 self.front.move(batch)
@@ -327,14 +327,14 @@ class Writer:
             if self._acknowledged:  # it may be a stand-by that lacks that commit alone
                 holds.acknowledge(connection, self._acknowledged)
 
-    def _batch(self, connection: Connection, known: Gate | None, memory: Memory) -> Batch:
+    def _batch(self, connection: Connection) -> Batch:
         return Batch(
             connection,
             now=self._clock.now(),
             secret=self._secret,
             sqlite=self._database.sqlite,
-            known=known,
-            follow=partial(MailingBatch, memory=memory),
+            known=self._gate,
+            follow=partial(MailingBatch, memory=self._memory),
             fronts=self._database.fronts,
             bypasses=self.bypasses,
             recent=self._recent,
@@ -388,7 +388,7 @@ class Writer:
         try:
             with self._database.write() as connection:
                 self._begin(connection)
-                batch = self._batch(connection, None, Memory())
+                batch = self._batch(connection)
                 self._lookout.look(batch, self._gate)
                 journal.mark(batch)
                 batch.finish()
