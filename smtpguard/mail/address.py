@@ -314,7 +314,9 @@ def _encapsulated(local: str) -> tuple[str, str] | None:
 
 
 def _routed(local: str, domain: str) -> tuple[str, str]:
-    """Undo routing in the local part, at any depth. A host without a dot, or none, is the server's own: it is dropped."""
+    """Undo routing in the local part, at any depth. A host without a dot, or none, is the server's own: it is dropped.
+    So is an address literal within a route to a name."""
+    first = domain
     while True:
         if (wrapped := _encapsulated(local)) is not None:
             local, domain = wrapped
@@ -325,7 +327,8 @@ def _routed(local: str, domain: str) -> tuple[str, str]:
         for head, tail in routes(local):
             if head and (not tail or _MAILBOX.match(f"x@{tail}")):
                 try:
-                    local, domain = head, _ascii_domain(tail) if "." in tail else domain
+                    own = "." not in tail or (tail[0] == "[" and domain != first)
+                    local, domain = head, domain if own else _ascii_domain(tail)
                 except BadAddress:
                     continue
                 break

@@ -42,6 +42,7 @@ domains = st.tuples(atoms, st.sampled_from(["se", "com", "example"])).map(".".jo
         b"<ramadan%lists.example.com%@relay.example>",
         b"<localhost!lists.example.com!ramadan@relay.example>",
         b"<relay.example!ramadan%lists.example.com@relay.example>",
+        b'<"lists.example.com!ramadan%[127.0.0.1]"@relay.example>',
         b"<localhost!ramadan%lists.example.com@relay.example>",
         b'<"ramadan@lists.example.com@localhost"@relay.example>',
         b"<b.example!lists.example.com!ramadan@relay.example>",
