@@ -22,6 +22,7 @@ from smtpguard.reading.request import TooComplex
 _MOST_FRAMED = 1 << 20  # characters of all HTML of a message
 _MOST_IMAGE = 512 << 10  # octets of one image
 _MOST_IMAGES = 2 << 20  # octets of all images
+_MOST_SHOWN = 8 << 20  # characters of all images, each as often as it is shown
 _IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 _TAGS = set(
     """
@@ -66,18 +67,18 @@ def html_page(message: Message) -> str | None:
     texts = [_html_text(part) for part in found if is_html(part)]
     if not texts or sum(map(len, texts)) > _MOST_FRAMED:
         return None
-    images = _images(found)
-    return _FRAME.format("\n<hr>\n".join(sanitized(text, images) for text in texts))
+    kept = attribute_filter(_images(found))
+    return _FRAME.format("\n<hr>\n".join(sanitized(text, kept) for text in texts))
 
 
-def sanitized(html: str, images: Mapping[str, str]) -> str:
-    """Return the HTML with what shows text, and nothing that loads anything. ``images``: data: URLs by Content-ID."""
+def sanitized(html: str, kept: Callable[[str, str, str], str | None]) -> str:
+    """Return the HTML with what shows text, and nothing that loads anything. ``kept``: of attribute_filter()."""
     return nh3.clean(
         html,
         tags=_TAGS,
         clean_content_tags={"script", "style", "title", "template", "noscript", "object", "iframe", "svg", "math"},
         attributes=_ATTRIBUTES,
-        attribute_filter=_filter(images),
+        attribute_filter=kept,
         url_schemes={"cid", "data"},
         filter_style_properties=_STYLES,
         strip_comments=True,
@@ -85,10 +86,18 @@ def sanitized(html: str, images: Mapping[str, str]) -> str:
     )
 
 
-def _filter(images: Mapping[str, str]) -> Callable[[str, str, str], str | None]:
+def attribute_filter(images: Mapping[str, str]) -> Callable[[str, str, str], str | None]:
+    """Return what says which value an attribute keeps, for all texts of a page. ``images``: data: URLs by Content-ID."""
+    left = _MOST_SHOWN
+
     def kept(tag: str, name: str, value: str) -> str | None:
+        nonlocal left
         if name == "src":
-            return images.get(unquote(value[4:]).strip("<> ")) if value[:4].lower() == "cid:" else None
+            image = images.get(unquote(value[4:]).strip("<> "), "") if value[:4].lower() == "cid:" else ""
+            if not image or len(image) > left:
+                return None
+            left -= len(image)
+            return image
         if name == "style" and ("url" in value.lower() or "\\" in value):
             return None  # no attribute here needs a URL, or a disguised form of one
         return value
