@@ -103,8 +103,10 @@ async def notify_of_stages(store: Store, notices: NoticesNow) -> None:
     """Notify people once that the stages of a mailing wait for one of them. Beyond the first few mailings of a window the
     notice comes in the next one."""
     for one in await store.mailings.standing():
-        hold = await store.holds.find(one.grant.hold_id) if one.grant is not None else None
-        if hold is None or one.progress is None or one.progress.told:
+        if one.grant is None or one.progress is None or one.progress.told:
+            continue
+        hold = await store.holds.find(one.grant.hold_id)
+        if hold is None:
             continue
         verdict = replace(hold.verdict, quorum=notices.in_force.rules.quorum(one.lists) or hold.verdict.quorum)
         asked = replace(hold, lists=one.lists, senders=hold.senders | one.writers, verdict=verdict)

@@ -232,6 +232,20 @@ async def test_a_late_rejection_without_a_reason_is_late(here: Stage, end: State
     assert "Nothing was done: it has changed since you looked." in text(answer)
 
 
+async def test_holds_that_are_decided_on_at_once_are_read_at_once(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    holds = [await held(here, NEWS, Message_ID=f"<{n}@example.com>", body=str(n)) for n in range(3)]
+    eva = await open_hold(here, EVA, holds[0])
+    read: list[str] = []
+
+    async def find(_: object, hold_id: str) -> None:
+        read.append(hold_id)
+
+    monkeypatch.setattr(type(here.home.store.holds), "find", find)
+    many = await eva.post("/decide", choice="approve", hold=[hold.hold_id for hold in holds])
+    assert len(re.findall(r'name="seen" value="', many.text)) == 3
+    assert read == []
+
+
 async def test_a_late_vote_names_who_decided(here: Stage) -> None:
     holds = [await held(here, NEWS, Message_ID=f"<{n}@example.com>", body=str(n)) for n in range(2)]
     eva, omar = await open_hold(here, EVA, holds[0]), await open_hold(here, OMAR, holds[0])

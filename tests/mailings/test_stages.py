@@ -208,7 +208,9 @@ async def test_refusals_stop_a_release(staged: Campaign) -> None:
     assert (told.text, told.who) == ("Utskicket: stoppat, e-postservern avvisade 3 av 12 personer", "smtpguard")
 
 
-async def test_people_are_told_once_that_stages_wait_for_one_of_them(staged: Campaign) -> None:
+async def test_people_are_told_once_that_stages_wait_for_one_of_them(
+    staged: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Those who decide and the writer; not of what a person stopped; nothing is lost by a failure before the commit."""
     home = staged.home
     id = (await staged.one())["id"]
@@ -237,6 +239,14 @@ async def test_people_are_told_once_that_stages_wait_for_one_of_them(staged: Cam
     await staged.service.feedback(id, bounces=3, by="api")
     await staged.approvals.follow()
     assert await told() == sorted(2 * everybody), "it has stopped again"
+    read: list[str] = []
+
+    async def find(_: object, hold_id: str) -> None:
+        read.append(hold_id)
+
+    monkeypatch.setattr(type(home.store.holds), "find", find)
+    await staged.approvals.follow()
+    assert read == [], "people were told: nothing is left to read every few seconds"
     assert len(await stood(staged)) == 3, "the person's entry, and two"
 
 

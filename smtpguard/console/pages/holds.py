@@ -338,8 +338,8 @@ async def mailings_to_decide(here: ConsoleServices, who: Person) -> list[tuple[M
 
 async def _chosen(here: ConsoleServices, who: Person, ids: Sequence[str]) -> list[Hold]:
     """Return the holds with these ids that the person may see."""
-    found = [await here.store.holds.find(id[:100]) for id in dict.fromkeys(ids[:MOST_AT_ONCE])]
-    return [hold for hold in found if hold is not None and visibility(hold, who, here) is not Visibility.NOTHING]
+    found = await here.store.holds.find_all(list(dict.fromkeys(id[:100] for id in ids[:MOST_AT_ONCE])))
+    return [hold for hold in found if visibility(hold, who, here) is not Visibility.NOTHING]
 
 
 @ROUTES.get("/mine")
