@@ -144,11 +144,11 @@ class Groups(Mapping[str, frozenset[str]]):
     def decides(self, who: str, group: str, at: datetime, without: Set[str] = frozenset()) -> bool:
         """Return whether they decide in a group: as a member, or now as deputy of a member. Nobody in ``without``
         does, nor as their deputy: a deputy does not decide on what the absent person wrote."""
-        members = self.besides(group, without)
-        return self.addresses(who).isdisjoint(without) and (
-            who in members
-            or any(a.confirmed and not self.addresses(a.person).isdisjoint(members) for a in self.decided_for(who, at))
-        )
+        members = self.of(group)
+        if not self.addresses(who).isdisjoint(without):
+            return False
+        absent = (self.addresses(a.person) for a in self.decided_for(who, at) if a.confirmed)
+        return who in members or any(one.isdisjoint(without) and not one.isdisjoint(members) for one in absent)
 
     def of_person(self, who: str, at: datetime) -> frozenset[str]:
         """Return the groups in which they decide at that time: their own, and those of the people whose deputy they

@@ -122,3 +122,18 @@ async def test_a_declared_absence_overrides_the_policys(tmp_path: Path) -> None:
         assert groups.away(EVA, home.clock.now()) is None
         assert (await home.store.gate.read()).generation == before + 4, "every process reads it again"
         assert (await home.store.journal.verify()).ok
+
+
+def test_whether_one_person_decides_takes_no_look_at_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page asks it of each approver, for each of its messages and each group."""
+    people = frozenset(f"p{n}@example.com" for n in range(100))
+    groups = Groups(people={"board": people, "press": people})
+    looked: list[str] = []
+
+    def addresses(_: Groups, person: str) -> frozenset[str]:
+        looked.append(person)
+        return frozenset({person})
+
+    monkeypatch.setattr(Groups, "addresses", addresses)
+    assert groups.of_person("p1@example.com", datetime(2026, 3, 2, tzinfo=UTC)) == {"board", "press"}
+    assert set(looked) == {"p1@example.com"}
