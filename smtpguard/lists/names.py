@@ -138,8 +138,9 @@ class Names:
         mailbox, at each of the other names where the relay answers.
         """
         local, domain = split(address.canonical())
-        written = _SIGNS.split(address.local.lower())
-        if not _ROUTED(local) and len(written) < 3:
+        written = [name.strip(_AROUND) for name in _SIGNS.split(address.local.lower())]
+        dropped = any(name != domain and self.answers(name) for name in written)
+        if not _ROUTED(local) and len(written) < 3 and not dropped:
             return
         names = dict.fromkeys(
             name.strip(_AROUND) for name in (*_SIGNS.split(local), *written, domain, address.ascii_domain)
