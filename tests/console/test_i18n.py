@@ -49,7 +49,7 @@ def members(room: ModuleType) -> Iterator[ModuleType]:
 def test_every_key_has_its_text() -> None:
     states = {s.value for s in State} | {"stopped", "leaving"}
     assert set(labels.STATES) == set(labels.OWN_STATES) == set(labels.SHORT_STATES) == states
-    assert set(labels.MAILING_STATES) == {s.value for s in MailingState} | {"stopped"}
+    assert set(labels.MAILING_STATES) == {s.value for s in MailingState} | {"stopped", "confirmed"}
     assert set(rulewords.FACTS) == set(FACTS)
     assert set(rulewords.ACTIONS) == set(Action)
     assert facts_in_reasons() - set(FACTS) == set(rulewords.BUILT_IN_FACTS)
