@@ -154,7 +154,7 @@ async def _relay(settings: Settings, found: Status) -> str | None:
     except (Broken, CannotStart, OSError) as e:
         found.unknown.append(f"whether the relay answers: {e}")
         return None
-    answers = await asyncio.gather(*map(_relay_problem, asked.values()))
+    answers = await asyncio.gather(*map(_answer_in_time, asked.values()))
     rows = [
         {"name": f"{target.host} port {target.port}", "answers": not said, "problem": said or None}
         for target, said in zip(asked.values(), answers, strict=True)
@@ -164,7 +164,8 @@ async def _relay(settings: Settings, found: Status) -> str | None:
     return join_problems(dict(zip(asked, answers, strict=True)))
 
 
-async def _relay_problem(target: RelayTarget) -> str:
+async def _answer_in_time(target: RelayTarget) -> str:
+    """Return the problem of a relay, "" if there is none. It is one if the relay does not answer in time."""
     try:
         async with asyncio.timeout(RELAY_SECONDS):
             return await relay_problem(target)

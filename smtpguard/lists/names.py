@@ -139,7 +139,7 @@ class Names:
         """
         local, domain = split(address.canonical())
         written = [name.strip(_AROUND) for name in _SIGNS.split(address.local.lower())]
-        dropped = any(name != domain and self.answers(name) for name in written)
+        dropped = any(name != domain and self.answers(name) for name in written)  # a host of ours within the route
         if not _ROUTED(local) and len(written) < 3 and not dropped:
             return
         names = dict.fromkeys(

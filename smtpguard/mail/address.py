@@ -340,8 +340,8 @@ def routes(local: str) -> list[tuple[str, str]]:
     """Each (mailbox, domain) that a relay could see in ``local``, in the order of Postfix and Sendmail. IDNA has another
     full stop."""
     local = local.replace("\u3002", ".")
-    (inner, at, host), (site, bang, user), (before, percent, behind) = (
-        local.rpartition("@"), local.partition("!"), local.rpartition("%")
-    )  # fmt: skip
+    inner, at, host = local.rpartition("@")
+    site, bang, user = local.partition("!")
+    before, percent, behind = local.rpartition("%")
     ways = ((at, inner, host), (bang, user, site), (percent, before, behind))
     return [(mailbox, domain.strip()) for sign, mailbox, domain in ways if sign]

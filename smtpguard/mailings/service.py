@@ -160,12 +160,13 @@ class Mailings:
                 hold_id = mailing.grant.hold_id if mailing.grant is not None else ""
                 until = now + timedelta(seconds=self.term.rejection_seconds)
                 rejection = Rejection(hold_id=hold_id, sentence=comment, until=until)
-            ended = {grant.hold_id: grant.beforehand for grant in mailing.grants}
+            # what is stopped has its own notices, except for a test, which is never sent itself
+            ended = {grant.hold_id for grant in mailing.grants if grant.beforehand or not outgoing.stoppable}
             told = [
                 notices.revoked(hold, "revoked", who, comment, confirmed=hold.confirmed)
                 for hold in approved
-                if (beforehand := ended.get(hold.hold_id)) or (beforehand is False and not outgoing.stoppable)
-            ]  # of what is stopped its own notices tell
+                if hold.hold_id in ended
+            ]
             return mailing.refused(rejection), Change(events=(event,), intents=tuple(chain.from_iterable(told)))
 
         mailing, changes, outgoing = await self.store.mailings.take_back(mailing_id, decide, back.step)
