@@ -155,11 +155,11 @@ class Grant:
     """An approval in force. ``hold_id``: the approved hold. ``rules``: those that had hit at the time.
     ``only``: the name of the set of people (``set_of``) that it is bound to; "" if it is bound to a number.
 
-    ``people``: how many distinct people the mailing may reach in all under it, with those of approvals for other lists that are
-    in force beside it; ``own``: the number that it was given for, and ``before``: the people whom the mailing had reached, and who
-    are not of that number; ``own`` is None if an earlier version stored it. ``said``: an approver gave the number. ``approved``:
-    the identity it is counted by; ``cover``: the content that it covers. ``beforehand``: of a test. ``by_writer``: its writer
-    confirmed it, without an approver.
+    ``people``: the most distinct people that the mailing may reach in all. It adds up ``own``, ``before``, and the numbers of
+    approvals for other lists that are in force. ``own``: the number of people that this approval is for; None if an earlier
+    version stored it. ``before``: the number of people that the mailing had reached when it was approved, if they are not part
+    of ``own``; else 0. ``said``: an approver gave the number. ``approved``: the identity it is counted by; ``cover``: the content
+    that it covers. ``beforehand``: of a test. ``by_writer``: its writer confirmed it, without an approver.
     """
 
     hold_id: str

@@ -26,9 +26,9 @@ class Severity(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleCall:
-    """A rule of the policy that calls a person, about a list, "" for none, of which at most so many ``people`` were written to at
-    once. ``senders``: how many of them each sender wrote to in the last hour, the most first, as far as names are kept;
-    personal data."""
+    """A call of a rule of the policy. ``list``: the one that it is about, "" for none. ``people``: the people of the list who
+    had been written to, as counted at the hit with the most. ``senders``: the number of people whom each sender wrote to
+    in the last hour, the most first, as far as names are kept; personal data."""
 
     rule: str
     list: str

@@ -68,7 +68,7 @@ JOURNAL = _table(
      "Outcomes of verdicts to relay, and of colleagues' parts that an MTA passes on itself: relayed, refused, lost, recalled, "
      "gone (the client), in-doubt"),
     ("rcpt_refused_total", "code",
-     "Recipients whom the relay refused at RCPT, so that the message was not for them, by the first digit of its reply: 4 or 5"),
+     "Recipients that the relay refused at RCPT, by the first digit of its reply: 4 or 5"),
     ("customers_reached_total", "",
      "Customers reached by relayed mail. A customer is counted once for each message. A lower bound "
      "if a list could not say. Releases are not counted"),

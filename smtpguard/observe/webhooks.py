@@ -224,7 +224,7 @@ def _teams(head: str, words: Sequence[str], url: str) -> Mapping[str, Any]:
 
 
 def _said(type_: str, data: Mapping[str, Any]) -> tuple[str, Sequence[str]]:
-    """Return the head, and further lines, of which some may be empty."""
+    """Return the headline, and further lines. A line may be empty."""
     by = f" by {_short(data['by'])}" if data.get("by") else ""
     match type_:
         case "message.held":

@@ -168,8 +168,8 @@ class Signing:
     async def by_provider(
         self, proven: Proven, roles: tuple[Role, ...], *, client: str, before: str, asked: Set[str]
     ) -> SignedIn:
-        """Sign in a person whom the provider knows. Their ``roles`` are those of their groups there, at each sign-in, in the order of
-        ``Role``.
+        """Sign in a person whom the provider knows. ``roles``: those that their groups at the provider give them now, in the order
+        of ``Role``.
 
         An account with their address that has neither password nor subject becomes theirs. If the account belongs to
         another subject, the person is refused. ``asked``: the groups there that the policy names for approvers; which of
