@@ -461,7 +461,7 @@ def mailing_lines(
         said = f": {rejection.sentence}" if rejection.sentence else ""
         yield from _named("Rejected", f"until {rejection.until:%Y-%m-%d %H:%M} UTC{said}")
     if mailing.progress is not None:
-        yield from _named("Stage", _stage(mailing.progress))
+        yield from _named("Stage", _stage(mailing.progress, mailing.stage_limit))
     yield f"{bar(mailing)}"
 
 
@@ -534,12 +534,14 @@ def _leaves(mailing: Mailing) -> str:
     return "" if mailing.release_at is None else f"; approved, can be undone until {mailing.release_at:%H:%M:%S} UTC"
 
 
-def _stage(progress: Progress) -> str:
+def _stage(progress: Progress, limit: int) -> str:
     on = progress.goes_on_at()
     person = ", until a person lets it go on" if progress.waits_for_person else ""
     when = f", goes on at {on:%Y-%m-%d %H:%M} UTC" if on is not None else person
     why = f" ({progress.why})" if progress.why else ""
-    return f"{progress.stage + 1} of {len(progress.stages.steps)}, up to {progress.limit:,} people: {progress.at.value}{why}{when}"
+    return (
+        f"{progress.stage + 1} of {len(progress.stages.steps)}, up to {limit:,} people: {progress.at.value}{why}{when}"
+    )
 
 
 def _named(name: str, value: str) -> Iterator[str]:

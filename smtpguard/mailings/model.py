@@ -367,6 +367,14 @@ class Mailing:
         return (self.grant, *self.earlier) if self.grant is not None else ()
 
     @property
+    def stage_limit(self) -> int:
+        """How many people it may reach in all by the end of the stage of its release: of the last, as many as its approvals
+        let."""
+        assert self.progress is not None
+        most = max((grant.people for grant in self.grants if not grant.only), default=self.progress.limit)
+        return most if self.progress.last else min(self.progress.limit, most)
+
+    @property
     def decided(self) -> bool:
         """Return whether there is a decision of people. Of a mailing ``as_of`` a time it is one that is in force then."""
         return any((self.grant, self.rejection, self.progress, self.disclosure))

@@ -314,7 +314,7 @@ def row(mailing: Mailing) -> Mapping[str, Any]:
             "at": progress.at.value,
             "stage": progress.stage + 1,
             "of": len(progress.stages.steps),
-            "limit": progress.limit,
+            "limit": mailing.stage_limit,
             "goes_on_at": utc_text_or_none(progress.goes_on_at()),
             "why": progress.why or None,
         },

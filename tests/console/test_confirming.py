@@ -98,7 +98,9 @@ async def test_what_was_confirmed_and_taken_back_is_an_ordinary_hold(here: Stage
     await enters(browser, path, "10")
     await here.home.freeze()
     eva = await here.signed_in(EVA, Role.APPROVER)
-    assert "Its writer confirmed it, Mon 2 Mar at 09:00." in text(await eva.get(f"/held/{hold.hold_id}"))
+    page = text(await eva.get(f"/held/{hold.hold_id}"))
+    assert "Its writer confirmed it, Mon 2 Mar at 09:00." in page
+    assert page.count("Take back what its writer confirmed") == 2
     assert here.console is not None
     await here.console.mailings.reopen(hold.mailing_id, approver=EVA, by="test")
     waits = text(await browser.get(path))

@@ -69,6 +69,17 @@ def test_the_rest_of_an_approval_ends_with_it() -> None:
     assert [({*g.lists}, g.people) for g in again.ungranted("H").grants] == [({"a"}, 110)]
 
 
+def test_the_last_stage_is_for_as_many_as_the_approvals_in_force() -> None:
+    both = NEW.granted(allowed("a", days=1, hold_id="A"), STAGES, 0, NOW)
+    both = both.granted(allowed("b", people=20, hold_id="B"), STAGES, 5, NOW)
+    assert (both.stage_limit, both.grants[0].people) == (10, 120)
+    assert both.progress is not None
+    last = both.progress.with_reached(10, NOW).moved(Move.GO, NOW)
+    assert replace(both, progress=last).stage_limit == 120
+    over = replace(both, progress=last).as_of(NOW + timedelta(days=2))
+    assert (over.stage_limit, over.grants[0].people) == (25, 25)
+
+
 def test_approvals_of_an_earlier_version_keep_their_sum() -> None:
     """It stored the sum alone."""
     made = replace(NEW, grant=allowed("b", people=120), earlier=(allowed("a", people=120),))
