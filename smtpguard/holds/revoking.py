@@ -9,7 +9,7 @@ slices of their own (deciding.follow).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -99,7 +99,9 @@ def take_back_mailing(
     """Apply ``decide`` to a mailing, and ``step`` to all of it that is approved and not sent, in one commit. Returns
     the mailing, the changes, and how much was sent before. Raises NoSuch if there is no such mailing."""
     row = deciding.existing_mailing(batch, mailing_id)
-    leads = (holds.find(batch.connection, id) for id in _leads_to_revoke(batch.connection, mailing_id))
+    before = mailings_of(batch).view(row)
+    ids = _leads_to_revoke(batch.connection, mailing_id).union(grant.hold_id for grant in before.grants)
+    leads = (holds.find(batch.connection, id) for id in sorted(ids))
     groups = [_Group.look(batch.connection, lead, batch.now_us) for lead in leads if lead is not None]
     partly = (one for group in groups if (one := group.outgoing.own) is not None and one.out is ReleaseProgress.PART)
     whole = Outgoing(
@@ -109,7 +111,7 @@ def take_back_mailing(
         doubt=sum(group.outgoing.doubt for group in groups),
         gone=sum(group.outgoing.gone for group in groups),
     )
-    mailing, change = decide(mailings_of(batch).view(row), whole)
+    mailing, change = decide(before, whole)
     outboxes.record(batch, change.events, change.intents)
     mailings_of(batch).change(row, mailing)
     changes: list[Change] = []
@@ -120,7 +122,7 @@ def take_back_mailing(
     return mailings_of(batch).view(row), changes, whole
 
 
-def _leads_to_revoke(connection: Connection, mailing_id: str) -> Sequence[str]:
+def _leads_to_revoke(connection: Connection, mailing_id: str) -> frozenset[str]:
     """Return the primary holds of a mailing with approved copies that are not sent or wait for their stage, or whose
     approval has not taken effect yet."""
     sent = select(func.coalesce(table.c.lead, table.c.hold_id)).where(
@@ -134,7 +136,7 @@ def _leads_to_revoke(connection: Connection, mailing_id: str) -> Sequence[str]:
         .where(lead.c.state.in_([state.value for state in LET_GO]))
     )
     leaving = select(table.c.hold_id).where(table.c.mailing == mailing_id, table.c.release_at.is_not(None))
-    return sorted(set(connection.execute(sent.union(turn, leaving)).scalars()))
+    return frozenset(connection.execute(sent.union(turn, leaving)).scalars())
 
 
 def _revoke(batch: Batch, group: _Group, step: Step) -> list[Change]:

@@ -380,7 +380,8 @@ async def test_with_nothing_left_to_revoke_later_copies_are_judged(spring: Campa
     assert await arrived(spring) == 8
     id = (await spring.one())["id"]
     back = await spring.service.reopen(id, approver=EVA, by="test")
-    assert (back.outgoing.back, back.outgoing.gone, back.mailing.grants) == (0, 0, ())
+    assert (back.outgoing.back, back.outgoing.gone, back.mailing.grants) == (0, 8, ())
+    assert [(d["back"], d["gone"]) for k, d in await spring.home.events(id) if k == "mailing"] == [(0, 8)]
     told = {who: d for who, d in await notices(spring.home) if d["outcome"] == "revoked"}
     assert set(told) == {ANNA, DPO, OMAR}, "those who were told of the approval"
     assert {(d["by"], d.get("asked")) for d in told.values()} <= {(EVA, False), (EVA, None)}
