@@ -7,8 +7,8 @@
   Precedence and Feedback-ID (no RFC, common use). All of them can be forged.
 - Origins: DKIM signatures that verified here (RFC 6376), and what a server that received the message found out
   (Authentication-Results, RFC 8601). Anybody can write such a field, so only those with an authserv-id that the admins
-  configured are read. Even there a sender chooses some of the text, such as the reverse-path: what is in quotes or a
-  comment is no result.
+  configured are read. Even there a sender chooses some of the text, such as the reverse-path: what is in quotes, a
+  comment or an encoded word is no result.
 """
 
 from __future__ import annotations
@@ -285,7 +285,7 @@ def auth_results(fields: Iterable[Field], trusted: Collection[str]) -> tuple[Aut
     for field in fields:
         if field.name.lower() != "authentication-results":
             continue
-        text = field.text
+        text = field.raw.decode("utf-8", "replace")  # a reverse-path may look like an encoded word: none is decoded
         if len(text) > MOST:
             text = text[:MOST].rpartition(";")[0]  # whole results
         value = without_comments(text, cut=True)

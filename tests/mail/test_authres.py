@@ -58,12 +58,14 @@ def test_comments_nest_at_any_depth_and_are_none_in_quotes() -> None:
         ('dkim=fail reason="x; dkim=pass header.d=example.com', set()),
         ("dkim=fail (x; dkim=pass header.d=example.com", set()),
         ("( dkim=pass header.d=example.com", set()),
+        ("spf=pass smtp.mailfrom==?utf-8?q?=3Bdkim=3Dpass_header.d=3Dexample.com=3B?=@evil.example", set()),
+        ("spf=pass\n smtp.mailfrom=a@example.org;\n\tdkim=pass\n header.d=example.com", {"example.com"}),
         ('spf=pass smtp.mailfrom="x; y"@example.org; dkim=pass header.d=example.com', {"example.com"}),
         (f"dkim=pass header.s={'k' * (MOST - 50)}; dkim=pass header.d=example.com.evil.example", set()),
     ],
 )
 def test_what_a_sender_chose_is_no_result(value: str, signed: set[str]) -> None:
-    """The reverse-path and a reason may hold any text, in quotes or a comment; and a result may be too long to be read."""
+    """The reverse-path and a reason may hold any text, in quotes, a comment or an encoded word; a result may be too long."""
     assert signed_by(read(f"Authentication-Results: mx.example.com; {value}")) == signed
 
 
