@@ -95,9 +95,9 @@ class Mailboxes:
             self._sent.add((to, str(read["Message-ID"])))
             self.got.append(Letter(to=to, kind=kind, answers=answers, text=text))
 
-    def erased(self, address: str) -> None:
-        """That they were told of a delay is forgotten too, so they may be told again."""
-        self._sent = {(to, id) for to, id in self._sent if to != address or not id.endswith("-delayed.dsn@localhost>")}
+    def erased(self) -> None:
+        """That a writer was told of a delay is forgotten with the person whose mail it was, so they may be told again."""
+        self._sent = {(to, id) for to, id in self._sent if not id.endswith("-delayed.dsn@localhost>")}
 
     async def held(self, hold_id: str) -> None:
         """A message is held now: its approvers are to be asked."""

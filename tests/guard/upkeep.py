@@ -163,7 +163,7 @@ class Upkeep(Relaying):
         left_over = {(table, key) for table, key in named if key not in stay.get(table, ())}
         assert left_over == set(), (address, left_over)
         await self._found(address, {int(seq) for seq in seqs})
-        self.mailboxes.erased(address)
+        self.mailboxes.erased()
 
     async def _under_way(self) -> set[str]:
         query = select(schema.underway.c.id).where(schema.underway.c.doubt.is_(False))
