@@ -87,7 +87,7 @@ class Revocation:
         else:
             outcome = "stopped" if stopped else KINDS[self.move].value
             told = self.notices.revoked(
-                back,
+                replace(back, reopened_at=hold.reopened_at),  # the ids are those of the approval that ends
                 outcome,
                 self.who,
                 self.comment,

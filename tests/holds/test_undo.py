@@ -18,6 +18,7 @@ from smtpguard.database.schema import hold as table
 from smtpguard.holds import effects
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, State
+from smtpguard.mailings.service import Mailings
 from smtpguard.outbox.model import IntentKind
 from smtpguard.policy.verdict import Held
 from tests.guard.campaign import ANNA, DPO, EVA, OMAR, Campaign, documents
@@ -171,6 +172,22 @@ async def test_all_who_were_told_of_the_approval_are_told_of_its_end(end: str, h
     heard = await notified(home)
     assert heard[ANNA] == ["approved", end]
     assert all(end in heard[one] for one in {EVA, DPO, OMAR} - ({OMAR} if end == "rejected" else set()))
+
+
+@pytest.mark.parametrize("end", ["reopened", "rejected", "withdrawn"])
+async def test_each_approval_and_its_end_is_told(end: str, home: House) -> None:
+    hold = await approve(home, await held(home))
+    await Mailings(home.store, home, home.clock).reopen(hold.mailing_id, approver=EVA, by="root")
+    await approve(home, hold)
+    if end == "reopened":
+        await home.approvals().unvote(hold.hold_id, approver=EVA, by="root")
+    elif end == "rejected":
+        await home.approvals().vote(hold.hold_id, Choice.REJECT, approver=EVA, by="root", comment="No")
+    else:
+        await home.approvals().withdraw(hold.hold_id, sender=ANNA, by="root")
+    heard = await notified(home)
+    assert sorted(heard[ANNA]) == sorted(["approved", "reopened", "approved", end])
+    assert heard[OMAR].count(end) == (2 if end == "reopened" else 1)
 
 
 async def test_others_cannot_undo_nor_anyone_after_the_release(home: House) -> None:
