@@ -3,10 +3,10 @@ files.
 
 Approvals compare it, so that what people approve is what is sent. So nothing is cut away, and for HTML the source
 counts, not what a browser renders: a style that hides or shows words is a difference. Differences between two ways of
-sending the same content do not count: transfer encoding, charset, boundaries, Content-IDs, white space; nor do ids,
-classes and data-* that no style sheet of the message mentions, of which tools generate new ones for each copy. If it is
-not certain that a style sheet ignores them, all of them count. A part that cannot be parsed for certain is compared as
-octets.
+sending the same content do not count: transfer encoding, charset (but a file is compared as octets, and an attached
+text with its charset), boundaries, Content-IDs, white space; nor do ids, classes and data-* that no style sheet of the
+message mentions, of which tools generate new ones for each copy. If it is not certain that a style sheet ignores them,
+all of them count. A part that cannot be parsed for certain is compared as octets.
 """
 
 from __future__ import annotations
@@ -171,6 +171,8 @@ _OTHERS = ("x-message-flag", "thread-topic", "keywords", "newsgroups", "followup
 recipients."""
 _BASES = ("content-base", "content-location")
 """Fields by which some programs complete the links of a page (RFC 2557)."""
+_USUAL_CHARSETS = frozenset(("", "us-ascii", "utf-8", "iso-8859-1", "windows-1252"))
+"""Charsets in which all ASCII is the same, and that programs assume of a text without one."""
 _ADDRESS = re.compile(r"(?<![^\s<>,;])[^\s<>,;@]++@[\w-]++(?:\.[\w-]++)*+(?![^\s<>,;])")
 _WORD = re.compile(r"[^\W_]+")
 _NOBODY = "undisclosed recipients"
@@ -226,7 +228,7 @@ class Shown:
     """What a message shows. ``subject`` and each of ``blocks`` (a paragraph, or the text between two breaks of line
     or cell) are tokens, each on a line of its own; a token that begins a line in the message follows an empty one.
     ``sender``: From, Sender, Reply-To, who sent it on and who gets receipts, as they are shown. ``files``: type, name
-    and SHA-256 of attachments, pictures and attached messages. ``content``: the SHA-256 of the octets; if ``opaque``,
+    and SHA-256 of attachments, pictures and attached messages; the type has an unusual charset. ``content``: the SHA-256 of the octets; if ``opaque``,
     nothing else is known. ``recipient``: of the envelope, in lower case; "" if there are several."""
 
     content: str
@@ -356,7 +358,7 @@ def _parts(parts: list[Part], meter: Meter) -> tuple[list[str], list[str]]:
     for n, (part, (octets, defect)) in enumerate(zip(parts, data, strict=True)):
         name = " ".join((part.filename, *part.othernames))
         if part.attachment or part.is_message or part.kind not in ("text/plain", "text/html"):
-            files.append(f"{part.kind} {name} {digest(n)}")
+            files.append(f"{part.kind}{_charset(part)} {name} {digest(n)}")
             continue
         meter.take_text(len(octets))
         decoded = body_text(octets, part.kind, part.parameters, controls=part.kind == "text/html")
@@ -368,6 +370,12 @@ def _parts(parts: list[Part], meter: Meter) -> tuple[list[str], list[str]]:
         text = normalized("NFC", decoded.text)
         blocks += _source_blocks(text, named) if part.kind == "text/html" else _text_blocks(text)
     return blocks, files
+
+
+def _charset(part: Part) -> str:
+    """Return the charset of an attached text, to follow its type, if its octets may be other words in it; else ""."""
+    name = "".join(part.parameters.get("charset", "").lower().split())
+    return f";{name}" if part.kind.startswith("text/") and name not in _USUAL_CHARSETS else ""
 
 
 def _field(fields: Index, name: str) -> str:

@@ -14,6 +14,7 @@ from smtpguard.reading.shown import shown_by
 from tests.every import every
 
 WORDS = base64.encodebytes(b"Spring has come.\n").decode().strip()
+TEXT = "Content-Type: text/plain{type}\r\nContent-Disposition: attachment; filename=a.txt\r\n\r\n+BD8EOAQyBD4-"
 FILE = "Content-Type: application/pdf{type}\r\nContent-Disposition: attachment{disposition}\r\n\r\n%PDF-1.7"
 
 
@@ -95,6 +96,10 @@ DIFFERENT = {
         plain(WORDS, "x-base64"),
         plain(f"\u043f\u0438\u0432\u043e\r\n{WORDS}", "x-base64"),
     ),
+    "a charset in which an attached text has other words": (
+        TEXT.format(type=""),
+        TEXT.format(type="; charset=utf-7"),
+    ),
     "an encoding that nobody knows": (plain("Spring", "8bit"), plain("Spring", "x-spring")),
 } | {
     f"the path of a picture that is no pixel: {size}": (html(PIXEL.format("1", size)), html(PIXEL.format("2", size)))
@@ -128,6 +133,10 @@ SAME = {
     ),
     "transfer encodings": (plain(WORDS), plain("Spring has come.", "7bit")),
     "lines of base64": (plain(WORDS), plain(f"{WORDS[:8]}\r\n{WORDS[8:]}")),
+    "a charset in which the ASCII of an attached text is the same": (
+        TEXT.format(type="; charset=us-ascii"),
+        TEXT.format(type="; charset=UTF-8"),
+    ),
     "where the one name of a file is": (file("; name=a.pdf", "; filename=a.pdf"), file("", "; filename=a.pdf")),
 }
 
