@@ -120,9 +120,7 @@ async def make(
         raise NothingFits(list(_ids(matches, said)), rest=True)
     named = {word: ids or await store.journal.find(word.split(), MOST_FOUND + 1) for word, ids in matches.items()}
     if many := [word for word, ids in named.items() if len(ids) > MOST_FOUND]:
-        raise TooMany(
-            f"more than {MOST_FOUND} messages are found by {', '.join(sorted(many))}: ask by --sender and --since"
-        )
+        raise TooMany(f"more than {MOST_FOUND} messages are found by {', '.join(sorted(many))}: ask by sender and time")
     unknown: Mapping[str, Sequence[str]] = {word: () for word, ids in named.items() if not ids}
     if any("@" in word or " " in word for word in unknown):  # perhaps a person's name: it is not journalled
         raise NothingFits(list(_ids(unknown, said)) if may is None else ())

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from smtpguard.accounts.model import Role
+from smtpguard.console import reporting
 from smtpguard.console.reporting import Made, NothingFits, Occupied, make_once
 from smtpguard.console.services import ConsoleServices
 from smtpguard.database.errors import Unavailable
@@ -356,6 +357,15 @@ async def test_a_report_with_names_is_journalled_even_if_empty_or_too_large(
     with pytest.raises(TooMany):
         await made(here, IncidentQuery(lists=frozenset({"news"})))
     assert (await last(here))[1]["about"] == ["news"]
+
+
+async def test_a_word_of_too_many_messages_is_answered_in_the_terms_of_page_command_and_api(
+    here: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await held(here, NEWS)
+    monkeypatch.setattr(reporting, "MOST_FOUND", 0)
+    with pytest.raises(TooMany, match=rf"^more than 0 messages are found by {ANNA}: ask by sender and time$"):
+        await made(here, IncidentQuery(ids=frozenset({ANNA})), names=False)
 
 
 async def test_who_may_not_see_a_report_does_not_learn_whether_there_is_one(here: Stage) -> None:
