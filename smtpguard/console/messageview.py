@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from urllib.parse import unquote
@@ -30,7 +29,7 @@ _ADDRESS = re.compile(r"https?://\S++|(?<!\S)\S[^\s@]*+@\S++")
 _MOST_HTML = 2 << 20  # octets of a part in which pictures are looked for
 _CID = re.compile(rb"""src\s*=\s*["']?\s*cid:([^"'\s>]{1,300})""", re.I)
 _BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c")
-_VIEWS: OrderedDict[str, MessageView] = OrderedDict()  # by the SHA-256 of the message, last read last
+_VIEWS: dict[str, MessageView] = {}  # by the SHA-256 of the message, in the order in which they were opened
 _MOST_VIEWS = 32
 _MESSAGES = ("message/rfc822", "message/global", "message/news")
 
@@ -168,5 +167,5 @@ async def cached_view(content: Message) -> MessageView:
     if found is None:
         found = _VIEWS[content.sha256] = await asyncio.to_thread(view_of, content)
         if len(_VIEWS) > _MOST_VIEWS:
-            _VIEWS.popitem(last=False)
+            del _VIEWS[next(iter(_VIEWS))]
     return found
