@@ -96,9 +96,11 @@ def back(open: Open, before: int, least: int, *wanted: ColumnElement[bool]) -> I
         before = first
 
 
-def history(connection: Connection, id: str) -> list[Pair]:
-    """Return the entries on one transaction, hold or freeze, in order."""
+def history(connection: Connection, id: str, *kinds: Kind) -> list[Pair]:
+    """Return the entries on one transaction, hold or freeze, in order; only those of ``kinds`` if any are given."""
     query = ROWS.where(entry.c.id == id).order_by(entry.c.seq)
+    if kinds:
+        query = query.where(entry.c.kind.in_([kind.value for kind in kinds]))
     return list(map(pair, connection.execute(query)))
 
 
@@ -333,10 +335,15 @@ def signed_until(batch: Batch) -> int:
 
 def signed_after(connection: Connection, seq: int, limit: int) -> list[Checkpoint]:
     """Return the checkpoints after that of entry ``seq`` that have a note, in order; if ``seq`` is negative, the newest one."""
-    query = select(checkpoint.c.line).where(checkpoint.c.seq > seq).order_by(checkpoint.c.seq).limit(limit)
     if seq < 0:
-        query = select(checkpoint.c.line).order_by(checkpoint.c.seq.desc()).limit(1)
-    return [made for line in connection.execute(query).scalars() if (made := parse(line)).note]
+        newest = select(checkpoint.c.line).order_by(checkpoint.c.seq.desc()).limit(1)
+        return [made for line in connection.execute(newest).scalars() if (made := parse(line)).note]
+    query = select(checkpoint.c.line).order_by(checkpoint.c.seq).limit(limit)
+    found: list[Checkpoint] = []
+    while len(found) < limit and (read := connection.execute(query.where(checkpoint.c.seq > seq)).scalars().all()):
+        page = [parse(line) for line in read]
+        seq, found = page[-1].seq, found + [made for made in page if made.note]
+    return found[:limit]
 
 
 def witnessed(connection: Connection) -> Checkpoint | None:

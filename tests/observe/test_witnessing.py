@@ -10,7 +10,10 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from sqlalchemy import update
 
+from smtpguard.database.batch import Batch
+from smtpguard.database.schema import checkpoint
 from smtpguard.journal.checkpoint import WITNESS, read
 from smtpguard.journal.linefiles import TIMESTAMPS, lines_of, write_line
 from smtpguard.journal.proof import Bad
@@ -75,6 +78,25 @@ async def test_each_checkpoint_is_sent_once_in_order(store: Store, clock: Clock,
     assert made is not None
     assert (made.seq, made.note) == (13, witness.kept[-1])
     await one.close()
+
+
+@on_sqlite
+async def test_checkpoints_of_an_earlier_version_without_notes_are_passed_over(store: Store) -> None:
+    await signed(store, 4)
+    every = await store.ask(lambda c: signed_after(c, 0, 9))
+    assert len(every) == 4
+
+    def earlier(batch: Batch) -> None:
+        for made in every[:2]:
+            line = replace(made, note="").line()
+            batch.connection.execute(update(checkpoint).where(checkpoint.c.seq == made.seq).values(line=line))
+
+    await store.write(earlier)
+    assert await store.ask(lambda c: [signed_after(c, 0, most) for most in (1, 2, 9)]) == [
+        every[2:3],
+        every[2:],
+        every[2:],
+    ]
 
 
 @on_sqlite
