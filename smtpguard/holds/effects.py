@@ -54,20 +54,26 @@ TEST = "test"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """The message as the caller saw it before the decision. ``policy_sha256``: None if the policy is not compared.
-    ``under``: how many of the messages that wait under it the caller had seen, None for all that wait now."""
+    """The message as the caller saw it before the decision. ``scope``: its lists and rules (Hold.scope), None if they
+    are not compared. ``policy_sha256``: None if the policy is not compared. ``under``: how many of the messages that
+    wait under it the caller had seen, None for all that wait now."""
 
     content_sha256: str
     envelope_sha256: str
+    scope: frozenset[str] | None = None
     policy_sha256: str | None = None
     under: int | None = None
 
     @classmethod
     def of(cls, hold: Hold) -> Seen:
-        return cls(content_sha256=hold.content_sha256, envelope_sha256=hold.envelope.sha256)
+        return cls(content_sha256=hold.content_sha256, envelope_sha256=hold.envelope.sha256, scope=hold.scope)
 
     def is_of(self, hold: Hold) -> bool:
         return (self.content_sha256, self.envelope_sha256) == (hold.content_sha256, hold.envelope.sha256)
+
+    def has_scope_of(self, hold: Hold) -> bool:
+        """Return whether no copy has added a list or a rule to a hold since."""
+        return self.scope is None or self.scope >= hold.scope
 
 
 def canonical(address: str, in_force: InForce) -> str:
@@ -111,6 +117,8 @@ def check_may_vote(
     which ``hold`` may be the primary."""
     if seen is not None and hold.hold_id == hold_id and not seen.is_of(hold):
         raise Conflict("it has changed since it was shown")
+    if seen is not None and choice is Choice.APPROVE and not seen.has_scope_of(hold):
+        raise Conflict("a copy for another list, or under another rule, has come since it was shown")
     if seen is not None and seen.policy_sha256 not in (None, in_force.sha256):
         raise PolicyChanged("the policy has changed since it was shown")
     mine = check_decides(hold, who, in_force, now, instead=": its writer withdraws it" * (choice is Choice.REJECT))

@@ -372,6 +372,11 @@ class Hold:
         bound = (f"set {self.correction.people}",) if self.correction is not None else ()
         return frozenset((*(f"list {n}" for n in self.lists), *(f"rule {r}" for r in self.rules), *bound))
 
+    @property
+    def scope_text(self) -> str:
+        """The scope as a form has it."""
+        return " ".join(sorted(self.scope))
+
 
 def standing_votes(hold: Hold) -> tuple[Vote, ...]:
     """Return the votes that count: of each person the last, on exactly this content and envelope, and none of the

@@ -156,7 +156,7 @@ class Places:
         if "{hold_id}" in path or "{mailing_id}" in path or path in ("/decide", "/decided", "/incident"):
             hold = await self.hold()
             found |= {"hold_id": hold.hold_id, "mailing_id": hold.mailing_id, "content": hold.content_sha256}
-            found |= {"envelope": hold.envelope.sha256, "policy": self.here.home.in_force.sha256, "lists": " ".join(hold.lists)}  # fmt: skip
+            found |= {"envelope": hold.envelope.sha256, "policy": self.here.home.in_force.sha256, "scope": hold.scope_text, "lists": " ".join(hold.lists)}  # fmt: skip
         return found
 
 
@@ -166,11 +166,11 @@ def filled(path: str, values: dict[str, str]) -> str:
 
 def fields(path: str, values: dict[str, str], n: int) -> dict[str, Any]:
     """What a person who may do it would send."""
-    seen = {name: values[name] for name in ("content", "envelope", "policy", "lists") if name in values}
+    seen = {name: values[name] for name in ("content", "envelope", "policy", "scope") if name in values}
     words = {"words": "Because", "question": "Why?", "comment": "A reason", "said": "right"}
     each: dict[str, dict[str, Any]] = {
         "/decide": {"choice": "reject", "hold": values.get("hold_id", "")},
-        "/decided": {"choice": "reject", "seen": ":".join((values.get("hold_id", ""), seen.get("content", ""), seen.get("envelope", ""), "0", seen.get("lists", "")))},
+        "/decided": {"choice": "reject", "seen": ":".join((values.get("hold_id", ""), seen.get("content", ""), seen.get("envelope", ""), "0", seen.get("scope", "")))},
         "/held/{hold_id}/vote": {"choice": "reject"} | seen,
         "/held/{hold_id}/settle": {"choice": "sent"},
         "/freeze": {"selector": "sender", "sender": "x@example.org", "reason": "A reason"},

@@ -183,9 +183,7 @@ async def test_approvers_see_that_the_writer_is_asked(here: Stage) -> None:
     assert ", you are asked." in page
     assert "Send to 10 people" not in page
     bound = {name: eva.hidden(name) for name in ("content", "envelope", "policy")}
-    forced = await eva.post(
-        f"/held/{hold.hold_id}/vote", choice="approve", lists=" ".join(hold.lists), people="10", **bound
-    )
+    forced = await eva.post(f"/held/{hold.hold_id}/vote", choice="approve", scope=hold.scope_text, people="10", **bound)
     assert forced.status_code == 409
     assert (await here.home.hold(hold.hold_id)).asks_writer
     done = await eva.post(f"/held/{hold.hold_id}/vote", choice="reject", comment="Not this", **bound)

@@ -24,6 +24,7 @@ from smtpguard.mailings.service import Mailings
 from smtpguard.notices.links import Link, Links
 from smtpguard.outbox.model import AttemptResult, IntentKind
 from smtpguard.policy.freezing import Selector
+from smtpguard.policy.verdict import Action, Hit
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, changed, held, text
 from tests.console.stage import Browser, Stage
 from tests.every import every
@@ -39,7 +40,7 @@ async def open_hold(here: Stage, who: str, hold: Any) -> Browser:
 
 
 async def votes(browser: Browser, hold: Any, choice: str, **fields: str) -> Any:
-    bound = {name: browser.hidden(name) for name in ("content", "envelope", "policy", "lists")}
+    bound = {name: browser.hidden(name) for name in ("content", "envelope", "policy", "scope")}
     bound |= {"sure": "yes"}
     bound |= {"people": browser.hidden("people")} if 'name="people"' in browser.page else {}
     return await browser.post(f"/held/{hold.hold_id}/vote", choice=choice, **(bound | fields))
@@ -63,8 +64,8 @@ async def test_the_vote_that_completes_the_quorum_releases(here: Stage) -> None:
 async def test_a_form_without_a_choice_decides_nothing(here: Stage) -> None:
     hold = await held(here)
     eva = await open_hold(here, EVA, hold)
-    forms = {name: eva.hidden(name) for name in ("content", "envelope", "policy", "lists")} | {"sure": "yes"}
-    seen = ":".join([hold.hold_id, forms["content"], forms["envelope"], "", forms["lists"]])
+    forms = {name: eva.hidden(name) for name in ("content", "envelope", "policy", "scope")} | {"sure": "yes"}
+    seen = ":".join([hold.hold_id, forms["content"], forms["envelope"], "", forms["scope"]])
     for path in (f"/held/{hold.hold_id}/vote", "/decide", "/decided"):
         for choice in ({}, {"choice": "later"}):
             answer = await eva.post(path, **forms, **choice, hold=hold.hold_id, seen=seen, number="1")
@@ -190,12 +191,15 @@ async def test_the_writer_sees_the_reason_of_a_rejection(here: Stage) -> None:
     assert "Not to this list,\nplease" in [data["comment"] for data in told]
 
 
-@pytest.mark.parametrize("what", ["policy", "lists", "decided", "no answer"])
+@pytest.mark.parametrize("what", ["policy", "lists", "rules", "decided", "no answer"])
 async def test_a_hold_that_changed_since_is_409(here: Stage, what: str) -> None:
     hold = await held(here, NEWS)
     eva = await open_hold(here, EVA, hold)
     if what == "lists":
         await changed(here, hold, lists=("news", "ramadan"))
+    elif what == "rules":
+        more = Hit(rule="a-copy-hit-it", action=Action.HOLD, reasons=())
+        await changed(here, hold, verdict=replace(hold.verdict, hits=(*hold.verdict.hits, more)))
     elif what == "policy":
         await here.home.put({**DOCUMENTS, "policy.yaml": DOCUMENTS["policy.yaml"] + b"\n# another one\n"})
         await here.home.follow()
@@ -316,7 +320,7 @@ async def test_writers_cannot_decide_on_their_own_message(here: Stage) -> None:
         "content": hold.content_sha256,
         "envelope": hold.envelope.sha256,
         "policy": here.home.in_force.sha256,
-        "lists": "news",
+        "scope": hold.scope_text,
     }
     answer = await eva.post(f"/held/{hold.hold_id}/vote", choice="approve", **fields)
     assert answer.status_code == 403

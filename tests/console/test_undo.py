@@ -28,7 +28,7 @@ async def open_hold(here: Stage, who: str, hold: Any) -> Browser:
 
 
 async def votes(browser: Browser, hold: Any, choice: str = "approve", **fields: str) -> Any:
-    names = ("content", "envelope", "policy", "lists", "copies", "people")
+    names = ("content", "envelope", "policy", "scope", "copies", "people")
     bound = {name: browser.hidden(name) for name in names if f'name="{name}"' in browser.page}
     return await browser.post(f"/held/{hold.hold_id}/vote", choice=choice, **(bound | fields))
 
@@ -54,7 +54,7 @@ async def test_an_approval_needs_two_clicks_and_a_rejection_one(here: Stage) -> 
         "After your approval it still needs 1 of compliance",
     ):
         assert each in said, each
-    again_ = {name: eva.hidden(name) for name in ("content", "envelope", "policy", "lists", "copies")}
+    again_ = {name: eva.hidden(name) for name in ("content", "envelope", "policy", "scope", "copies")}
     sent = await eva.post(f"/held/{hold.hold_id}/vote", choice="approve", sure="yes", **again_)
     assert sent.status_code == 303
     await dpo.get(f"/held/{hold.hold_id}")
@@ -184,7 +184,7 @@ async def test_a_decision_on_several_shows_the_release_time(here: Stage) -> None
     await dpo.get("/held")
     asked = await dpo.post("/decide", choice="approve", hold=hold.hold_id)
     assert "they are sent up to 1 minute later; until then you can undo it" in text(asked)
-    seen = f"{hold.hold_id}:{hold.content_sha256}:{hold.envelope.sha256}:60:{' '.join(hold.lists)}"
+    seen = f"{hold.hold_id}:{hold.content_sha256}:{hold.envelope.sha256}:60:{hold.scope_text}"
     done = await dpo.post("/decided", choice="approve", seen=seen, number="1", policy=dpo.hidden("policy"))
     said = text(done)
     assert "You can undo this until they are sent" in said
@@ -221,7 +221,7 @@ async def test_an_unknown_number_of_people_is_never_shown_as_exact(here: Stage) 
     asked = await votes(eva, by_address)
     for each in ("Yes, send it to at least 1 person", "How many people it reaches is not known"):
         assert each in text(asked), each
-    names = ("content", "envelope", "policy", "lists", "copies", "people")
+    names = ("content", "envelope", "policy", "scope", "copies", "people")
     sure = {name: eva.hidden(name) for name in names}
     assert (await eva.post(f"/held/{by_address.hold_id}/vote", choice="approve", sure="yes", **sure)).status_code == 303
     assert "It is for at least 1 person." in text(await eva.get(f"/held/{by_address.hold_id}"))

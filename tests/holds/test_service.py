@@ -146,11 +146,12 @@ async def test_a_person_has_one_vote_and_may_change_it(home: House) -> None:
         {"content_sha256": "0" * 64},
         {"envelope_sha256": "0" * 64},
         {"policy_sha256": "0" * 64},
+        {"scope": frozenset({"list ramadan"})},
     ],
 )
 async def test_a_hold_that_changed_since_is_a_conflict(home: House, seen: dict[str, Any]) -> None:
     hold = await home.held()
-    with pytest.raises(Conflict, match="changed"):
+    with pytest.raises(Conflict, match="since it was shown"):
         await home.approve(hold.hold_id, "eva@example.com", seen=replace(Seen.of(hold), **seen))
     done = await home.approve(hold.hold_id, "eva@example.com", seen=Seen.of(hold))
     assert len(done.hold.votes) == 1

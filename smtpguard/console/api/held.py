@@ -64,10 +64,10 @@ async def approve(call: Call) -> rows.HeldDetail:
     body: rows.Approve = call.body
     hold = await hold_in_path(call)
     ahead = preview_now(call.console, hold, call.who)
-    if sorted(body.seen.lists) != sorted(hold.lists) and not _has_voted(
+    if not _looked_at(body.seen, hold).has_scope_of(hold) and not _has_voted(
         hold, call.who.address, Choice.APPROVE, body.seen
     ):
-        raise Refusal(409, "its lists have changed since it was shown")
+        raise Refusal(409, "a copy for another list, or under another rule, has come since it was shown")
     people = 0
     if ahead.may and ahead.sends:
         if body.reach != hold.reach and (hold.reach >= LARGE or body.reach is not None):
@@ -181,17 +181,24 @@ async def _vote(
     people: int = 0,
     all_at_once: int | None = None,
 ) -> rows.HeldDetail:
-    looked_at = effects.Seen(
-        content_sha256=seen.content_sha256,
-        envelope_sha256=seen.envelope_sha256,
-        policy_sha256=seen.policy_sha256,
-        under=seen.copies,
-    )
+    looked_at = _looked_at(seen, hold)
     act = call.console.approvals.vote(
         hold.hold_id, choice, approver=call.who.address, by=call.holder.by, seen=looked_at, comment=comment,
         people=people, all_at_once=all_at_once,
     )  # fmt: skip
     return await _detail_after(call, act, lambda now: _has_voted(now, call.who.address, choice, seen))
+
+
+def _looked_at(seen: rows.Seen, hold: Hold) -> effects.Seen:
+    rules = hold.rules if seen.rules is None else seen.rules
+    beside = {one for one in hold.scope if one.startswith("set ")}
+    return effects.Seen(
+        content_sha256=seen.content_sha256,
+        envelope_sha256=seen.envelope_sha256,
+        scope=frozenset({*(f"list {name}" for name in seen.lists), *(f"rule {id}" for id in rules), *beside}),
+        policy_sha256=seen.policy_sha256,
+        under=seen.copies,
+    )
 
 
 def _has_voted(hold: Hold, who: str, choice: Choice, seen: rows.Seen) -> bool:
@@ -267,6 +274,7 @@ async def _detail(call: Call, hold: Hold) -> rows.HeldDetail:
             "envelope_sha256": hold.envelope.sha256,
             "policy_sha256": in_force.sha256,
             "lists": lists,
+            "rules": hold.rules,
             "copies": covers.under,
         },
     }

@@ -109,6 +109,9 @@ class Seen(Sent):
     envelope_sha256: Sha256
     policy_sha256: Sha256
     lists: Annotated[list[str], Field(max_length=1000)]
+    rules: list[str] | None = Field(
+        default=None, max_length=1000, description="its `rules`; null: they are not compared"
+    )
     copies: int | None = Field(
         default=None, ge=0, description="the `copies` of `covers` as shown; null: all that wait at the time of the vote"
     )

@@ -1,7 +1,7 @@
 """The decisions on one message: approve, reject, undo a vote, ask the writer; and for the writer: confirm, withdraw, answer, ask for
 the release.
 
-Every decision is bound to what its page showed: content, recipients and policy. If one of them differs by now, or
+Every decision is bound to what its page showed: content, recipients, lists, rules and policy. If one of them differs by now, or
 another person was faster, nothing is done and the page says so (409).
 """
 
@@ -41,7 +41,7 @@ from smtpguard.locale.phrase import N_
 from smtpguard.locale.speech import Speech
 from smtpguard.notices.noticedata import addressees
 
-_CARRIED = ("content", "envelope", "policy", "lists", "copies", "people", "at_once")
+_CARRIED = ("content", "envelope", "scope", "policy", "copies", "people", "at_once")
 """The form fields with what the page showed for an approval."""
 UNCONFIRMED = N_(
     "It was not sent: it cannot be sent in stages, and you did not confirm that it goes to everyone at once."
@@ -58,7 +58,7 @@ async def vote(request: Request) -> Response:
     choice = choice_of(sent)
     comment = text_of(sent, "comment")
     ahead = preview_now(here, hold, who)
-    if choice is Choice.APPROVE and text_of(sent, "lists") != " ".join(hold.lists):  # a copy to another list came since
+    if choice is Choice.APPROVE and text_of(sent, "scope") != hold.scope_text:  # another list or rule came since
         return await _show_not_done(request, 409, said(CHANGED))
     wrong: dict[str, str] = {}
     unsaid = choice is Choice.REJECT and not comment and ahead.may_revoke  # people were told that it goes
@@ -86,6 +86,7 @@ async def vote(request: Request) -> Response:
         seen=Seen(
             content_sha256=text_of(sent, "content"),
             envelope_sha256=text_of(sent, "envelope"),
+            scope=hold.scope,
             policy_sha256=text_of(sent, "policy"),
             under=number(sent, "copies"),
         ),

@@ -281,10 +281,15 @@ async def decided(request: Request) -> Response:
             faster = labels.earlier_decision(hold, who.address, said) if ahead.why_not == "decided" else ""
             left.append((hold, f"{said(labels.WHY_NOT[ahead.why_not])} {faster}".strip()))
             continue
-        content, envelope, shown, lists = seen[hold.hold_id]
-        looked = Seen(content_sha256=content, envelope_sha256=envelope, policy_sha256=text_of(sent, "policy"))
+        content, envelope, shown, scope = seen[hold.hold_id]
+        looked = Seen(
+            content_sha256=content,
+            envelope_sha256=envelope,
+            scope=hold.scope,
+            policy_sha256=text_of(sent, "policy"),
+        )
         most = accepted_number(number_of(shown), hold.reach, ahead.people) if ahead.sends else 0
-        if choice is Choice.APPROVE and (most is None or lists != " ".join(hold.lists)):
+        if choice is Choice.APPROVE and (most is None or scope != hold.scope_text):
             left.append((hold, said("it has changed since you looked")))
             continue
         try:

@@ -128,11 +128,13 @@ async def test_a_hold_that_changed_since_is_409(here: Stage) -> None:
     assert (hold.state, hold.votes) == (State.WAITING, ())
 
 
-async def test_a_new_list_conflicts_with_an_approval_but_not_a_rejection(here: Stage) -> None:
+async def test_a_new_list_or_rule_conflicts_with_an_approval_but_not_a_rejection(here: Stage) -> None:
     hold_id = await held(here)
     asks = await program(here, EVA, Role.APPROVER)
-    seen = (await looked(asks, hold_id))["seen"] | {"lists": ["news", "another"]}
-    assert (await asks("POST", f"/held/{hold_id}/approve", {"seen": seen})).status_code == 409
+    seen = (await looked(asks, hold_id))["seen"]
+    for fewer in ({"lists": ["another"]}, {"rules": ["another"]}):
+        assert (await asks("POST", f"/held/{hold_id}/approve", {"seen": seen | fewer})).status_code == 409
+    seen |= {"lists": ["another"], "rules": ["another"]}
     assert (await asks("POST", f"/held/{hold_id}/reject", {"seen": seen, "comment": "No"})).status_code == 200
 
 
