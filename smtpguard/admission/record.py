@@ -34,6 +34,7 @@ from smtpguard.journal.event import Event, Kind, new_event
 from smtpguard.lists.recipients import INTERNAL
 from smtpguard.mail import reply
 from smtpguard.mail.constant import constant, maker
+from smtpguard.mail.decoding import header_text
 from smtpguard.mail.envelope import Envelope, Recipient, RefusedRecipient
 from smtpguard.mail.fields import DkimResult
 from smtpguard.mailings.model import Correction, Person
@@ -44,7 +45,6 @@ from smtpguard.policy.counted import APPROVED, LET_THROUGH, UNDECIDED, Ask, Asks
 from smtpguard.policy.engine import Plan
 from smtpguard.policy.facts import OF_MAILINGS, Unknown, Value, named
 from smtpguard.policy.verdict import Action, Deferred, Disposition, Held, Hit, Mode, Rejected, Scope, Verdict
-from smtpguard.reading.decoding import header_text
 from smtpguard.reading.looks import Reading
 
 NOT_SENT = "This message was not sent. {} Its reference is {}."

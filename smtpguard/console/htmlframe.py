@@ -14,8 +14,8 @@ from urllib.parse import unquote
 import nh3
 
 from smtpguard.console.messageview import content_id, is_html, parts
+from smtpguard.mail.decoding import body_text, decode_transfer
 from smtpguard.mail.message import Message
-from smtpguard.reading.decoding import body_text, decode_transfer
 from smtpguard.reading.parts import Part
 from smtpguard.reading.request import TooComplex
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 from smtpguard.locale.phrase import Phrase, Said
+from smtpguard.mail.decoding import decode_transfer
 from smtpguard.mail.message import Message
-from smtpguard.reading.decoding import decode_transfer
 from smtpguard.reading.parts import Part, walk
 from smtpguard.reading.request import Bounds, Meter, TooComplex
 from smtpguard.reading.text import Text, extract

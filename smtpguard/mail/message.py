@@ -6,13 +6,12 @@ import mmap
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from email.errors import MessageError
-from email.header import decode_header, make_header
 from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
 from smtpguard.mail.constant import computed, constant, maker, sha256
+from smtpguard.mail.decoding import header_text
 
 Content = bytes | mmap.mmap
 """Content in memory or mapped from a spool file. Only ``len``, slices and ``find`` work on both."""
@@ -21,9 +20,6 @@ MAX_HEADER_OCTETS = 1 << 20
 _BLOCK_OCTETS = 1 << 18
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
 _WHOLE_FIELD = re.compile(rb"(?<![^\n])([!-9;-~]++):([^\r]*+(?:\r\n[ \t][^\r]*+)*+)\r\n")
-_FOLD = re.compile(r"\r\n(?=[ \t])")
-_NO_CHARSET = re.compile(r"=\?\s*+(?:punycode|idna|[^?]*escape|[^?]*_codec)", re.I)
-"""Codecs of Python that are no charsets of mail: punycode takes quadratic time, others decode no text at all."""
 
 
 class Field(NamedTuple):
@@ -34,16 +30,8 @@ class Field(NamedTuple):
 
     @property
     def text(self) -> str:
-        """Unfolded, encoded words decoded (RFC 2047), control characters made spaces. Never raises."""
-        value = self.raw.decode("utf-8", "replace")
-        value = (_FOLD.sub("", value) if "\r\n" in value else value).strip()
-        if "=?" in value and len(value) < 20_000 and not _NO_CHARSET.search(value):
-            end = value.rfind("?=") + 2  # what begins behind has no end, and each beginning would be searched for one
-            try:
-                value = str(make_header(decode_header(value[:end]))) + value[end:] if end > 1 else value
-            except (MessageError, LookupError, ValueError):
-                pass  # an encoded word that cannot be decoded is shown as it is
-        return value if value.isprintable() else "".join(c if c.isprintable() else " " for c in value)
+        """Its value for people (``header_text``). Never raises."""
+        return header_text(self.raw)
 
 
 @constant

@@ -16,9 +16,9 @@ import hashlib
 import re
 import zlib
 
+from smtpguard.mail.decoding import header_text
 from smtpguard.mail.fields import ListHeader
 from smtpguard.mail.message import Content
-from smtpguard.reading.decoding import header_text
 from smtpguard.reading.fingerprint import MOST, Identity, Sketch, sketch, twofold
 from smtpguard.reading.fold import skeleton
 from smtpguard.reading.parts import Index

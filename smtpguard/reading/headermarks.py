@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from smtpguard.locale.phrase import Phrase
+from smtpguard.mail.decoding import header_text
 from smtpguard.mail.fields import AuthResult, ListHeader, signed_by
-from smtpguard.reading.decoding import header_text
 from smtpguard.reading.marks import KINDS, Mark
 from smtpguard.reading.parts import Index
 from smtpguard.reading.people import People
@@ -138,7 +138,7 @@ def header_marks(
 
 def _first(fields: Index, name: str) -> str:
     found = fields.get(name)
-    return header_text(found[0].raw) if found else ""
+    return found[0].text if found else ""
 
 
 def _list_marks(lists: ListHeader, around: Surroundings) -> Iterator[Mark]:
@@ -247,7 +247,7 @@ def labels_of(fields: Index) -> frozenset[str]:
         return frozenset()
     found: set[str] = set()
     for f in fields.get("msip_labels", ()):
-        found.update(name.strip()[:80] for name in _LABEL_NAME.findall(header_text(f.raw)))
+        found.update(name.strip()[:80] for name in _LABEL_NAME.findall(f.text))
     sensitivity = _first(fields, "sensitivity").strip()
     if sensitivity and _SENSITIVE.search(sensitivity):
         found.add(sensitivity[:80])

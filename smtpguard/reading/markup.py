@@ -16,7 +16,7 @@ import re2
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from smtpguard.locale.phrase import Phrase
-from smtpguard.reading.decoding import NO_CONTROLS
+from smtpguard.mail.decoding import NO_CONTROLS
 from smtpguard.reading.fold import without_unseen
 from smtpguard.reading.request import Meter, TooComplex
 from smtpguard.reading.sheets import refuse_embedded_pages, sheets_of, unescaped

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from smtpguard.locale.phrase import Phrase, Said
+from smtpguard.mail.decoding import decode_transfer, is_no_base64, parse_value, transfer_encoding
 from smtpguard.mail.message import Content, Field, parse_header
-from smtpguard.reading.decoding import decode_transfer, header_text, is_no_base64, parse_value, transfer_encoding
 from smtpguard.reading.request import Meter, TooComplex
 
 _TYPE = re.compile(r"[\w!#$%&'*+.^`{|}~-]+/[\w!#$%&'*+.^`{|}~-][\w!#$%&'*+.^`{|}~/-]*", re.A)  # RFC 2045 section 5.1
@@ -126,11 +126,11 @@ def _part(out: Walk, raw: Content, fields: Index, start: int, end: int, within: 
     disposition = fields.get("content-disposition", [])
     disposed = parse_value(disposition[0].raw) if disposition else parse_value(b"")
     filename = disposed.parameters.get("filename") or content.parameters.get("name") or ""
-    described = [header_text(f.raw) for f in fields.get("content-description", ())]
+    described = [f.text for f in fields.get("content-description", ())]
     othernames = dict.fromkeys((*disposed.named, *content.named, *described))
     out.kinds.append(kind)
     if within and within != "message/rfc822":
-        out.subjects += [header_text(f.raw) for f in fields.get("subject", ())]
+        out.subjects += [f.text for f in fields.get("subject", ())]
     if kind in _SEALED:
         out.give_up(_SEALED[kind])
     elif kind in _SMIME or (_is_file(kind) and filename.lower().endswith(_SMIME_NAMED)):

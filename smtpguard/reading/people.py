@@ -12,8 +12,8 @@ from email.utils import getaddresses
 
 from smtpguard.mail.address import MAX_LABEL_OCTETS, PLAIN, cuts_plain
 from smtpguard.mail.constant import constant
+from smtpguard.mail.decoding import header_text
 from smtpguard.mail.fields import without_comments
-from smtpguard.reading.decoding import header_text
 from smtpguard.reading.fold import fold
 from smtpguard.reading.parts import Index
 from smtpguard.reading.quoting import FROM, Split
@@ -73,7 +73,7 @@ def addresses_in(fields: Index, around: Surroundings, *names: str) -> list[str]:
             if usual is not None and len(one := usual[2] or usual[3]) <= MAX_LABEL_OCTETS:
                 found.append(one.decode("ascii"))
             else:
-                found += parse_addresses(header_text(field.raw), around)
+                found += parse_addresses(field.text, around)
     return found
 
 

@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from smtpguard.mail.constant import constant
+from smtpguard.mail.decoding import NO_CONTROLS, body_text, decode_transfer
 from smtpguard.mail.fields import mailboxes
 from smtpguard.mail.message import Header, Message, in_crlf_lines
-from smtpguard.reading.decoding import NO_CONTROLS, body_text, decode_transfer, header_text
 from smtpguard.reading.fold import normalized
 from smtpguard.reading.parts import Index, Part, walk
 from smtpguard.reading.people import RECIPIENTS, WRITERS
@@ -349,7 +349,7 @@ def _parts(parts: list[Part], meter: Meter) -> tuple[list[str], list[str]]:
         return digests[n]
 
     named = {
-        header_text(field.raw).strip(" <>"): digest(n)
+        field.text.strip(" <>"): digest(n)
         for n, part in enumerate(parts)
         for field in part.fields.get("content-id", ())
     }
@@ -379,7 +379,7 @@ def _charset(part: Part) -> str:
 
 
 def _field(fields: Index, name: str) -> str:
-    return " ".join(" ".join(header_text(f.raw) for f in fields.get(name, ())).split())
+    return " ".join(" ".join(f.text for f in fields.get(name, ())).split())
 
 
 def other_texts(fields: Index, subject: str) -> list[str]:

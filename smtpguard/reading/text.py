@@ -18,15 +18,14 @@ from operator import add
 from typing import NamedTuple
 
 from smtpguard.locale.phrase import Phrase, Said
-from smtpguard.mail.message import Content
-from smtpguard.reading.decoding import (
+from smtpguard.mail.decoding import (
     Decoded,
     body_text,
     decode_charset,
     decode_transfer,
-    header_text,
     may_stay_encoded,
 )
+from smtpguard.mail.message import Content
 from smtpguard.reading.fold import without_unseen
 from smtpguard.reading.markup import Markup, collapsed, read_markup, reversed_text
 from smtpguard.reading.parts import Index, Part, Walk, walk
@@ -197,7 +196,7 @@ class Text:
 
 
 def subject_of(fields: Index) -> str:
-    return without_unseen(" ".join([header_text(f.raw) for f in fields.get("subject", ())]))
+    return without_unseen(" ".join([f.text for f in fields.get("subject", ())]))
 
 
 def extract(raw: Content, fields: Index, start: int, meter: Meter) -> Text:
@@ -231,8 +230,8 @@ def _read_part(
     out: Text, part: Part, plains: list[str], markups: list[Markup], attached: list[str], meter: Meter
 ) -> None:
     if part.is_message:
-        sender = header_text(part.fields["from"][0].raw) if "from" in part.fields else ""
-        subject = header_text(part.fields["subject"][0].raw) if "subject" in part.fields else ""
+        sender = part.fields["from"][0].text if "from" in part.fields else ""
+        subject = part.fields["subject"][0].text if "subject" in part.fields else ""
         out.nested.append((sender, subject))
         attached.append(subject)
         out.attachments.append(Attachment(part.filename or subject, nested=True))

@@ -19,7 +19,6 @@ import re2
 
 from smtpguard.locale.phrase import N_, Phrase
 from smtpguard.reading.copies import without_footer
-from smtpguard.reading.decoding import header_text
 from smtpguard.reading.fold import fold, letters, skeleton
 from smtpguard.reading.marks import KINDS, Mark
 from smtpguard.reading.markup import TEMPLATE, TYPED, WORDS_TOO
@@ -412,7 +411,7 @@ def custom_marks(fields: Index, text: Text, around: Surroundings) -> list[Mark]:
 def _custom(custom: Custom, fields: Index, text: Text) -> Mark | None:
     if custom.header:
         given = fields.get(custom.header.lower(), [])
-        values = [header_text(f.raw) for f in given]
+        values = [f.text for f in given]
         if values and not custom.pattern and not custom.term:
             return _mark(custom, Phrase("the field {field} is there", field=custom.header))
     else:

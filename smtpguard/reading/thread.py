@@ -13,7 +13,7 @@ import binascii
 import re
 import unicodedata
 
-from smtpguard.reading.decoding import header_text
+from smtpguard.mail.decoding import header_text
 from smtpguard.reading.fold import fold
 from smtpguard.reading.parts import Index
 

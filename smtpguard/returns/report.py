@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.decoding import decode_transfer
 from smtpguard.mail.fields import list_header, mailboxes
 from smtpguard.mail.message import Header, Message, parse_header, with_crlf
 from smtpguard.mail.trace import trusted
 from smtpguard.reading.copies import quoted
-from smtpguard.reading.decoding import decode_transfer
 from smtpguard.reading.fingerprint import Sketch
 from smtpguard.reading.fold import fold
 from smtpguard.reading.parts import Part, walk

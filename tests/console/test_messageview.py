@@ -13,8 +13,8 @@ from smtpguard.console import htmlframe
 from smtpguard.console.htmlframe import attribute_filter, html_page, sanitized
 from smtpguard.console.messageview import attachment_of, view_of
 from smtpguard.locale.phrase import Phrase
+from smtpguard.mail.decoding import decode_transfer
 from smtpguard.mail.message import Message
-from smtpguard.reading.decoding import decode_transfer
 from tests.console.holding import HOSTILE
 from tests.every import every
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from smtpguard.mail.decoding import decode_charset, decode_transfer, header_text, parse_value
 from smtpguard.mail.message import Field, Message
 from smtpguard.reading import fold as folding
-from smtpguard.reading.decoding import decode_charset, decode_transfer, header_text, parse_value
 from smtpguard.reading.fold import fold, undisguised
 from smtpguard.reading.looks import Looks
 from smtpguard.reading.markup import collapsed

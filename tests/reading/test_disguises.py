@@ -10,7 +10,7 @@ import quopri
 
 import pytest
 
-from smtpguard.reading.decoding import body_text
+from smtpguard.mail.decoding import body_text
 from smtpguard.reading.looks import Looks, Readable
 from smtpguard.reading.request import Bounds
 from smtpguard.reading.shown import shown_by

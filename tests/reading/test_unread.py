@@ -12,8 +12,8 @@ import time
 
 import pytest
 
+from smtpguard.mail.decoding import decode_charset, header_text, parse_value, transfer_encoding
 from smtpguard.mail.message import Message
-from smtpguard.reading.decoding import decode_charset, header_text, parse_value, transfer_encoding
 from smtpguard.reading.fold import fold, undisguised
 from smtpguard.reading.looks import Looks, Readable, Reading, from_declared_origin
 from smtpguard.reading.markup import read_markup

@@ -294,8 +294,8 @@ def _is_valid(data: bytes, codec: str) -> bool:
 
 
 def header_text(raw: bytes) -> str:
-    """Return an unstructured header value for people: unfolded, encoded words decoded, control characters made
-    spaces."""
+    """Return an unstructured header value for people: unfolded, encoded words decoded, without invisible characters, on
+    one line."""
     raw = (_FOLD.sub(b"", raw) if b"\n" in raw else raw).strip()
     if b"=?" not in raw:
         if raw.isascii() and (plain := raw.decode("ascii")).isprintable():  # nearly every value
