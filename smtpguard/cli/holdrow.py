@@ -12,6 +12,7 @@ import click
 from smtpguard.cli.context import AtLeast
 from smtpguard.holds.model import SENDING, Choice, Hold, State, standing_votes
 from smtpguard.holds.sending import NOTHING, Outgoing, Sending
+from smtpguard.journal.event import Kind
 from smtpguard.locale.phrase import many
 from smtpguard.outbox.model import Settled
 from smtpguard.policy.freezing import Freeze, Selector
@@ -292,7 +293,8 @@ def print_hold(known: Known, purposes: Mapping[str, str], letters: Sequence[Mapp
     for one in waits:
         click.echo(f"Waits for {one}")
     for event, who in known.history:
-        told = (str(event["data"][key]) for key in _DESCRIBING if event["data"].get(key) is not None)
+        keys = ("way",) if event["what"] == Kind.CONFIRMED.value else _DESCRIBING
+        told = (str(event["data"][key]) for key in keys if event["data"].get(key) is not None)
         at = event["data"].get("release_at")
         goes = f"(can be undone until {datetime.fromisoformat(at):%Y-%m-%d %H:%M:%S} UTC)" if at else ""
         words = filter(None, (*dict.fromkeys((event["what"], *told)), goes, who))
@@ -300,7 +302,7 @@ def print_hold(known: Known, purposes: Mapping[str, str], letters: Sequence[Mapp
 
 
 _DESCRIBING = ("action", "notice", "choice", "proof", "why", "state", "outcome", "code")
-"""The keys of a journal entry's data that describe it."""
+"""The keys of a journal entry's data that describe it. A confirmation is described by its way: its proof is the message's."""
 
 
 def quorum_in_words(quorum: Quorum) -> str:

@@ -319,6 +319,17 @@ def test_one_person_is_written_in_the_singular(stage: Stage, capsys: pytest.Capt
     assert "Reaches:  at most 63 people\n" in capsys.readouterr().out
 
 
+def test_show_says_how_a_writer_confirmed_and_not_what_proves_the_message(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage.hold()
+    hold = stage.ask(lambda store: store.holds.find(ID))
+    assert hold is not None
+    confirmed = {"at": MONDAY, "what": "confirmed", "data": {"people": 63, "way": "link", "proof": "login"}}
+    print_hold(Known(hold=hold, history=[(confirmed, f"by {ANNA}")]), {})
+    assert f"UTC  confirmed link by {ANNA}\n" in capsys.readouterr().out
+
+
 def test_show_is_in_english(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     """show gives a rule's purpose in English, whatever the language of notices, and each piece of evidence on its own
     line."""
