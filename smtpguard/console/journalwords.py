@@ -195,7 +195,7 @@ _BESIDE = {
     "checkpoints": N_("checkpoints"),
 }
 """The data beside the journal that a proof compares with it (``Proof.beside``)."""
-QUESTIONS_AND_ANSWERS = frozenset({Kind.ASKED.value, Kind.ANSWERED.value, Kind.PLEADED.value})
+QUESTIONS_AND_ANSWERS = (Kind.ASKED, Kind.ANSWERED, Kind.PLEADED)
 """The kinds of entries that are questions to a writer, and their answers."""
 
 

@@ -140,9 +140,8 @@ class Freezes:
 
     async def asked_to_thaw(self, freeze_id: str) -> str:
         """Return the person who has asked to thaw it, from the journal, "" for none."""
-        entries = await self.store.journal.history(freeze_id)
-        asked = [clear for entry, clear in entries if entry.kind == Kind.THAW_ASKED.value]
-        return str((asked[0] or {}).get("actor", [""])[0]) if asked else ""
+        asked = await self.store.journal.history(freeze_id, Kind.THAW_ASKED)
+        return str((asked[0][1] or {}).get("actor", [""])[0]) if asked else ""
 
     async def lift_ended(self) -> tuple[Hook, ...]:
         """Lift the freezes whose time is over. If several processes try, one does it. Raises StoreError."""

@@ -83,20 +83,17 @@ class Questions:
 
     async def judgement(self, hold_id: str) -> str:
         """Return the writer's last judgement, "" for none. Raises StoreError."""
-        entries = await self.store.journal.history(hold_id)
-        return next((str(e.data.get("said")) for e, _ in reversed(entries) if e.kind == Kind.JUDGED.value), "")
+        entries = await self.store.journal.history(hold_id, Kind.JUDGED)
+        return str(entries[-1][0].data.get("said")) if entries else ""
 
     async def open_question(self, hold_id: str) -> Question | None:
         """Return the last question if it has no answer yet. Its words are "" if the journal has erased them. Raises
         StoreError."""
-        asked: Question | None = None
-        for entry, clear in await self.store.journal.history(hold_id):
-            if entry.kind == Kind.ANSWERED.value:
-                asked = None
-            elif entry.kind == Kind.ASKED.value:
-                private = clear or {}
-                asked = Question(by="".join(private.get("actor", ())[:1]), words=" ".join(private.get("comment", ())))
-        return asked
+        entries = await self.store.journal.history(hold_id, Kind.ASKED, Kind.ANSWERED)
+        if not entries or entries[-1][0].kind == Kind.ANSWERED.value:
+            return None
+        asked = entries[-1][1] or {}
+        return Question(by="".join(asked.get("actor", ())[:1]), words=" ".join(asked.get("comment", ())))
 
     async def _speak_as_writer(
         self, hold_id: str, kind: Kind, notice: str, words: str, sender: str, by: str, **more: str

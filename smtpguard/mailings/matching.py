@@ -117,13 +117,9 @@ class Matching:
     async def _look_back(self, names: Iterable[str]) -> None:
         """Find in the journal the versions of lists that the mailing went to, and note them in ``older``."""
         for name in names:
-            for entry, _ in await self._store.journal.history(name):
+            for entry, _ in await self._store.journal.history(name, Kind.LIST):
                 version, people = entry.data.get("version"), entry.data.get("people")
-                if (
-                    entry.kind == Kind.LIST.value
-                    and version
-                    and await self._status_at(name, str(version)) is not CopyStatus.NONE
-                ):
+                if version and await self._status_at(name, str(version)) is not CopyStatus.NONE:
                     phrase = f"the list {name} as it was from {instant(entry.at):%Y-%m-%d %H:%M} UTC on, with {people:,} people"
                     if phrase not in self.older:
                         self.older.append(phrase)

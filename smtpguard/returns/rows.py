@@ -98,15 +98,10 @@ def _last_trip(batch: Batch, mailing: str, watched: Watched) -> tuple[int, bool]
     the mailing may go on."""
     since = 0
     active = {stop.freeze_id for stop in batch.freezes}
-    for one, _ in journal.history(batch.connection, mailing):
-        if one.kind == Kind.TRIPPED.value and not (watched.enforce and one.data["observed"]):
+    for one, _ in journal.history(batch.connection, mailing, Kind.TRIPPED):
+        if not (watched.enforce and one.data["observed"]):
             ids = [str(id) for id in one.data["freezes"]]
-            thawed = [
-                other.at
-                for id in ids
-                for other, _ in journal.history(batch.connection, id)
-                if other.kind == Kind.THAW.value
-            ]
+            thawed = [other.at for id in ids for other, _ in journal.history(batch.connection, id, Kind.THAW)]
             since = max(since, one.at, *thawed)
             if not active.isdisjoint(ids):
                 return since, True

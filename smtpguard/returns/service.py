@@ -172,9 +172,8 @@ class Returns:
         return next((sent for sent in some if sent.mailing), next(iter(some), None))
 
     async def _sent(self, id: str) -> Sent | None:
-        history = await self.store.journal.history(id)
-        verdict = next((pair for pair in history if pair[0].kind == Kind.VERDICT.value), None)
-        return None if verdict is None else _sent(*verdict)
+        verdicts = await self.store.journal.history(id, Kind.VERDICT)
+        return _sent(*verdicts[0]) if verdicts else None
 
     async def _with_like_text(self, message: Message) -> str:
         """Return the id of the mailing whose text the mail quotes or returns, "" for none."""

@@ -237,6 +237,13 @@ async def test_closing_signs_a_checkpoint(url: str, tmp_path: Path, clock: Clock
     assert json.loads((tmp_path / CHECKPOINTS).read_text())["seq"] == 1
 
 
+async def test_a_history_is_of_the_kinds_that_are_asked_for(store: Store) -> None:
+    await held(store, "H1")
+    await store.journal.record([event(Kind.ASKED, "H1"), event(Kind.ANSWERED, "H1"), event(Kind.ASKED, "H2")])
+    for kinds, found in (((), ["verdict", "asked", "answered"]), ((Kind.ASKED, Kind.JUDGED), ["asked"])):
+        assert [entry.kind for entry, _ in await store.journal.history("H1", *kinds)] == found
+
+
 async def test_erased_addresses_leave_the_chain_provable(store: Store, clock: Clock) -> None:
     await filled(store, 10)
     await held(store, "H1")

@@ -23,6 +23,7 @@ from smtpguard.holds import coverage, effects
 from smtpguard.holds.coverage import BEGINNING
 from smtpguard.holds.model import Choice, Conflict, Hold, State, Unconfirmed, standing_votes
 from smtpguard.holds.service import Decided
+from smtpguard.journal.event import Kind
 from smtpguard.locale.speech import Speech
 from smtpguard.notices import noticedata
 from smtpguard.policy.freezing import Selector
@@ -315,8 +316,12 @@ async def show_text(call: Call) -> rows.Text:
 
 
 async def show_history(call: Call) -> rows.History:
-    hold = await hold_in_path(call)
-    items = [entry_in_words(e, clear, Speech()) for e, clear in await call.console.store.journal.history(hold.hold_id)]
+    return await _history(call, await hold_in_path(call))
+
+
+async def _history(call: Call, hold: Hold, *kinds: Kind) -> rows.History:
+    entries = await call.console.store.journal.history(hold.hold_id, *kinds)
+    items = [entry_in_words(entry, clear, Speech()) for entry, clear in entries]
     return rows.History.model_validate({"items": items}, from_attributes=True)
 
 
@@ -338,8 +343,7 @@ async def _write(call: Call, say: Callable[..., Awaitable[None]], words: str, **
     """Write ``words``, and return the conversation with them."""
     hold = await hold_in_path(call)
     await say(hold.hold_id, words, **who, by=call.holder.by)
-    found = await show_history(call)
-    return rows.History(items=[one for one in found.items if one.kind in QUESTIONS_AND_ANSWERS])
+    return await _history(call, hold, *QUESTIONS_AND_ANSWERS)
 
 
 _PATH = "/held/{hold_id}"

@@ -209,12 +209,8 @@ def page_path(request: Request) -> str:
 
 async def conversation(here: ConsoleServices, hold: Hold, said: Speech) -> list[journalwords.EntryText]:
     """Return the questions to the writer and their answers, as far as they are not erased."""
-    entries = await here.store.journal.history(hold.hold_id)
-    return [
-        journalwords.entry_in_words(entry, clear, said)
-        for entry, clear in entries
-        if entry.kind in QUESTIONS_AND_ANSWERS
-    ]
+    entries = await here.store.journal.history(hold.hold_id, *QUESTIONS_AND_ANSWERS)
+    return [journalwords.entry_in_words(entry, clear, said) for entry, clear in entries]
 
 
 def reasons_in_words(reasons: Iterable[Mapping[str, Any]], said: Speech) -> list[tuple[str, str, list[str]]]:
