@@ -32,11 +32,11 @@ from smtpguard.journal.distinct import NOBODY, Interval
 from smtpguard.journal.event import Kind
 from smtpguard.journal.outcome import Sum
 from smtpguard.journal.proof import Proof
+from smtpguard.lists.declared import ListInfo
 from smtpguard.locale.phrase import Phrase, Said
 from smtpguard.locale.speech import Speech
 from smtpguard.mailings.service import row as mailing_row
 from smtpguard.policy.freezing import FREEZE
-from smtpguard.policy.models import ListModel
 
 TYPES = {"html": "text/html; charset=utf-8", "json": "application/json", "pdf": "application/pdf"}
 VARIANT = "pdf/a-3u"
@@ -162,7 +162,7 @@ def _statements(some: Iterable[Statement]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _list(one: ListModel | None, hide: Callable[[str], str], names: bool) -> dict[str, str | None]:
+def _list(one: ListInfo | None, hide: Callable[[str], str], names: bool) -> dict[str, str | None]:
     if one is None:
         return dict.fromkeys(("title", "audience", "sensitivity", "category"))
     category = one.category if names else None

@@ -22,10 +22,10 @@ from smtpguard.console.services import ConsoleServices
 from smtpguard.incidents.query import IncidentQuery, UnknownNames, moment, unknown_names
 from smtpguard.incidents.report import Findings, Report, TooMany
 from smtpguard.journal.chain import microseconds
+from smtpguard.lists.declared import ListInfo
 from smtpguard.locale.speech import Speech
 from smtpguard.policy.condition import NO, YES, Condition, Range, journal_text
 from smtpguard.policy.facts import Count, Unknown, Value
-from smtpguard.policy.models import ListModel
 from smtpguard.policy.parse import parse
 from smtpguard.policy.rule import Rule
 
@@ -227,7 +227,7 @@ class Purposes:
     lost: tuple[str, ...] = ()
     watching: tuple[str, ...] = ()
     calling: frozenset[str] = frozenset()
-    lists: Mapping[str, ListModel] = field(default_factory=dict)
+    lists: Mapping[str, ListInfo] = field(default_factory=dict)
     zone: str = ""
 
 
@@ -235,7 +235,7 @@ def purposes(policies: Mapping[str, Documents], *, delimiters: str, language: st
     """Return what the policies say, in ``language`` as far as admins wrote it. ``policies``: in order, each with its documents. It
     takes a tenth of a second for each."""
     of: dict[str, str] = {}
-    lists: dict[str, ListModel] = {}
+    lists: dict[str, ListInfo] = {}
     lost: list[str] = []
     watching: list[str] = []
     calling: set[str] = set()
@@ -247,7 +247,7 @@ def purposes(policies: Mapping[str, Documents], *, delimiters: str, language: st
             lost.append(sha256)
             continue
         of |= policy.rules.purposes(language)
-        lists |= {name: one.model_copy(update={"title": one.title or name}) for name, one in policy.lists.items()}
+        lists |= policy.declared_lists
         zone = str(policy.organization.hours.zone)
         calling |= {rule.rule_id for rule in policy.rules.alarms}
         if not policy.enforce:

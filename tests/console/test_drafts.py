@@ -25,17 +25,21 @@ from smtpguard.journal.chain import GENESIS, Entry, body_of, instant, microsecon
 from smtpguard.journal.distinct import Interval
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.outcome import Outcome, Sum
+from smtpguard.lists.declared import ListInfo
 from smtpguard.locale.speech import Speech
-from smtpguard.policy.models import ListModel
 from tests.journal.chaining import SEAL, T0
 
 ID = "T" * 16
 KEEPS = timedelta(days=30)
 NUMBER = re.compile(r"\d+(?:[,\N{NO-BREAK SPACE}]\d{3})*")
 LISTS = {
-    "news": ListModel(title="News", audience="customers", sensitivity=None, category=None),
-    "ramadan": ListModel(
-        title="Ramadan greetings", audience="customers", sensitivity="special-category", category="religion"
+    "news": ListInfo(name="news", title="News", audience="customers", sensitivity=None, category=None),
+    "ramadan": ListInfo(
+        name="ramadan",
+        title="Ramadan greetings",
+        audience="customers",
+        sensitivity="special-category",
+        category="religion",
     ),
 }
 
