@@ -197,15 +197,12 @@ def indexed_until(connection: Connection, secret: bytes, journal_id: str) -> int
 
 
 def forget(batch: Batch, through: int) -> None:
-    """Delete the words of entries up to ``through``, whose names are erased: of some whole stretches, and of the stretch of
-    ``through``."""
-    first = batch.connection.execute(select(func.min(term.c.stretch))).scalar()
-    if first is not None and through:
-        ended = min((through + 1) // STRETCH, first + _FORGOTTEN)
-        batch.connection.execute(delete(term).where(term.c.stretch < ended))
-        kept = select(names.c.seq).where(names.c.seq <= through)  # for an incident
-        erased = term.c.stretch == through // STRETCH, term.c.seq <= through, term.c.seq.not_in(kept)
-        batch.connection.execute(delete(term).where(*erased))
+    """Delete the words of entries up to ``through`` whose names are erased, of some stretches at once."""
+    kept = select(names.c.seq).where(names.c.seq <= through)  # for an incident
+    erased = term.c.stretch <= through // STRETCH, term.c.seq <= through, term.c.seq.not_in(kept)
+    first = batch.connection.execute(select(func.min(term.c.stretch)).where(*erased)).scalar()
+    if first is not None:
+        batch.connection.execute(delete(term).where(term.c.stretch < first + _FORGOTTEN, *erased))
 
 
 def lose(batch: Batch, words: Iterable[tuple[int, str]]) -> None:
