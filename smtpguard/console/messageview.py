@@ -76,7 +76,7 @@ def view_of(message: Message) -> MessageView:
     except (TooComplex, RecursionError) as bound:
         why = bound.why if isinstance(bound, TooComplex) else Phrase("it is nested too deep")
         return MessageView(fields=fields, why=why)
-    hidden = "\n".join(filter(None, (text.hidden, text.unshown)))
+    hidden = "\n".join(filter(None, (text.markup.hidden, text.unshown)))
     shown = (text.new or text.plain, text.quoted, _otherwise(text), hidden)
     new, quoted, plain, hidden = (_clean(some[:_MOST_TEXT]) for some in shown)
     return MessageView(
@@ -99,7 +99,7 @@ def _otherwise(text: Text) -> str:
     there, and layouts differ: a few more words are still the same letter."""
     if not text.plain or not (text.new or text.quoted):
         return ""
-    seen = set(_words(" ".join((text.shown, text.hidden, *text.alts))))
+    seen = set(_words(" ".join((text.shown, text.markup.hidden, *text.markup.alts))))
     said = _words(text.plain)
     more = sum(word not in seen for word in said)
     return text.plain if more >= 4 and more * 5 > len(said) else ""

@@ -135,8 +135,8 @@ def identity_of(text: Text, sender: str, alone: str) -> tuple[Identity, str]:
     words = own_text(said)
     if len(words) < ENOUGH and len(whole := own_text(said, _OF_THE_HOUSE)) > len(words):
         words = whole
-    if len(words) < ENOUGH and text.alts:
-        words = skeleton("\n".join((words, *text.alts)))  # a mailing of pictures only has its words in alt texts
+    if len(words) < ENOUGH and text.markup.alts:
+        words = skeleton("\n".join((words, *text.markup.alts)))  # a mailing of pictures only has its words in alt texts
     if len(words) >= ENOUGH and (made := sketch(words)):
         return Identity(sketch=made), ""
     own_words = _by_words(words, sender, text.subject) or Identity(exact=alone)

@@ -145,7 +145,7 @@ class Markup:
     images: int = 0
     pixels: int = 0
     tables: int = 0
-    source: str = ""  # lower case, cut at 200,000 characters
+    source: str = ""  # in lower case
     signs: frozenset[str] = frozenset()  # those of its source
 
 
@@ -157,19 +157,19 @@ def read_markup(html: str, meter: Meter) -> Markup:
         html = html.translate(_IN_TAGS)
         octets = html.encode("utf-8", "surrogatepass")
     tables = _count_tables(html, meter)
-    source = html[:200_000].lower()
+    source = html.lower()
     # of octets, since Python parts a text at spaces that are letters in HTML
     if "<pre" in source:
         lines = html.replace(_SPACE, " ").replace(_BREAK, _OWN_BREAK)
     else:
         lines = b" ".join(octets.split()).decode("utf-8", "surrogatepass")
     tree = LexborHTMLParser(_CELL.sub(f"{_SPACE}<", _BLOCK.sub(f"{_BREAK}<", lines.replace(_QUOTE_BEGINS, " "))))
-    signs = signs_in(source if len(html) <= len(source) else html.lower())
+    signs = signs_in(source)
     refuse_embedded_pages(tree)
     aside = unshown_texts(html, source, signs, tree)
-    sheets = sheets_of(tree) if "<style" in source or "<link" in source or len(html) > len(source) else ()
+    sheets = sheets_of(tree) if "<style" in source or "<link" in source else ()
     tree.strip_tags(_NOT_TEXT, recursive=True)
-    instead = _cut_out(tree.css(_INSTEAD)) if _SUPERSEDED.search(source) or len(html) > len(source) else ""
+    instead = _cut_out(tree.css(_INSTEAD)) if _SUPERSEDED.search(source) else ""
     out = Markup(source=source, signs=signs, tables=tables, unshown=aside)
     body = tree.body
     if body is None:
@@ -371,8 +371,8 @@ _OVERRIDES = ("\u202e", "\u202d")
 
 
 def unshown_texts(html: str, source: str, signs: frozenset[str], tree: LexborHTMLParser) -> list[str]:
-    """Return texts that only some programs show, or only on request. ``source``: the beginning of ``html`` in lower
-    case; ``signs``: its signs; ``tree``: its complete tree."""
+    """Return texts that only some programs show, or only on request. ``source``: ``html`` in lower case; ``signs``: its
+    signs; ``tree``: its complete tree."""
     found: list[str] = []
     for node in tree.css(_HAVE_TEXT)[:2_000]:
         attributes = node.attributes
@@ -385,7 +385,7 @@ def unshown_texts(html: str, source: str, signs: frozenset[str], tree: LexborHTM
         left -= len(apart[0]) + 100
         if left < 0:
             break
-    raw = tree.css(_RAW) if "<style" in source or "<script" in source or len(html) > len(source) else []
+    raw = tree.css(_RAW) if "<style" in source or "<script" in source else []
     sheets = "\n".join(node.text() for node in raw if node.tag == "style")
     rules = _plain_rules(sheets)
     if any(name in node.attributes for node in raw for name in _STYLED) or _SHOWS_RAW(rules):

@@ -285,13 +285,13 @@ def _is_report(fields: Index) -> bool:
 
 
 def _places(text: Text) -> list[tuple[str, str]]:
-    places = [("subject", text.subject), ("html" if text.markup else "text", text.shown)]
-    places += [("html", text.rejoined)] if text.rejoined else []
+    places = [("subject", text.subject), ("html" if text.markup.source else "text", text.shown)]
+    places += [("html", text.markup.rejoined)] if text.markup.rejoined else []
     places += [("text", text.plain)] if text.plain else []
-    places += [("alt text", alt) for alt in text.alts]
+    places += [("alt text", alt) for alt in text.markup.alts]
     places += [("attachment name", name) for name in (*(a.name for a in text.attachments), *text.othernames) if name]
     places += [("attached text", text.attached)] if text.attached else []
-    places += [("hidden text", each) for each in (text.hidden, text.unshown) if each]
+    places += [("hidden text", each) for each in (text.markup.hidden, text.unshown) if each]
     return places
 
 

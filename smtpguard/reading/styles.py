@@ -33,7 +33,7 @@ _CELLS = frozenset(("body", "table", "tbody", "thead", "tfoot", "tr", "td", "th"
 _DISPLAYS = frozenset({"block", "none", "contents", "flex", "grid", "flow-root", "list-item", "inherit", "initial", "unset", "revert"})  # fmt: skip
 _PLACED = frozenset({"absolute", "fixed", "relative", "sticky"})
 _NUMBER = re.compile(r"(-?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,3})?)\s*(px|pt|pc|em|rem|ex|ch|%|mm|cm|in|vw|vh|q)?")
-_VARIABLE = re.compile(r"var\(\s*(--[\w\-]{1,60})\s*(?:,([^()]{0,100}(?:\([^()]{0,100}\)[^()]{0,40})?))?\)")
+_VARIABLE = re.compile(r"var\(\s*(--[\w\-]{1,60})\s*(?:,([^()]{0,100}(?:\([^()]{0,100}\)[^()]{0,40})?))?\)", re.I)
 _OPACITY = re.compile(r"opacity\(([^()]*)\)")
 _FILTERED = re.compile(r"contrast|brightness|invert|blur")
 _TRANSFORM = re.compile(r"([a-z\d]+)\(([^()]{0,80})\)")
@@ -81,7 +81,7 @@ PLAIN = Style()
 
 def with_variables(text: str, custom: Mapping[str, str]) -> str:
     """Replace the variables in declarations by their values. ``custom``: the value of each variable."""
-    return _VARIABLE.sub(lambda m: custom.get(m[1], m[2] or ""), text) if "var(" in text else text
+    return _VARIABLE.sub(lambda m: custom.get(m[1], m[2] or ""), text) if "--" in text else text
 
 
 def element_style(node: LexborNode, custom: Mapping[str, str], sheet: str = "") -> Style:
@@ -100,7 +100,7 @@ def element_style(node: LexborNode, custom: Mapping[str, str], sheet: str = "") 
             text += f"color:{of_attribute(value)};" if (value := given.get("color")) else ""
             text += "font-size:medium;" if given.get("size") else ""  # even the least is read
     text = f"{text}{sheet};{given.get('style') or ''}" if text or sheet else given.get("style") or ""
-    return style_of(with_variables(text.lower(), custom)[:4000])
+    return style_of(with_variables(text, custom).lower()[:4000])
 
 
 @lru_cache(maxsize=8192)

@@ -164,8 +164,6 @@ class Text:
     subject: str = ""
     new: str = ""
     quoted: str = ""
-    hidden: str = ""
-    rejoined: str = ""  # what may be other words of the HTML (Markup)
     unshown: str = ""  # text that only some programs show, or only on request
     undecoded: list[str] = field(default_factory=list)  # text that is not in its declared encoding
     attached: str = ""  # text of attached messages and text files
@@ -176,8 +174,7 @@ class Text:
     )  # files that are not read here; no pictures within the text, no signatures
     plain: str = ""  # the text of a text/plain alternative, if the HTML is shown instead
     split: Split = field(default_factory=lambda: Split(""))
-    markup: Markup | None = None
-    alts: list[str] = field(default_factory=list)
+    markup: Markup = field(default_factory=Markup)  # of the HTML; empty without any
     links: list[str] = field(default_factory=list)
     attachments: list[Attachment] = field(default_factory=list)
     othernames: list[str] = field(default_factory=list)  # of parts with several: programs differ in which they show
@@ -323,13 +320,13 @@ def _is_file(part: Part) -> bool:
 def _why_silent(out: Text, found: Walk) -> Said:
     """Return why the content cannot be known: it has no words, and a part that may show some, or words that are
     hidden. Returns "" if it can."""
-    if any(map(str.strip, (out.new, out.quoted, out.plain, *out.alts))) or out.calendar:
+    if any(map(str.strip, (out.new, out.quoted, out.plain, *out.markup.alts))) or out.calendar:
         return ""
     silent = (p for p in found.parts if not (p.nested or p.is_message or format_of(p.kind, p.filename)))
     kind = next((p.kind for p in silent if p.body.strip()), "")
-    if not kind and out.markup and out.markup.images > out.markup.pixels:
+    if not kind and out.markup.images > out.markup.pixels:
         return Phrase("it has no words of its own, only pictures from elsewhere")
-    if not kind and len(out.hidden) >= _HIDDEN:
+    if not kind and len(out.markup.hidden) >= _HIDDEN:
         return Phrase("it has no words of its own, only hidden ones, which some programs may show")
     return Phrase("it has no words of its own, only {kind}", kind=kind) if kind else ""
 
@@ -368,21 +365,18 @@ def _arrange(out: Text, plains: list[str], markups: list[Markup]) -> None:
         out.split = split(out.markup.text, from_markup=True)
         out.new = out.split.new
         out.quoted = "\n".join(t for t in (out.split.quoted, out.markup.quoted) if t)
-        out.hidden, out.alts, out.rejoined = out.markup.hidden, out.markup.alts, out.markup.rejoined
         out.plain = plain
         if not out.split.kind and not out.markup.quoting and plain:
             out.split = split(plain)  # the HTML may lack the line that begins the quoted part
-        if not out.split.kind and not out.markup.quoting and out.hidden:
-            hidden = split(out.hidden)
+        if not out.split.kind and not out.markup.quoting and out.markup.hidden:
+            hidden = split(out.markup.hidden)
             out.split = hidden if hidden.kind == "header block" else out.split
+        # Links in quoted text are another's. They cannot be told apart if only a line of text marks the quotation.
+        out.links = [] if out.split.kind else out.markup.links or _urls(plain)
     else:
         out.split = split(plain)
         out.new, out.quoted = out.split.new, out.split.quoted
-    # Links in quoted text are another's; in HTML they cannot be separated if only a line of text marks the quotation.
-    if not markups:
         out.links = _urls(out.new)
-    elif not out.split.kind:
-        out.links = [link for m in markups for link in m.links] or _urls(plain)
 
 
 def _urls(text: str) -> list[str]:
@@ -395,8 +389,8 @@ def _merged(markups: list[Markup]) -> Markup:
         signs=frozenset().union(*(m.signs for m in markups)),
         text="".join(f"{m.text}\n" for m in markups),
         rejoined="".join(f"{m.rejoined}\n" for m in markups if m.rejoined),
+        preheader=markups[0].preheader,
     )
-    whole.preheader = markups[0].preheader
     for name in ("quoted", "hidden", "unshown", "alts", "links", "images", "pixels", "tables", "source"):
         setattr(whole, name, reduce(add, (getattr(m, name) for m in markups)))
     return whole

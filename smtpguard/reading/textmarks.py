@@ -100,11 +100,11 @@ _EVIDENCE = 70
 def text_marks(text: Text, around: Surroundings) -> Iterator[Mark]:
     yield from _quoted_marks(text, around)
     own = text.new
-    plain = text.plain if text.markup and not text.split.kind else ""
+    plain = "" if text.split.kind else text.plain
     phrases: dict[str, Phrase] = {}
     # what few or none see is no evidence for a mailing; its own signs count
     for said, only in (
-        (own, None), (plain, None), (text.hidden, _OF_ITSELF), (text.unshown, _OF_ITSELF), (text.attached, _OF_ATTACHED),
+        (own, None), (plain, None), (text.markup.hidden, _OF_ITSELF), (text.unshown, _OF_ITSELF), (text.attached, _OF_ATTACHED),
         (f"{text.subject}\n{own[:400]}", _OF_A_BEGINNING)
     ):  # fmt: skip
         for name, evidence in _phrases(said) if said else ():
@@ -113,13 +113,13 @@ def text_marks(text: Text, around: Surroundings) -> Iterator[Mark]:
     for name, evidence in phrases.items():
         yield KINDS[name].mark(evidence)
     yield from _link_marks(text)
-    left = dict(unfinished_signs(text.subject, own, text.markup.signs if text.markup else frozenset()))
-    if text.hidden or text.alts:  # shown in the list of messages, or in place of pictures
-        aside = unfinished_signs("", "\n".join((text.hidden, *text.alts)))
+    left = dict(unfinished_signs(text.subject, own, text.markup.signs))
+    if text.markup.hidden or text.markup.alts:  # shown in the list of messages, or in place of pictures
+        aside = unfinished_signs("", "\n".join((text.markup.hidden, *text.markup.alts)))
         left |= {kind: found for kind, found in aside if kind in _OF_TEMPLATES and kind not in left}
     for kind, found in left.items():
         yield KINDS[kind].mark(_UNFINISHED[kind], words=found)
-    yield from _wrong_file(text, own, text.markup.source if text.markup else "")
+    yield from _wrong_file(text, own)
     if _is_empty(text):
         yield KINDS["empty"].mark("it has no words")
     greets_customers = "dear-customer" in phrases and "dear-customer" in dict(_phrases(own.lstrip()[:60]))
@@ -208,7 +208,7 @@ def _quoted_marks(text: Text, around: Surroundings) -> Iterator[Mark]:
         yield KINDS["quoted-headers"].mark('it quotes an earlier mail: "{line}"', line=line)
     elif kind:
         yield KINDS["quoted-text"].mark('it quotes what somebody wrote: "{line}"', line=line)
-    if text.markup and text.markup.quoting:
+    if text.markup.quoting:
         yield KINDS["quoting-markup"].mark("a mail program marked quoted text in it ({sign})", sign=text.markup.quoting)
     block = f"{opening}\n{text.quoted[:3000]}"[:4000] if kind and around.domains else ""
     # Searching for our domains first is many times faster than parsing addresses.
@@ -253,9 +253,9 @@ def _link_marks(text: Text) -> Iterator[Mark]:
     tagged = sum(1 for link in text.links if _CAMPAIGN_LINK.search(link[:2000]))
     if tagged >= 2:
         yield KINDS["campaign-links"].mark("{n} links with campaign parameters", n=tagged)
-    images = text.markup.images if text.markup else 0
-    if len(text.links) >= 12 or (len(text.links) >= 6 and images >= 4):
-        yield KINDS["many-links"].mark("{links} links and {pictures} pictures", links=len(text.links), pictures=images)
+    links, images = len(text.links), text.markup.images
+    if links >= 12 or (links >= 6 and images >= 4):
+        yield KINDS["many-links"].mark("{links} links and {pictures} pictures", links=links, pictures=images)
 
 
 def _host(link: str) -> str:
@@ -290,7 +290,7 @@ def _letter_marks(text: Text, own: str, *, greets_customers: bool) -> Iterator[M
     spoken = filter(_VOICE.__contains__, _TOKEN.findall(small) if "'" in small else letters(small))
     if next(spoken, None) and ("?" in sample or next(spoken, None)):
         yield KINDS["personal-voice"].mark("it speaks in the first person")
-    images = text.markup.images if text.markup else 0
+    images = text.markup.images
     urls = len(text.links) or _urls(own[:20_000])
     if body and not images and not urls and len(body) < 1500:
         yield KINDS["short-and-plain"].mark("it is short, without links or pictures")
@@ -315,15 +315,15 @@ def _is_empty(text: Text) -> bool:
     """Return whether it shows no words but a footer, and has no file: perhaps pictures that no text stands for."""
     if len(text.new) > _ONLY_A_FOOTER or any((text.quoted, text.attached, text.attachments, text.files, text.calendar)):
         return False
-    shown = (text.new, text.plain, *text.alts)
+    shown = (text.new, text.plain, *text.markup.alts)
     return not any(any(map(str.isalnum, without_footer(skeleton(words)))) for words in shown if words)
 
 
-def _wrong_file(text: Text, own: str, source: str) -> Iterator[Mark]:
+def _wrong_file(text: Text, own: str) -> Iterator[Mark]:
     files = [a.name for a in text.attachments if a.name and not a.nested]
     if draft := named_like_a_draft(files):
         yield KINDS["file"].mark('a file is named like a draft: "{file}"', file=draft[:60])
-    elif (names := another_file(own, files, source)) != ("", ""):
+    elif (names := another_file(own, files, text.markup.source[:200_000])) != ("", ""):
         yield KINDS["file"].mark(
             'the text names "{named}", and "{attached}" is attached', named=names[0][:60], attached=names[1][:60]
         )
@@ -361,25 +361,24 @@ def shape_marks(text: Text) -> Iterator[Mark]:
     for boundary in text.boundaries[:3]:
         typed = typed or next((name for pattern, name in _BOUNDARIES if pattern.match(boundary)), "")
     markup = text.markup
-    if markup:
-        typed = next((name for sign, name in TYPED if sign in markup.signs), "") or typed
-        if not typed and _GMAIL.match(markup.source):
-            typed = "Gmail"
-        looked_for = TEMPLATE if "msonormal" in markup.signs else (*TEMPLATE, *WORDS_TOO)
-        signs = sum(1 for spellings in looked_for if not markup.signs.isdisjoint(spellings))
-        if markup.tables >= 6 or (markup.tables >= 2 and signs >= 2) or signs >= 3:
-            yield KINDS["template"].mark(
-                "it is made from a template ({tables} tables, {pictures} pictures)",
-                tables=markup.tables,
-                pictures=markup.images,
-            )
-        if markup.pixels:
-            yield KINDS["tracking-pixel"].mark("it holds a picture of one pixel, as those who count readers use")
-        hidden, line = " ".join(markup.hidden.split()), markup.preheader
-        if len(hidden) > 12:
-            if markup.tables and 12 < len(line) < 600:
-                yield KINDS["preheader"].mark('a hidden line for previews: "{words}"', words=line[:50])
-            yield KINDS["hidden-text"].mark('it holds text that nobody sees: "{words}"', words=hidden[:50])
+    typed = next((name for sign, name in TYPED if sign in markup.signs), "") or typed
+    if not typed and _GMAIL.match(markup.source):
+        typed = "Gmail"
+    looked_for = TEMPLATE if "msonormal" in markup.signs else (*TEMPLATE, *WORDS_TOO)
+    signs = sum(1 for spellings in looked_for if not markup.signs.isdisjoint(spellings))
+    if markup.tables >= 6 or (markup.tables >= 2 and signs >= 2) or signs >= 3:
+        yield KINDS["template"].mark(
+            "it is made from a template ({tables} tables, {pictures} pictures)",
+            tables=markup.tables,
+            pictures=markup.images,
+        )
+    if markup.pixels:
+        yield KINDS["tracking-pixel"].mark("it holds a picture of one pixel, as those who count readers use")
+    hidden, line = " ".join(markup.hidden.split()), markup.preheader
+    if len(hidden) > 12:
+        if markup.tables and 12 < len(line) < 600:
+            yield KINDS["preheader"].mark('a hidden line for previews: "{words}"', words=line[:50])
+        yield KINDS["hidden-text"].mark('it holds text that nobody sees: "{words}"', words=hidden[:50])
     if typed:
         yield KINDS["composition"].mark("it is put together as {typed} does it", typed=typed)
 

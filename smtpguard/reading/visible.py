@@ -35,7 +35,7 @@ _RULES = 600
 _LONGEST_RULE = 4_000
 _SIGNS = re.compile(
     r"hidden|popover|display|visibility|opacity|font|colou?r|clip|position|indent|margin|transform|mso-hide|height|width|zoom|filter"
-    r"|spacing|background|padding|mask|blend|offset|translate|scale|rotate|security|-size|\btext=|style=[^>]{0,2000}\\"
+    r"|spacing|background|padding|mask|blend|offset|translate|scale|rotate|security|-size|\btext=|\\"
 )
 """Signs in a source that some of its text may be invisible."""
 _SHOWS = re.compile(r"(?<![\w-])(?:display|visibility|opacity|max-height|overflow)\s*:")
@@ -88,15 +88,14 @@ def take_unseen(
 ) -> tuple[list[str], bool]:
     """Remove invisible text and links from ``tree``. Returns their texts, and whether the page begins with one.
 
-    ``source``: the beginning of ``html`` in lower case; ``sheets``: its style sheets. Raises TooComplex if they have
-    too many rules.
+    ``source``: ``html`` in lower case; ``sheets``: its style sheets. Raises TooComplex if they have too many rules.
     """
-    if len(html) <= len(source) and not _SIGNS.search(source):
+    if not _SIGNS.search(source):
         return [], False
-    rules = _visibility_rules(sheets, meter)
-    custom = dict(_CUSTOM.findall(html)) if "var(" in html else {}
+    custom = dict(_CUSTOM.findall(html)) if "var(" in source else {}
+    rules = _visibility_rules(sheets, custom, meter)
     inline = [(node, element_style(node, custom)) for node in tree.css(_SETS)]
-    declared = [style for _, style in inline] + [style_of(with_variables(text, custom)) for _, text in rules]
+    declared = [style for _, style in inline] + [style_of(text) for _, text in rules]
     by_colour = may_blend(declared)
     behind = any(style.behind for style in declared)
     small = any(
@@ -104,12 +103,12 @@ def take_unseen(
     )
     if not (by_colour or small or behind or any(style.hides or style.visible is False for style in declared)):
         return [], False
-    if small and "<font" in html:  # a size attribute resets the size
+    if small and "<font" in source:  # a size attribute resets the size
         inline = [(node, element_style(node, custom)) for node in tree.css(f"{_SETS},font[size]")]
     texts: dict[int, str] = {}
     all_looks = cache(partial(count_looks, tree))
     for selector, text in rules:
-        style = style_of(with_variables(text, custom))
+        style = style_of(text)
         by_place = behind and (style.behind or style.layer or style.back)
         coloured = by_colour and (style.colour or style.back or style.aside)
         if style.hides or _SHOWS.search(text) or (small and style.size is not None) or coloured or by_place:
@@ -209,13 +208,13 @@ def _childless(node: LexborNode) -> bool:
     return next(iter(node.iter()), None) is None
 
 
-def _visibility_rules(sheets: Iterable[str], meter: Meter) -> list[tuple[str, str]]:
+def _visibility_rules(sheets: Iterable[str], custom: Mapping[str, str], meter: Meter) -> list[tuple[str, str]]:
     """Return the rules that affect visibility, by specificity: pairs of a selector and its declarations."""
     found: list[tuple[str, str]] = []
     for sheet in sheets:
         for selectors, declarations in rules_of(sheet):
-            text = declarations[:_LONGEST_RULE].strip().lower()
-            if not _SIGNS.search(text) or ("var(" not in text and style_of(text) == PLAIN and not _SHOWS.search(text)):
+            text = with_variables(declarations[:_LONGEST_RULE].strip(), custom).lower()
+            if not _SIGNS.search(text) or (style_of(text) == PLAIN and not _SHOWS.search(text)):
                 continue
             selectors = _LINKED.sub("[href]", _AT_REST.sub("", selectors)) if ":" in selectors else selectors
             for selector in _COMMA.split(selectors):

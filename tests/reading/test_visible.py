@@ -87,6 +87,8 @@ HIDDEN = {
     "style for screens": "<style type='text/css' media='print, screen'>#z{{display:none}}</style><p id=z>{}</p>",
     "style with a title": "<style title='a>b'>#z{{display:none}}</style><p id=z>{}</p>",
     "variable": "<style>:root{{--c: #fff}}</style><p style='color:var(--c)'>{}</p>",
+    "variable in capitals": "<style>:root{{--C: NONE; --c: block}}</style><p style='display:VAR(--C)'>{}</p>",
+    "variable in a rule": "<style>:root{{--C: NONE}} p{{display:Var(--C)}}</style><p>{}</p>",
     "behind a background": '<div style="background:#fff"><p style="position:relative;z-index:-1">{}</p></div>',
     "behind a background, by a class": "<style>.b{{position:absolute;z-index:-5}} td{{background:#eee}}</style><table><tr><td><p class=b>{}</p></td></tr></table>",
     "a colour function": '<p style="color:oklch(100% 0 0)">{}</p>',
@@ -471,3 +473,9 @@ def test_a_quick_reading_takes_no_time_that_grows_with_the_square(selector: str)
     with suppress(TooComplex):
         read_markup(source, Meter(replace(NARROW, clock=None)))
     assert time.process_time() - began < 5
+
+
+def test_a_long_text_is_read_to_its_end() -> None:
+    made = read_markup(f"<p>{'a word ' * 40_000}<!--[if mso]><p>bacon</p><![endif]-->ba<i>x</i>con", Meter(Bounds()))
+    assert "bacon" in "\n".join(made.unshown)
+    assert "bacon" in made.rejoined
