@@ -240,7 +240,7 @@ def _topics(said: TextRead, fields: Index, around: Surroundings) -> tuple[Topic,
     if not places:
         return said.topics
     known = {(t.vocabulary, t.term) for t in said.topics}
-    more = around.vocabularies.find_cached(tuple(places))
+    more = around.vocabularies.find(places)
     return (*said.topics, *(t for t in more if (t.vocabulary, t.term) not in known))
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from smtpguard.locale.phrase import N_, Phrase, Said
 from smtpguard.reading.fold import fold, undisguised
@@ -144,8 +145,8 @@ class _Compiled:
         terms = {t: (t, len(t), any(e.last for e in those), tuple(those)) for t, those in entries.items()}
         self._automaton = automaton_of(terms, ("", 1, False, ()))
         self._known: dict[tuple[str, str], tuple[_Finding, ...]] = {}
-        self.cached: dict[tuple[tuple[str, str], ...], tuple[Topic, ...]] = {}
-        """The topics of texts that come often."""
+        self.topics_cached = lru_cache(_CACHED_TEXTS)(self.topics)
+        """For short texts that come often, such as a sender's name."""
 
     def hits(self, plain: str) -> Iterator[tuple[Entry, int, int]]:
         """Yield every entry that ``plain`` contains, each at the first word that no exception excludes."""
@@ -172,6 +173,29 @@ class _Compiled:
                         continue
                 done.add(entry)
                 yield entry, before, after
+
+    def topics(self, texts: tuple[tuple[str, str], ...]) -> tuple[Topic, ...]:
+        """Return what ``Vocabularies.find`` does."""
+        found: dict[tuple[str, str], Topic] = {}
+        words: set[tuple[str, str]] = set()
+        met: set[str] = set()
+        for where, text in texts:
+            plain = _as_terms_are(text)
+            for entry, start, stop in self.hits(plain):
+                key = entry.vocabulary, entry.term
+                word = entry.vocabulary, plain[start:stop]
+                room = len(found) < MOST or entry.vocabulary not in met
+                if key not in found and word not in words and room:
+                    words.add(word)
+                    met.add(entry.vocabulary)
+                    found[key] = Topic(
+                        vocabulary=entry.vocabulary,
+                        term=entry.term,
+                        where=where,
+                        word=word[1],
+                        context=_context(plain, start, stop),
+                    )
+        return tuple(found.values())
 
     def _learn(self, word: str, term: str, before: str, after: str, entries: Sequence[Entry]) -> tuple[_Finding, ...]:
         """Return the entries of a term that a word contains (or some words, for a term of several), and the
@@ -209,38 +233,8 @@ class Vocabularies:
         most ``MOST``, but at least one of each vocabulary: many words of one topic must not hide one of another."""
         if self._compiled is None:
             return ()
-        found: dict[tuple[str, str], Topic] = {}
-        words: set[tuple[str, str]] = set()
-        met: set[str] = set()
-        for where, text in texts:
-            plain = _as_terms_are(text)
-            for entry, start, stop in self._compiled.hits(plain):
-                key = entry.vocabulary, entry.term
-                word = entry.vocabulary, plain[start:stop]
-                room = len(found) < MOST or entry.vocabulary not in met
-                if key not in found and word not in words and room:
-                    words.add(word)
-                    met.add(entry.vocabulary)
-                    found[key] = Topic(
-                        vocabulary=entry.vocabulary,
-                        term=entry.term,
-                        where=where,
-                        word=word[1],
-                        context=_context(plain, start, stop),
-                    )
-        return tuple(found.values())
-
-    def find_cached(self, texts: tuple[tuple[str, str], ...]) -> tuple[Topic, ...]:
-        """Return what ``find`` does, cached: for short texts that come often, such as a sender's name."""
-        if self._compiled is None or sum(len(text) for _, text in texts) > _SHORT:
-            return self.find(texts)
-        cached = self._compiled.cached
-        found = cached.get(texts)
-        if found is None:
-            if len(cached) >= _CACHED_TEXTS:
-                cached.clear()
-            found = cached[texts] = self.find(texts)
-        return found
+        often = sum(len(text) for _, text in texts) <= _SHORT
+        return (self._compiled.topics_cached if often else self._compiled.topics)(tuple(texts))
 
 
 def compile_vocabularies(documents: Mapping[str, Mapping[str, object]]) -> Vocabularies:

@@ -74,14 +74,14 @@ def test_a_long_context_is_cut() -> None:
 
 
 def test_without_a_vocabulary_nothing_is_found() -> None:
-    assert Vocabularies().find([("text", "bacon")]) == Vocabularies().find_cached((("text", "bacon"),)) == ()
+    assert Vocabularies().find([("text", "bacon")]) == ()
 
 
 def test_what_is_found_again_is_the_same() -> None:
     v = made(terms=["bacon"])
     for text in ("bacon", "Bo", "x " * 500 + "bacon"):
         for where in ("name", "text", "name"):
-            assert v.find_cached(((where, text),)) == v.find([(where, text)])
+            assert v.find([(where, text)]) == made(terms=["bacon"]).find([(where, text)])
 
 
 def test_a_very_long_word_is_searched_in_time() -> None:
