@@ -28,7 +28,7 @@ from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.app.clock import SystemClock
 from smtpguard.config.documents import policy_documents
 from smtpguard.journal.event import Event, Kind
-from smtpguard.mailings.model import Person
+from smtpguard.lists.persons import Person
 from smtpguard.policy.counted import Ask
 from smtpguard.policy.facts import Count, Facts
 from smtpguard.policy.parse import parse

@@ -22,7 +22,6 @@ from smtpguard.admission.fronted import is_plain, key_of, marks_of
 from smtpguard.admission.mailingverdict import is_by_sender, mailing_verdict
 from smtpguard.admission.model import ADMISSION_SECONDS, Admission, ComparisonMissing, Item, Seen
 from smtpguard.admission.record import Record, alone, refused_at_rcpt
-from smtpguard.counts.keys import persons
 from smtpguard.database.errors import (
     Busy,
     ContentMissing,
@@ -41,6 +40,7 @@ from smtpguard.holds.deadlines import Deadlines
 from smtpguard.journal.clock import Clock
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.declared import ListInfo
+from smtpguard.lists.persons import persons
 from smtpguard.lists.recipients import Classified
 from smtpguard.mail import reply
 from smtpguard.mail.address import Address

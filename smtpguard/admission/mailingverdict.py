@@ -13,10 +13,10 @@ from dataclasses import replace
 
 from smtpguard.admission.builtinrules import hit, is_asked_of, is_meant, or_held
 from smtpguard.admission.model import ComparisonMissing, Seen
-from smtpguard.counts.keys import persons
 from smtpguard.gathering.gather import Gathered
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.model import Hold, State
+from smtpguard.lists.persons import persons
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.constant import changed, constant
 from smtpguard.mailings.differences import FACT as DIFFERS

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from smtpguard.database.errors import StoreError
 from smtpguard.holds.model import Hold
 from smtpguard.journal.event import Event
+from smtpguard.lists.persons import Person
 from smtpguard.lists.recipients import Classified
 from smtpguard.mail.constant import constant
-from smtpguard.mailings.model import Candidate, Grant, Mailing, Person
+from smtpguard.mailings.model import Candidate, Grant, Mailing
 from smtpguard.mailings.staging import Progress
 from smtpguard.outbox.model import Intent
 from smtpguard.policy.counted import Ask, Live

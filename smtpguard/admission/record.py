@@ -24,20 +24,20 @@ from smtpguard.admission.mailingverdict import (
 from smtpguard.admission.model import Admission, ComparisonMissing, Seen
 from smtpguard.admission.packedfacts import pack
 from smtpguard.admission.recorded import CONFIRMED, DECIDED, FACTS, REJECTED, REPLY, WAITING
-from smtpguard.counts.keys import as_journalled, behind
 from smtpguard.gathering.gather import Gathered
 from smtpguard.gathering.streams import StreamLimit, exceeded
 from smtpguard.holds.deadlines import Deadlines, deliver_by
 from smtpguard.holds.effects import TEST
 from smtpguard.holds.model import Confirmation, Hold, Move, State, lead_data
 from smtpguard.journal.event import Event, Kind, new_event
+from smtpguard.lists.persons import Person, as_journalled, behind
 from smtpguard.lists.recipients import INTERNAL
 from smtpguard.mail import reply
 from smtpguard.mail.constant import constant, maker
 from smtpguard.mail.decoding import header_text
 from smtpguard.mail.envelope import Envelope, Recipient, RefusedRecipient
 from smtpguard.mail.fields import DkimResult
-from smtpguard.mailings.model import Correction, Person
+from smtpguard.mailings.model import Correction
 from smtpguard.notices.intents import Notices, alarm_rules, call_events
 from smtpguard.notices.noticedata import sentences
 from smtpguard.outbox.model import Intent, IntentKind

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 from smtpguard.journal.chain import microseconds
 from smtpguard.journal.event import Event, Kind
+from smtpguard.lists.persons import Person
 from smtpguard.mail.codec import Codec
 from smtpguard.mail.envelope import Envelope, Recipient, Session
-from smtpguard.mailings.model import Correction, Grant, Person, Rejection
+from smtpguard.mailings.model import Correction, Grant, Rejection
 from smtpguard.outbox.model import Intent, Settled
 from smtpguard.policy.approvals import Groups
 from smtpguard.policy.freezing import Freeze, Selectable, stopped_by

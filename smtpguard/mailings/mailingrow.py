@@ -18,9 +18,10 @@ from typing import Any
 import orjson
 
 from smtpguard.journal.chain import instant, parsed
+from smtpguard.lists.persons import Person
 from smtpguard.mail.constant import changed
 from smtpguard.mailings.finder import KnownMailing
-from smtpguard.mailings.model import MAILING, CopyStatus, Mailing, Person, Tally
+from smtpguard.mailings.model import MAILING, CopyStatus, Mailing, Tally
 from smtpguard.reading.fingerprint import Sketch
 
 CUSTOMER, MAYBE = 1, 2

@@ -15,6 +15,7 @@ from datetime import datetime
 from math import inf
 
 from smtpguard.journal.event import Event, Kind
+from smtpguard.lists.persons import Person
 from smtpguard.locale.phrase import Amount, dump
 from smtpguard.mail.codec import Codec
 from smtpguard.mail.constant import constant
@@ -26,24 +27,6 @@ from smtpguard.reading.shown import Shown
 
 MOST_GRANTS = 20
 """The most approvals of one mailing in force at once, the newest first."""
-
-
-@constant
-class Person:
-    """One recipient as counts know it, by a keyed digest of 8 octets.
-
-    ``lists``: those that it is on. ``maybe``: it may be a customer, since a list was unavailable. ``weight``: the number of people
-    behind a list address, at that ``version`` of its index. ``unbounded``: ``weight`` is the least number, since there is no
-    index, or a stale one.
-    """
-
-    digest: bytes
-    customer: bool = False
-    maybe: bool = False
-    lists: tuple[str, ...] = ()
-    weight: int = 1
-    version: str = ""
-    unbounded: bool = False
 
 
 class CopyStatus(enum.IntEnum):

@@ -11,15 +11,14 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
 
-from smtpguard.counts.keys import each_once, persons
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.model import Hold, State
 from smtpguard.journal.chain import utc_text
 from smtpguard.journal.deliverystatus import EVENTS, WORDS, DeliveryEvent
 from smtpguard.journal.event import Event, Kind
+from smtpguard.lists.persons import Person, each_once, persons
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.reply import Reply, Unsendable
-from smtpguard.mailings.model import Person
 from smtpguard.notices import intents
 from smtpguard.notices.dsn import Action
 from smtpguard.outbox.model import LONGEST_ATTEMPT, NONE_YET, OF_CONTENT, AttemptResult, Intent, IntentKind, Lease

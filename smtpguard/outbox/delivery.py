@@ -28,11 +28,11 @@ from smtpguard.gathering.reader import NARROW
 from smtpguard.guard.ports import PolicyInForce, Relay
 from smtpguard.holds.model import Hold, selectable
 from smtpguard.journal.clock import SteadyClock
+from smtpguard.lists.persons import Person
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Fence, Lost, Recalled, Recipient, Transaction, open_fence
 from smtpguard.mail.message import Message
 from smtpguard.mail.trace import prepend
-from smtpguard.mailings.model import Person
 from smtpguard.outbox.attempt import MAX_DOUBTS, PACE, Due, dues, events, persons_behind, release_ended, reports
 from smtpguard.outbox.model import OF_CONTENT, AttemptResult, Intent, Lease
 from smtpguard.reading.read import read

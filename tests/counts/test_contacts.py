@@ -9,7 +9,7 @@ from typing import Any
 from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.counts import sweeping
 from smtpguard.holds.model import Change, State
-from smtpguard.mailings.model import Person
+from smtpguard.lists.persons import Person
 from smtpguard.policy.counted import Ask
 from smtpguard.policy.facts import Usual
 from smtpguard.reading.fingerprint import Identity

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.counts import counting, sums, sweeping
 from smtpguard.journal.event import Kind
-from smtpguard.mailings.model import Person
+from smtpguard.lists.persons import Person
 from smtpguard.policy.counted import Ask
 from smtpguard.policy.facts import OF_LETTERS, OF_LISTS, Usual
 from smtpguard.store.store import Store, open_store

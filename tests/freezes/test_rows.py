@@ -10,7 +10,7 @@ import pytest
 from smtpguard.admission.model import Admission, Seen
 from smtpguard.database.errors import PolicyMoved, Unavailable
 from smtpguard.journal.event import Kind
-from smtpguard.mailings.model import Person
+from smtpguard.lists.persons import Person
 from smtpguard.policy.freezing import Gate, Selector
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.store.store import Store, open_store

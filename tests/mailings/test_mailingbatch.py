@@ -16,9 +16,10 @@ import pytest
 
 from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.journal.event import Kind
+from smtpguard.lists.persons import Person
 from smtpguard.mailings import finder, forgetting, mailingrow
 from smtpguard.mailings.finder import MOST, KnownMailing, Memory
-from smtpguard.mailings.model import CopyStatus, Person, Tally
+from smtpguard.mailings.model import CopyStatus, Tally
 from smtpguard.policy.counted import DAY, Ask
 from smtpguard.policy.verdict import Action, Deferred, Verdict
 from smtpguard.reading.fingerprint import Identity, Sketch

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from smtpguard.mailings.model import Grant, Mailing, Person, Rejection
+from smtpguard.lists.persons import Person
+from smtpguard.mailings.model import Grant, Mailing, Rejection
 from smtpguard.mailings.staging import At, Move
 from smtpguard.policy.stages import REST, Stages
 from smtpguard.reading.fingerprint import Identity

@@ -4,11 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from smtpguard.lists.recipients import LIST, MEMBERS, Classification, Classified
-from smtpguard.lists.registry import Registry
-from smtpguard.mailings.model import Person
+from smtpguard.mail.constant import constant
+
+if TYPE_CHECKING:
+    from smtpguard.lists.registry import Registry
+
+
+@constant
+class Person:
+    """One recipient as counts know it, by a keyed digest of 8 octets.
+
+    ``lists``: those that it is on. ``maybe``: it may be a customer, since a list was unavailable. ``weight``: the number of people
+    behind a list address, at that ``version`` of its index. ``unbounded``: ``weight`` is the least number, since there is no
+    index, or a stale one.
+    """
+
+    digest: bytes
+    customer: bool = False
+    maybe: bool = False
+    lists: tuple[str, ...] = ()
+    weight: int = 1
+    version: str = ""
+    unbounded: bool = False
+
 
 _NOW: Mapping[str, str] = {}
 """No earlier versions: each list counts at its version of today."""
