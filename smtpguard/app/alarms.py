@@ -29,10 +29,12 @@ from smtpguard.app.services import opened
 from smtpguard.app.start import failing_starts
 from smtpguard.config.settings import Settings
 from smtpguard.database.engine import clock_problem
-from smtpguard.database.errors import Outage, StoreError, Unavailable
+from smtpguard.database.errors import Outage, StoreError, Unavailable, reason
 from smtpguard.journal.bypass import Bypasses
 from smtpguard.journal.clock import Clock
 from smtpguard.lists.registry import Registry
+from smtpguard.locale.phrase import Said as Text
+from smtpguard.locale.phrase import dump, load
 from smtpguard.notices.notice import choose_language
 from smtpguard.observe import figures
 from smtpguard.observe.alarms import MINUTES, SLOW_SECONDS, Seen
@@ -40,7 +42,7 @@ from smtpguard.observe.rounds import Rounds, Shared
 from smtpguard.observe.rows import Alarmed
 from smtpguard.policy.freezing import PUT_BACK, Gate, Selector
 from smtpguard.policy.parse import Organization
-from smtpguard.processes.numbers import PUT_OFF, STORE_FAILS, Said
+from smtpguard.processes.numbers import PUT_OFF, Said
 from smtpguard.processes.part import Part
 from smtpguard.processes.statusfile import Tree, trees
 from smtpguard.store.store import Store
@@ -156,12 +158,10 @@ def _stale(registry: Registry) -> tuple[str, ...]:
     return tuple(sorted(name for name, status in registry.statuses.items() if status.stale))
 
 
-def store_problem(found: str | None, running: Iterable[Tree]) -> str | None:
+def store_problem(found: Text | None, running: Iterable[Tree]) -> Text | None:
     """Return why the store cannot be used: as ``found`` by this process, or else by the processes that take mail. "" if it
     can be used, None if this process has not tried and no other found a problem."""
-    if not found and any(tree.alive and tree.row.get("store_fails") for tree in running):
-        return NOT_WRITTEN
-    return found
+    return found or next((load(tree.row["store"]) for tree in running if tree.alive and tree.row.get("store")), found)
 
 
 def clock_ahead(running: Iterable[Tree]) -> int | None:
@@ -218,7 +218,7 @@ class Alarms(Part):
         self._targets = probe_targets(settings)
         self._relays: dict[str, str] = {}  # the problem of each relay that was asked
         self._seen: Seen | None = None  # of the store, at the last look
-        self._problem: str | None = None  # why the store cannot be used
+        self._problem: Text | None = None  # why the store cannot be used
         self._wrote = float("-inf")  # when that was last possible
         self._organization: Organization | None = None
         self._certificates = (0.0, ends_by_file(settings))
@@ -272,7 +272,7 @@ class Alarms(Part):
         return True
 
     def said(self) -> Said:
-        return Said(levels={STORE_FAILS: int(bool(self._problem))}, found=last_answers(self._targets))
+        return Said(found=last_answers(self._targets), store=dump(self._problem or ""))
 
     def told(self, numbers: Mapping[str, Any]) -> None:
         self._tree = numbers["tree"]
@@ -338,7 +338,7 @@ class Alarms(Part):
                         await self._look_once(looking)
                         await asyncio.sleep(LOOK_SECONDS)
             except (StoreError, CannotStart) as e:
-                self._away(str(e))
+                self._away(reason(e))
             finally:
                 self._shared.memory = None
             await asyncio.sleep(LOOK_SECONDS)
@@ -347,7 +347,7 @@ class Alarms(Part):
         try:
             self._seen = await looking.look()
         except (StoreError, TimeoutError) as e:
-            self._away(str(e) or "it does not answer in time")
+            self._away(reason(e) or "it does not answer in time")
         except Exception as error:
             self._outage.report(error, trace=True)
         else:
@@ -359,7 +359,7 @@ class Alarms(Part):
             with contextlib.suppress(StoreError):
                 self._organization = looking.policies.policy.organization
 
-    async def _write_problem(self, store: Store) -> str:
+    async def _write_problem(self, store: Store) -> Text:
         """Return why the store cannot be written, "" if it can. It is tried every ``WRITE_SECONDS``, and at each look while
         there is a problem."""
         now = self._clock.monotonic()
@@ -367,11 +367,11 @@ class Alarms(Part):
             try:
                 await store.try_write()
             except StoreError as e:
-                return str(e)
+                return reason(e)
             self._wrote = now
         return ""
 
-    def _away(self, why: str) -> None:
+    def _away(self, why: Text) -> None:
         """Note that the store cannot be used, and forget what it said."""
         self._problem, self._seen = why, None
         self._outage.report(why)

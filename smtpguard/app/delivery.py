@@ -31,6 +31,7 @@ from smtpguard.guard.ports import PolicyInForce
 from smtpguard.holds.replying import Tokens
 from smtpguard.holds.service import Approvals
 from smtpguard.journal.clock import Clock
+from smtpguard.locale.phrase import dump
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.notices.daily import Daily, checkpoint_mail, observed_reports
 from smtpguard.notices.links import Links
@@ -40,7 +41,7 @@ from smtpguard.observe.webhooks import Dispatcher, Hook, Sender, Topic
 from smtpguard.observe.witnessing import SLICE, Sending, Syslog, Timestamping, Witnessing
 from smtpguard.outbox.asking import report_doubts
 from smtpguard.outbox.delivery import Delivery
-from smtpguard.processes.numbers import CLOCK_AHEAD, STORE_FAILS, Said
+from smtpguard.processes.numbers import CLOCK_AHEAD, Said
 from smtpguard.processes.part import Part
 from smtpguard.processes.statusfile import runs
 from smtpguard.store.nouns import People
@@ -172,8 +173,8 @@ class Deliverer(Part):
     def said(self) -> Said:
         said = self._relays.said()
         ahead = int(self._clock.ahead.total_seconds()) if self._clock.jumped else 0
-        levels = {**said.levels, STORE_FAILS: int(self._store.fails), CLOCK_AHEAD: ahead}
-        return replace(said, counts={**said.counts, **self._renewals.counts}, levels=levels)
+        counts, levels = {**said.counts, **self._renewals.counts}, {**said.levels, CLOCK_AHEAD: ahead}
+        return replace(said, counts=counts, levels=levels, store=dump(self._store.fails))
 
     async def stop(self, grace_seconds: float) -> None:
         self._delivery.stop()

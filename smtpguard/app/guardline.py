@@ -33,9 +33,10 @@ from smtpguard.holds.replying import Tokens
 from smtpguard.holds.service import Approvals
 from smtpguard.journal.bypass import Bypasses
 from smtpguard.journal.clock import Clock
+from smtpguard.locale.phrase import dump
 from smtpguard.mail.address import Address
 from smtpguard.mail.reply import RECALLED
-from smtpguard.processes.numbers import PUT_OFF, STORE_FAILS, STORE_SERVES, Said
+from smtpguard.processes.numbers import PUT_OFF, STORE_SERVES, Said
 from smtpguard.processes.part import Part
 from smtpguard.store.bypassed import Bypassed
 from smtpguard.store.store import Store
@@ -226,8 +227,8 @@ class MailPart(Part):
     def said(self) -> Said:
         store = self.line.store
         serves = not store.problem and self.line.watch.age_seconds < STALE_SECONDS
-        levels = {STORE_FAILS: int(store.fails), STORE_SERVES: int(serves)}
-        return Said(counts={**counts(self.line.intake), **self._turned.counts}, levels=levels)
+        counted = {**counts(self.line.intake), **self._turned.counts}
+        return Said(counts=counted, levels={STORE_SERVES: int(serves)}, store=dump(store.fails))
 
     async def stop(self, grace_seconds: float) -> None:
         cut_off = sum(await asyncio.gather(*(each.stop(grace_seconds) for each in self._receptions)))

@@ -49,7 +49,7 @@ from smtpguard.outbox.asking import SETTLED_WITHIN
 from smtpguard.policy.freezing import PUT_BACK, Selector
 from smtpguard.policy.parse import Policy
 from smtpguard.processes.listeners import CannotListen, Wanted, open_all
-from smtpguard.processes.numbers import STORE_FAILS, STORE_SERVES, of_relay
+from smtpguard.processes.numbers import STORE_SERVES, of_relay
 from smtpguard.processes.part import Part
 from smtpguard.store.store import Store
 from smtpguard.wire.turnedaway import Why
@@ -251,9 +251,7 @@ class Watching:
         fresh = self._answered and self._clock.monotonic() - self._looked < OLD_SECONDS
         levels = tree.get("levels", {})
         serves = bool(levels.get(STORE_SERVES))  # at a full number of connections only those who have one know
-        fails = (
-            "does not answer" if waiting is None or not fresh else "takes no entry" if levels.get(STORE_FAILS) else ""
-        )
+        fails = "does not answer" if waiting is None or not fresh else "takes no entry" if tree.get("store") else ""
         in_force = serves if waiting is None else bool(waiting.policy_sha256)
         unreadable = self._policy is not None and bool(self._policy.unreadable)
         relay = tree.get("found", {}).get("relay")
@@ -271,7 +269,7 @@ class Watching:
             return {"smtpguard_store_up": {(): 0}}
         fresh = self._answered and passed - self._looked < OLD_SECONDS
         told = {
-            "store_up": int(fresh and not self._tree.get("levels", {}).get(STORE_FAILS)),
+            "store_up": int(fresh and not self._tree.get("store")),
             "store_looked_seconds": passed - self._looked,
             "journal_entry": waiting.entries,
             "journal_unread_entries": waiting.entries - self._read_to,

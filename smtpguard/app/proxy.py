@@ -82,6 +82,7 @@ class Proxy(MailPart):
             said,
             counts={**said.counts, **mail.counts, **self._renewals.counts},
             levels={**said.levels, **mail.levels},
+            store=mail.store,
         )
 
 

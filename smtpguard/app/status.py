@@ -32,7 +32,7 @@ from smtpguard.app.start import failing_starts, has_alarms_part
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.counts.backfill import known_since
-from smtpguard.database.errors import StoreError
+from smtpguard.database.errors import StoreError, reason
 from smtpguard.database.migrate import NotSetUp, SchemaError
 from smtpguard.database.schema import checkpoint
 from smtpguard.guard.ports import PolicyInForce
@@ -130,6 +130,8 @@ async def status(settings: Settings) -> Status:
         bypass=() if found.bypass is None else (found.bypass,),
         clock_ahead=clock_ahead(found.trees),
     )
+    if found.store is not None:
+        found.store["problem"] = found.store["problem"] or seen.store or None
     known = {**(found.store or {}).pop("alarms", {}), **await _remembered(settings, found)}
     now = {alarm.key: alarm for alarm in raised(seen)}
     kept = _ONLY_REMEMBERED if has_alarms_part(found.trees) else {}  # nobody else ends_by_file them
@@ -218,7 +220,7 @@ async def _store(settings: Settings, found: Status) -> Seen:
     except OSError as e:
         found.store["problem"] = f"{e.filename or 'the store'}: {e.strerror or e}"
     except (CannotStart, StoreError, Broken) as e:
-        found.store["problem"] = str(e)
+        found.store["problem"] = reason(e)
     return Seen(at=found.at, store=found.store["problem"])
 
 

@@ -131,7 +131,8 @@ async def store_findings(settings: Settings, policy: Policy | None = None) -> li
             for file in store.journal.fronts_aside():
                 text = f"{file} belongs to another state of the journal, and not all of it was merged; examine it, and move it away"
                 found.append(State.WRONG.of("store", text))
-            if wrong := await store.ask(clock_problem):
+            wrong = await store.ask(clock_problem) or await _write_problem(store)
+            if wrong:
                 found.append(State.WRONG.of("store", wrong))
             if wrong := await store.ask(encoding_problem):
                 found.append(State.WRONG.of("store", f"the database: {wrong}. {_ENCODED}"))
@@ -146,6 +147,16 @@ async def store_findings(settings: Settings, policy: Policy | None = None) -> li
         older = isinstance(e, SchemaError) and not isinstance(e, Newer)
         state = State.UNKNOWN if older else State.WRONG
         return [state.of("store", str(e))]
+
+
+async def _write_problem(store: Store) -> str:
+    """Return why a store that can be read takes no entry; "" if it takes one, or if this user may only read it."""
+    if store.copy is None:
+        try:
+            await store.try_write()
+        except StoreError as error:
+            return str(error)
+    return ""
 
 
 async def _name_findings(settings: Settings, policy: Policy, store: Store) -> list[Finding]:

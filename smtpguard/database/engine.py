@@ -31,12 +31,13 @@ from sqlalchemy.pool import NullPool, Pool, QueuePool
 from smtpguard.config.fields import read_secret
 from smtpguard.config.problem import Broken
 from smtpguard.config.statefiles import hand_over, owner_of, refusal, sqlite_file
-from smtpguard.database.errors import CommitUnknown, Full, Unavailable, Unusable, no_space
+from smtpguard.database.errors import CommitUnknown, Full, Unavailable, Unusable, no_space, reason
 from smtpguard.database.failpoint import failpoint
 from smtpguard.database.files import FairLock, ReadOnlyCopy, inode, is_only_readable, write_log_again
 from smtpguard.database.fronts import Fronts
 from smtpguard.database.statements import Array, array_dumper, close_cursor, rows_of
 from smtpguard.database.writeback import WriteBack
+from smtpguard.locale.phrase import N_, Phrase
 
 _STATEMENTS = 256
 """The number of prepared statements that a connection to SQLite keeps."""
@@ -71,13 +72,33 @@ _LAY_OUT = (  # write the pages of the log and free them; the last write makes t
     "PRAGMA shrink_memory",
     f"PRAGMA cache_size=-{_CACHE_KIB}",
 )
-_POOLED = "a pooler gives each transaction another connection, and must keep one for each session (pool_mode)"
-_REFUSALS = {"25006": "the database server is read-only", "42501": "the database user lacks a privilege",
-             "26000": _POOLED, "42P05": _POOLED}  # fmt: skip
-"""Refusals by SQLSTATE. A server is read-only as a stand-by, or because its provider made it so when its disk was nearly full."""
-_ROWLESS = ("25", "53", "55", "57")
-"""Classes of SQLSTATE whose messages have no data of a row in their first line: state of the transaction, resources, locks, time
-limits, and acts of an administrator."""
+_NO_CONNECTION = N_(
+    "no connection to the database: {said}. Correct what it names at the server, or the url or password here"
+)
+_POOLED = N_(
+    "a pooler gives each transaction another connection, and must keep one for each session (pool_mode): {said}"
+)
+_LATE = N_(
+    "the database takes too long: {said}. End the session that blocks it, or find out what slows its server down"
+)
+_ENDED = N_("the database server ended the connection: {said}. If it does not come back by itself, start it")
+_FULL = N_("no space left for the database: {said}. Make room on the disk of its server")
+_REASONS = {  # by SQLSTATE, or the beginning of it
+    "25006": N_(
+        "the database server is read-only: {said}. Promote it if it is a stand-by, or lift what makes it read-only"
+    ),
+    "26000": _POOLED,
+    "42501": N_("the database user lacks a privilege: {said}. Grant it"),
+    "42P05": _POOLED,
+    "53": N_("the database server is at a limit: {said}. Raise the limit there, or free what uses it up"),
+    "53100": _FULL,
+    "55": _LATE,
+    "57": _LATE,
+    "57P": _ENDED,
+}
+"""What is wrong and what to do, where the server says why in its first line. That line has no data of a row."""
+_ROWLESS = ("08", "25", "40")
+"""Other classes of SQLSTATE whose first line has none: connections, the state of the transaction, conflicts of transactions."""
 _SQLITE_PROBLEMS = {
     "SQLITE_NOTADB": "is not an SQLite database",
     "SQLITE_CORRUPT": "is damaged",
@@ -159,6 +180,7 @@ class Database:
         driver: Any = self._writer.dialect.loaded_dbapi
         self.errors: tuple[type[BaseException], ...] = (SQLAlchemyError, OSError, driver.Error)
         """The classes of errors that SQLAlchemy, the driver and the file system raise."""
+        self._offline: type[BaseException] = driver.OperationalError
 
     def _engine(self, *, write: bool) -> Engine:
         if self.sqlite:
@@ -284,7 +306,7 @@ class Database:
                 self._drop()
                 self._doubted |= self.sqlite and getattr(error, "sqlite_errorname", "") != "SQLITE_FULL"
                 problem = self.translate(error)
-                raise problem if isinstance(problem, (Full, BadItem)) else CommitUnknown(str(problem)) from error
+                raise problem if isinstance(problem, (Full, BadItem)) else CommitUnknown(reason(problem)) from error
         if self._write_back is not None:
             self._write_back.committed()
 
@@ -419,14 +441,16 @@ class Database:
         if isinstance(original, sqlite3.Error):
             return self._translate_sqlite(original)
         state = getattr(original, "sqlstate", None) or ""
-        if state == "53100":
-            return Full("no space left for the database")
-        first = next(iter(str(original).strip().splitlines()), "")
-        if state in _REFUSALS:
-            return Unavailable(f"{_REFUSALS[state]}: {first} ({state})")
+        first = next(iter(str(original).strip().splitlines()), "").removeprefix("connection failed: ")
+        if not state and isinstance(original, self._offline):  # libpq names no state for a connection
+            return Unavailable(Phrase(_NO_CONNECTION, said=first))
+        for known in (state, state[:3], state[:2]):
+            if known in _REASONS:
+                why = Phrase(_REASONS[known], said=f"{first} ({state})")
+                return Full(why) if known == "53100" else Unavailable(why)
         if state[:2] in ("22", "23"):  # data exceptions, integrity constraints
             return BadItem(f"refused by the database ({state})")
-        plain = first if not state or state[:2] in _ROWLESS else ""  # an error without a state is from connecting
+        plain = first if not state or state[:2] in _ROWLESS else ""
         details = (f": {plain}" if plain else "") + (f" ({state})" if state else "")
         return Unavailable(f"the database: {type(original).__name__}{details}")
 

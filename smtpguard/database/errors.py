@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from smtpguard.locale.phrase import Phrase, Said
+
 OUTAGE_SECONDS = 300.0
 """The time between two log lines in the same words about one outage."""
 MOST_REASONS = 10
@@ -52,6 +54,12 @@ class PolicyUnreadable(Unavailable):
 
 class Gone(StoreError):
     """The client disconnected before its batch: nothing was decided or written."""
+
+
+def reason(error: Exception) -> Said:
+    """Return what an error says, as a phrase if it is one."""
+    said = error.args[0] if error.args else None
+    return said if isinstance(said, Phrase) else str(error)
 
 
 def no_space(error: OSError) -> bool:

@@ -14,7 +14,8 @@ from functools import partial
 from typing import Any
 
 from smtpguard.journal.bypass import Bypass
-from smtpguard.locale.phrase import N_, Listed, Moment, Phrase, Said, Value
+from smtpguard.locale.phrase import N_, Listed, Moment, Phrase, Value
+from smtpguard.locale.phrase import Said as Text
 from smtpguard.policy.freezing import PUT_BACK, Freeze
 from smtpguard.returns.model import REASONS
 
@@ -66,7 +67,7 @@ class Seen:
     """
 
     at: datetime
-    store: str | None = None
+    store: Text | None = None
     relay: str | None = None
     frozen: tuple[Freeze, ...] | None = None
     put_back: str | None = None
@@ -279,9 +280,8 @@ CONDITIONS: tuple[Condition, ...] = (
               title=N_("the database cannot be used"),
               says=N_("The database cannot be used: mail that cannot be recorded is answered 4xx and waits at its "
                       "clients. Why: {said}"),
-              does=N_("As the reason says: make room on its disk or mount it for writing, end the program that locks "
-                      "it, bring its server or its file back, correct a clock, or start the newer version here. "
-                      "Nothing else needs a restart.")),
+              does=N_("Do what the reason asks for. smtpguard then goes on by itself; after a change of smtpguard.yaml "
+                      "restart it.")),
     Condition("state-full", Severity.CRITICAL, of="spool", after_seconds=60,
               title=N_("the state folder takes no large message"),
               says=N_("The state folder takes no large message: mail of more than 1 MiB is answered 4xx and waits at "
@@ -422,5 +422,5 @@ class RaisedAlarm:
         return Alarm(condition=BY_NAME[name], found=found) if name in BY_NAME else None
 
     @property
-    def title(self) -> Said:
+    def title(self) -> Text:
         return self.alarm.title if self.alarm is not None else self.key

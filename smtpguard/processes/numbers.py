@@ -14,24 +14,26 @@ from typing import Any
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
     """The numbers of a process. ``counts``: totals since it began. ``levels``: current values. ``found``: its latest observation of
-    something that other processes observe too, as (time by the machine's monotonic clock, value)."""
+    something that other processes observe too, as (time by the machine's monotonic clock, value). ``store``: why it takes or delivers
+    mail and cannot write to the store, waits for it in vain (queue.Waiting), or, as the alarms part, cannot use it, as phrase.dump
+    returns it; "" if it can."""
 
     counts: Mapping[str, int] = field(default_factory=dict)
     levels: Mapping[str, int] = field(default_factory=dict)
     found: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+    store: Any = ""
 
     @classmethod
     def of(cls, beat: Mapping[str, Any]) -> Said:
         """Read the numbers in a heartbeat, which is empty until the part is ready."""
         found = {what: (float(at), int(value)) for what, (at, value) in beat.get("found", {}).items()}
-        return cls(counts=beat.get("counts", {}), levels=beat.get("levels", {}), found=found)
+        return cls(
+            counts=beat.get("counts", {}), levels=beat.get("levels", {}), found=found, store=beat.get("store", "")
+        )
 
 
 PUT_OFF = "turned away 4xx"
 """The count of 4xx answers that no other count of answers includes."""
-STORE_FAILS = "store fails"
-"""The level of a process that takes or delivers mail and cannot write to the store, or waits for it in vain (queue.Waiting), and of
-the alarms part while it cannot use the store."""
 CLOCK_AHEAD = "clock ahead"
 """The level of the delivery part: by how many seconds the clock jumped forward, while it is not believed."""
 STORE_SERVES = "store serves"
@@ -85,6 +87,11 @@ class Numbers:
         return levels
 
     @property
+    def store(self) -> Any:
+        """Why a living process cannot write to the store, "" if all can."""
+        return next((said.store for said in self._living.values() if said.store), "")
+
+    @property
     def with_refusals(self) -> Mapping[str, int]:
         """The counts with the connections refused by the supervisor, for the share of 4xx answers."""
         return self.counts + Counter({PUT_OFF: self.refused.total() + self.without_descriptor.total()})
@@ -111,4 +118,5 @@ class Numbers:
             "counts": dict(self.counts),
             "levels": dict(self.levels),
             "found": dict(self._found),
+            "store": self.store,
         }

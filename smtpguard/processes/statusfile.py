@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smtpguard.config.statefiles import replace_file
-from smtpguard.processes.numbers import CLOCK_AHEAD, STORE_FAILS, Numbers
+from smtpguard.processes.numbers import CLOCK_AHEAD, Numbers
 
 if TYPE_CHECKING:
     from smtpguard.processes.child import Child
@@ -44,7 +44,6 @@ class StatusFile:
 
     def row(self, now: float, children: Iterable[Child], numbers: Numbers, *, stopping: bool) -> dict[str, Any]:
         """The state, for ``write``. ``now``: by the loop's clock."""
-        levels = numbers.levels
         return {
             "pid": os.getpid(),
             "host": socket.gethostname(),
@@ -52,8 +51,8 @@ class StatusFile:
             "at": time.time(),
             "stopping": stopping,
             "counts": dict(numbers.with_refusals),
-            "store_fails": levels[STORE_FAILS] > 0,
-            "clock_ahead": levels[CLOCK_AHEAD],
+            "store": numbers.store,
+            "clock_ahead": numbers.levels[CLOCK_AHEAD],
             "parts": [
                 {
                     "name": child.name,

@@ -13,12 +13,13 @@ from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.database.batch import Step
 from smtpguard.database.errors import Busy, CommitUnknown, Unavailable
 from smtpguard.journal.clock import Clock
+from smtpguard.locale.phrase import N_, Phrase, Said
 
 WAIT_SECONDS = 20.0
 """The longest that a caller waits."""
 FAILS_SECONDS = 30.0
 """The time after a failure for which the store counts as failing."""
-_SLOW = f"the database took no entry in {WAIT_SECONDS:g} s"
+_SLOW = Phrase(N_("the database took no entry in {seconds} s"), seconds=int(WAIT_SECONDS))
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -55,23 +56,25 @@ class Waiting:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self.problem = ""
+        self.problem: Said = ""
         """Why the last transaction failed, or that a caller waited for it in vain; "" if it was committed."""
         self._failed_at = 0.0
         self._vain_at = -math.inf  # when a caller waited in vain
         self._works: deque[Work] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
-    def note_failure(self, why: str) -> None:
+    def note_failure(self, why: Said) -> None:
         """Note that a transaction failed."""
         self.problem, self._failed_at = why, self._clock.monotonic()
 
     @property
-    def fails(self) -> bool:
-        """Whether entries are not written, or too late: in the last half minute the last transaction failed, or a caller waited in vain,
-        whatever was committed since. After half a minute without a try it is not known any more."""
+    def fails(self) -> Said:
+        """Why entries are not written, or too late: in the last half minute the last transaction failed, or a caller waited in vain,
+        whatever was committed since. "" otherwise: after half a minute without a try it is not known any more."""
         begin = self._clock.monotonic() - FAILS_SECONDS
-        return self._vain_at > begin or (bool(self.problem) and self._failed_at > begin)
+        if self._vain_at > begin:
+            return self.problem or _SLOW
+        return self.problem if self._failed_at > begin else ""
 
     def add(self, work: Work) -> None:
         """Add work, which times out after 20 s."""

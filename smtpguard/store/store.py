@@ -29,6 +29,7 @@ from smtpguard.journal import rows as journal
 from smtpguard.journal import signing
 from smtpguard.journal.clock import Clock
 from smtpguard.journal.event import Event
+from smtpguard.locale.phrase import Said
 from smtpguard.store import retention, rollbackcheck
 from smtpguard.store.front import Front
 from smtpguard.store.journal import Cursors, Journal
@@ -88,8 +89,8 @@ class Store(Access):
         return str(self._database.path) if self._database.sqlite else ""
 
     @property
-    def fails(self) -> bool:
-        """Whether this process cannot write now (queue.Waiting)."""
+    def fails(self) -> Said:
+        """Why this process cannot write now, "" if it can (queue.Waiting)."""
         return self._writer.waiting.fails
 
     @property

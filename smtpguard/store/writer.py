@@ -25,7 +25,7 @@ from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.admission.rows import Run, answered_as
 from smtpguard.database.batch import Batch, Step
 from smtpguard.database.engine import BadItem, Database
-from smtpguard.database.errors import Busy, CommitUnknown, Gone, Outage, StoreError, Unavailable
+from smtpguard.database.errors import Busy, CommitUnknown, Gone, Outage, StoreError, Unavailable, reason
 from smtpguard.database.failpoint import passes
 from smtpguard.database.schema import underway
 from smtpguard.holds import rows as holds
@@ -436,7 +436,7 @@ class Writer:
     def _fail(self, works: Sequence[Work], notes: Sequence[Event], error: Exception) -> None:
         """Give works the error of their transaction, and keep the notes for a later one."""
         problem = error if isinstance(error, StoreError) else Unavailable(f"the store failed: {type(error).__name__}")
-        self.waiting.note_failure(str(problem))
+        self.waiting.note_failure(reason(problem))
         self._file_last()
         if isinstance(error, CommitUnknown):
             self._unanswered.add(w for w in works if w.item is not None and w.error is None)

@@ -16,7 +16,7 @@ import pytest
 from smtpguard.app import storestatus
 from smtpguard.app.files import read_policy
 from smtpguard.app.status import status
-from smtpguard.app.storestatus import refused_clients, store_findings
+from smtpguard.app.storestatus import State, refused_clients, store_findings
 from smtpguard.config.settings import read_settings
 from smtpguard.database import migrate
 from tests.catalogue.test_first_contacts import words
@@ -179,3 +179,19 @@ def test_what_is_wrong_with_a_server_is_named(postgresql: str, tmp_path: Path, m
         "the database: its encoding is LATIN1, which has not all letters: it must be UTF8. Stop smtpguard, and restore a "
         "dump of it into a database in UTF8"
     ) in texts
+
+
+def test_a_server_that_takes_no_writes_is_named(postgresql: str, tmp_path: Path) -> None:
+    """It answers all questions, as a stand-by does."""
+    with psycopg.connect(postgresql, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE read_only")
+    install(tmp_path, KEY, postgresql.replace(":@", "@").replace("/postgres?", "/read_only?"))
+    settings = read_settings(tmp_path / "smtpguard.yaml")
+    migrate.migrate(settings.store.url)
+    assert [finding.state for finding in asyncio.run(store_findings(settings))] == [State.FINE]
+    with psycopg.connect(postgresql, autocommit=True) as connection:
+        connection.execute("ALTER DATABASE read_only SET default_transaction_read_only = on")
+    _, finding = asyncio.run(store_findings(settings))
+    assert finding.state is State.WRONG
+    assert finding.text.startswith("the database server is read-only: cannot execute")
+    assert "Promote it if it is a stand-by" in finding.text

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from smtpguard import __version__
@@ -29,18 +30,20 @@ from smtpguard.cli.status import lines
 from smtpguard.config.documents import shipped
 from smtpguard.config.settings import Settings, read_settings
 from smtpguard.database.engine import Database
-from smtpguard.database.errors import Unavailable
+from smtpguard.database.errors import Unavailable, reason
 from smtpguard.holds.rows import add, row_of
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.linefiles import CHECKPOINTS
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.index import index_path
+from smtpguard.locale.phrase import dump
+from smtpguard.locale.speech import Speech
 from smtpguard.observe.alarms import Alarm, RaisedAlarm, Seen, raised
 from smtpguard.observe.metrics import BY_NAME, Spread
 from smtpguard.observe.witnessing import SYSLOG, Sending
 from smtpguard.policy.verdict import Action, Hit, Verdict
-from smtpguard.processes.numbers import CLOCK_AHEAD, STORE_FAILS, STORE_SERVES, Numbers, Said
+from smtpguard.processes.numbers import CLOCK_AHEAD, STORE_SERVES, Numbers, Said
 from smtpguard.processes.statusfile import StatusFile, Tree
 from smtpguard.store.store import Store
 from smtpguard.wire.target import RelayTarget
@@ -248,7 +251,7 @@ async def test_a_database_that_takes_no_entry_is_not_up(here: Here) -> None:
     """A part finds it out: the queries of this one are answered."""
     await here.look()
     for fails in (1, 0):
-        here.watching.told({**Numbers().told({}, [], {}, {}), "levels": {STORE_FAILS: fails}})
+        here.watching.told({**Numbers().told({}, [], {}, {}), "store": "it is full" if fails else ""})
         assert here.number("store_up") == 1 - fails
         assert here.watching.ready()["store"] == ("takes no entry" if fails else ""), (
             "a balancer then turns to another host"
@@ -261,9 +264,9 @@ async def test_a_host_is_ready_as_long_as_those_who_take_mail_use_the_store(here
     assert not any(here.watching.ready().values()), "nor when it began"
     await here.look()
     here.watching.failed()
-    here.watching.told({**Numbers().told({}, [], {}, {}), "levels": {STORE_FAILS: 1}})
+    here.watching.told({**Numbers().told({}, [], {}, {}), "store": "it is full"})
     assert here.watching.ready()["store"] == "does not answer"
-    here.watching.told({**Numbers().told({}, [], {}, {}), "levels": {STORE_FAILS: 1, STORE_SERVES: 1}})
+    here.watching.told({**Numbers().told({}, [], {}, {}), "store": "it is full", "levels": {STORE_SERVES: 1}})
     assert here.watching.ready()["store"] == ""
 
 
@@ -422,12 +425,23 @@ async def test_a_store_that_takes_no_entry_is_seen_at_once(tmp_path: Path) -> No
     """It can be read, and a transaction that writes nothing succeeds, as while the disk of a server is full."""
     async with installation(tmp_path) as here:
         file, numbers = StatusFile(here.settings.state), Numbers()
+        full = psycopg.errors.DiskFull("could not extend file: No space left on device")
+        why = reason(Database("postgresql://db/guard").translate(full))
         for now, fails in enumerate((False, True, False)):
-            numbers.heard("proxy", Said(levels={STORE_FAILS: int(fails)}))
+            numbers.heard("proxy", Said(store=dump(why) if fails else ""))
             file.write(now * 10.0, file.row(now * 10.0, (), numbers, stopping=False))
             found = await status(here.settings)
             assert ("store-away" in [alarm.condition.name for alarm, _ in found.alarms]) is fails
-            assert Alarms(here.settings).seen().store == (alarms.NOT_WRITTEN if fails else None)
+            assert Alarms(here.settings).seen().store == (why if fails else None)
+            assert found.store is not None
+            assert found.store["problem"] == (why if fails else None)
+            said = [Speech("sv").say(alarm.says) for alarm, _ in found.alarms if alarm.condition.name == "store-away"]
+            assert bool(said) is fails
+            assert all(
+                "databasen har inget utrymme kvar: could not extend file: No space left on device (53100). Gör plats"
+                in one
+                for one in said
+            )
 
 
 def watching(settings: Settings, monkeypatch: pytest.MonkeyPatch, ready: bool) -> None:
@@ -514,9 +528,9 @@ async def test_on_a_read_only_disk_the_store_alone_is_away(tmp_path: Path, monke
     assert f"smtpguard serve (process {row['pid']}) has not written" in said
     assert "proxy (not known)" in said
     watching = Alarms(settings)
-    watching.told({"tree": {**row, "store_fails": True}})
+    watching.told({"tree": {**row, "store": "it is full"}})
     seen = watching.seen()
-    assert (seen.absent, seen.store) == ((), alarms.NOT_WRITTEN)
+    assert (seen.absent, seen.store) == ((), "it is full")
 
 
 async def test_a_state_folder_that_nobody_may_read_stops_no_alarm(

@@ -75,7 +75,7 @@ def test_every_listener_and_part_has_a_number_from_the_start() -> None:
     assert told == {
         "connections": {"smtp:25": 0}, "accepted": {"smtp:25": 0}, "refused": {"smtp:25": 0},
         "strangers": {"smtp:25": 0}, "without_descriptor": {"smtp:25": 0}, "ready": {"proxy": 0},
-        "memory": {"proxy": 9}, "deaths": {"proxy": 0}, "counts": {}, "levels": {}, "found": {},
+        "memory": {"proxy": 9}, "deaths": {"proxy": 0}, "counts": {}, "levels": {}, "found": {}, "store": "",
     }  # fmt: skip
 
 

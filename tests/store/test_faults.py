@@ -18,6 +18,18 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.errors import (
+    AdminShutdown,
+    DiskFull,
+    InsufficientPrivilege,
+    LockNotAvailable,
+    OperationalError,
+    QueryCanceled,
+    ReadOnlySqlTransaction,
+    SerializationFailure,
+    TooManyConnections,
+    UndefinedTable,
+)
 from sqlalchemy import create_engine, delete, insert, make_url
 
 from smtpguard.database import schema
@@ -282,15 +294,6 @@ async def test_a_password_that_was_changed_is_read_again(server: Any, tmp_path: 
             await store.admit(item("T1"), relays("T1"))
 
 
-def test_a_lock_is_named_and_a_row_is_not() -> None:
-    database = Database("postgresql://127.0.0.1:9/guard")
-    lock = "canceling statement due to statement timeout"
-    said = [str(database.translate(psycopg.errors.QueryCanceled(f"{lock}\nCONTEXT: while locking tuple (0,1)")))]
-    said += [str(database.translate(psycopg.errors.UndefinedColumn("column anna@example.com does not exist")))]
-    database.close()
-    assert said == [f"the database: QueryCanceled: {lock} (57014)", "the database: UndefinedColumn (42703)"]
-
-
 async def test_a_hanging_database_times_out(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the server hangs (SIGSTOP), there is no error, and the deadline answers instead."""
     url = server.get_uri()
@@ -333,3 +336,30 @@ async def test_a_second_store_in_one_process_keeps_the_firsts_locks(tmp_path: Pa
         await first.admit(item("T1"), relays("T1"))
         async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as third:
             assert await third.journal.history("T1")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "says"),
+    [
+        (OperationalError("connection failed: FATAL:  too many connections"), Unavailable,
+         "no connection to the database: FATAL:  too many connections. Correct"),
+        (DiskFull("could not extend file"), Full, "no space left for the database: could not extend file (53100). Make room"),
+        (TooManyConnections("sorry"), Unavailable, "the database server is at a limit: sorry (53300). Raise"),
+        (InsufficientPrivilege("for table entry"), Unavailable,
+         "the database user lacks a privilege: for table entry (42501). Grant it"),
+        (ReadOnlySqlTransaction("in a read-only one"), Unavailable,
+         "the database server is read-only: in a read-only one (25006). Promote it"),
+        (QueryCanceled("statement timeout\nCONTEXT: while locking tuple (0,1)"), Unavailable, "the database takes too long: statement timeout (57014). End"),
+        (LockNotAvailable("lock timeout"), Unavailable, "the database takes too long: lock timeout (55P03). End"),
+        (AdminShutdown("by an administrator"), Unavailable,
+         "the database server ended the connection: by an administrator (57P01). If"),
+        (SerializationFailure("concurrent update"), Unavailable,
+         "the database: SerializationFailure: concurrent update (40001)"),
+        (UndefinedTable('relation "anna@example.com"'), Unavailable, "the database: UndefinedTable (42P01)"),
+    ],
+)  # fmt: skip
+def test_a_refusal_of_the_server_says_what_to_do(error: psycopg.Error, kind: type[StoreError], says: str) -> None:
+    """By its SQLSTATE; without one it is of the connection. Words that may be of a row are left out."""
+    told = Database("postgresql://db/guard").translate(error)
+    assert type(told) is kind
+    assert str(told).startswith(says)
