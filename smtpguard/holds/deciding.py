@@ -306,8 +306,8 @@ def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
 
 def _covered(batch: Batch, mailing: Mailing | None, lead: Hold, copy: Hold, new: int) -> bool:
     """Return whether the approval of the primary hold covers a copy; once that has ended and was not revoked, whether
-    another for its lists covers the same content. A copy that came after the last vote is not covered beyond the
-    approved number of people. An earlier version did not compare what each copy shows. A sender's letters that wait as
+    another for its lists covers the same content. A copy that came after the vote that bounds it is not covered beyond
+    the approved number of people. An earlier version did not compare what each copy shows. A sender's letters that wait as
     one hold are covered as they are, if they were listed."""
     if lead.queue and copy.state is State.WAITING:
         listed = [v.letters for v in standing_votes(lead) if v.choice is Choice.APPROVE and v.letters is not None]
@@ -334,8 +334,11 @@ def _covered(batch: Batch, mailing: Mailing | None, lead: Hold, copy: Hold, new:
 
 
 def _is_late(lead: Hold, copy: Hold) -> bool:
-    """Return whether a copy came after the last vote and before the approval took effect."""
-    return copy.held_at > max((v.at for v in standing_votes(lead) if v.choice is Choice.APPROVE), default=copy.held_at)
+    """Return whether a copy came after the vote that gave the lowest number of people, or without a number after the
+    last vote, and before the approval took effect."""
+    votes = [v for v in standing_votes(lead) if v.choice is Choice.APPROVE]
+    lowest = min((v for v in votes if v.people), key=lambda v: (v.people, v.at), default=None)
+    return copy.held_at > (lowest.at if lowest is not None else max((v.at for v in votes), default=copy.held_at))
 
 
 def _set_apart(

@@ -226,6 +226,14 @@ def approved_content(hold: Hold, learned: Learned) -> ApprovedContent:
     )
 
 
+def check_people(hold: Hold, people: int, in_force: InForce) -> None:
+    """Raise Conflict if a vote is for fewer people than wait, who get it by any approval; 0 for no number. It may be for
+    as few as an earlier vote. A test goes to nobody."""
+    votes = [v for v in standing_votes(hold) if v.choice is Choice.APPROVE]
+    if people and hold.kind != TEST and people < (least := min(hold.reach, people_bound(hold, votes, in_force))):
+        raise Conflict(f"it goes to {least:,} people, and cannot be approved for fewer")
+
+
 def people_bound(hold: Hold, votes: Sequence[Vote], in_force: InForce) -> int:
     """Return how many people a mailing may reach in all: the least that a vote allows. If no vote says so, as many as
     its largest list has, or as were seen; for a single message without earlier copies, only the people seen."""

@@ -129,8 +129,8 @@ class Approvals:
         it is not sent. Raises NoSuch, NotEntitled, Unconfirmed, Conflict, StoreError.
 
         ``approver``: the address they vote as; ``by``: the caller's login, journalled beside it. ``seen``: the message
-        that they vote on, None for the hold as it is. ``people``: how many people the mailing may reach in all, 0 for
-        the default (effects.people_bound); ``most``: an upper limit of that number, also of the default.
+        that they vote on, None for the hold as it is. ``people``: how many people the mailing may reach in all, no fewer
+        than wait, or 0 for the default (effects.people_bound); ``most``: an upper limit of that number, also of the default.
         ``all_at_once``: the number of people that the approver confirms it reaches at once; the vote that completes the
         quorum needs it if the list declares stages and the message cannot be sent in them. ``amend``: gets the hold
         before the vote and the change, and returns the change with additions to the same commit; it may raise Refused.
@@ -153,6 +153,7 @@ class Approvals:
                 raise Conflict(f"only its writer can let it go until {until}; it can be rejected")
             effects.check_answered(hold)
             check_may_vote(hold, hold_id, who, Choice.APPROVE, seen, in_force, now)
+            effects.check_people(hold, people, in_force)
             bound = people or effects.people_bound(hold, (), in_force)
             vote = Vote.on(hold, who, Choice.APPROVE, now, comment, min(bound, most) if most else people)
             vote = replace(vote, copies=learned.copies, letters=learned.letters, at_once=all_at_once or 0)

@@ -2,27 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from smtpguard.holds.effects import Seen
-from smtpguard.holds.model import Choice, Conflict
+from smtpguard.holds.model import Choice, Conflict, State
+from tests.catalogue.test_approval_coverage import CAMPAIGNS, newsletter
 from tests.catalogue.test_first_contacts import reached, words
-from tests.catalogue.wholeguard import EVA, READERS, WholeGuard, personal_mail
+from tests.catalogue.wholeguard import DPO, EVA, MEMBERS, NEWSLETTER, READERS, WholeGuard, personal_mail
+
+BODY = f"{words(120, 'letter')}\r\nVi ses på tisdag, /Anna\r\n"
+
+
+async def send(guard: WholeGuard, people: Sequence[str], *firsts: int) -> None:
+    """Send one letter to ten people from each of these numbers on."""
+    for n in firsts:
+        to = people[n : n + 10]
+        await guard.send(personal_mail(to=", ".join(to), body=BODY, message_id=f"<{n}@example.com>"), *to)
 
 
 async def test_a_vote_counts_for_no_rule_that_a_copy_added_after_the_look(guard: WholeGuard) -> None:
     """The approver looks at a letter to thirty people in To. Before the vote a copy comes for people in Bcc."""
-    body = f"{words(120, 'letter')}\r\nVi ses på tisdag, /Anna\r\n"
-    for n in (0, 10, 20):
-        to = READERS[n : n + 10]
-        said = await guard.send(personal_mail(to=", ".join(to), body=body, message_id=f"<{n}@example.com>"), *to)
-    hidden = personal_mail(to="undisclosed-recipients:;", body=body, message_id="<hidden@example.com>")
+    await send(guard, READERS, 0, 10, 20)
+    hidden = personal_mail(to="undisclosed-recipients:;", body=BODY, message_id="<hidden@example.com>")
     lead = next(hold for hold in await guard.holds() if not hold.primary)
     looked = Seen.of(lead)
-    assert lead.rules == ("internal-to-many-customers",), said
+    assert lead.rules == ("internal-to-many-customers",)
     assert "Held" in await guard.send(hidden, *READERS[30:40])
 
     with pytest.raises(Conflict, match="under another rule"):
         await guard.office._approvals.vote(lead.hold_id, Choice.APPROVE, approver=EVA, by="test", seen=looked)
     await guard.deliver()
     assert reached(guard, READERS) == set(READERS[:10]), "what passed below the bound"
+
+
+async def test_copies_that_come_between_two_votes_go_to_no_more_than_the_first_was_for(guard: WholeGuard) -> None:
+    await send(guard, MEMBERS, 0, 10, 20)
+    lead = next(hold for hold in await guard.holds() if not hold.primary)
+    vote = guard.office._approvals.vote
+    await vote(lead.hold_id, Choice.APPROVE, approver=EVA, by="test", people=30)
+    await guard.pass_(minutes=10)
+    await send(guard, MEMBERS, 30, 40, 50)
+    await vote(lead.hold_id, Choice.APPROVE, approver=DPO, by="test", people=30)
+    await guard.deliver()
+    assert reached(guard, MEMBERS) == set(MEMBERS[:30])
+    assert [hold.reach for hold in await guard.holds() if hold.state is State.WAITING and not hold.primary] == [30]
+
+
+async def test_nobody_approves_for_fewer_people_than_get_it(guard: WholeGuard) -> None:
+    post = await guard.held(newsletter(), NEWSLETTER, sender=CAMPAIGNS)
+    await send(guard, MEMBERS, 0, 10, 20, 30)
+    letters = next(hold for hold in await guard.holds() if hold.lists == ("ramadan-greetings",) and not hold.primary)
+    for hold, people in ((post, 10), (letters, 20)):
+        with pytest.raises(Conflict, match=f"it goes to {hold.reach} people, and cannot be approved for fewer"):
+            await guard.office._approvals.vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="test", people=people)
