@@ -108,6 +108,8 @@ _SQLITE_PROBLEMS = {
 }
 _SERVER = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*)(?::(?P<port>[0-9]*))?")
 _CLOCK = "extract(epoch FROM clock_timestamp())::bigint"
+_UNLIMITED = "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'"
+"""From PostgreSQL 17 on. The limit of a role or server would end each step of the schema, and each read, that takes longer."""
 _BEGIN_POSTGRESQL = (  # one statement: a commit that is reported is on disk, whatever the defaults of role or database
     f"SELECT pg_advisory_xact_lock({_ADVISORY_KEY}), set_config('synchronous_commit', "
     "CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true), "
@@ -206,7 +208,9 @@ class Database:
             connection.adapters.register_dumper(Array, array_dumper())
             try:
                 with connection.cursor() as cursor:
-                    cursor.execute(f"SET statement_timeout = '{BUSY_SECONDS}s'; SET lock_timeout = '{BUSY_SECONDS}s'")
+                    cursor.execute(
+                        f"SET statement_timeout = '{BUSY_SECONDS}s'; SET lock_timeout = '{BUSY_SECONDS}s'; {_UNLIMITED}"
+                    )
                     if write:
                         cursor.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'")
                 connection.commit()

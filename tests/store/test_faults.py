@@ -37,6 +37,7 @@ from smtpguard.database.batch import Batch
 from smtpguard.database.engine import Database
 from smtpguard.database.errors import Full, StoreError, Unavailable, Unusable
 from smtpguard.database.migrate import migrate
+from smtpguard.database.statements import rows_of
 from smtpguard.journal.event import Kind
 from smtpguard.journal.outcome import Outcome
 from smtpguard.store import queue
@@ -248,6 +249,14 @@ async def test_a_database_without_a_head_is_away(url: str, tmp_path: Path, clock
         engine.dispose()
         await store.admit(item("T2"), relays("T2"))
         assert (await store.journal.verify()).ok
+
+
+async def test_a_time_limit_of_the_role_ends_no_transaction(server: Any) -> None:
+    database = Database(f"{server.get_uri()}&options=-ctransaction_timeout%3D1h")
+    with database.read() as reading, database.write() as writing:
+        limits = [rows_of(each, "SHOW transaction_timeout") for each in (reading, writing)]
+    database.close()
+    assert limits == [[("0",)]] * 2
 
 
 async def test_a_server_that_became_read_only_is_named(server: Any, tmp_path: Path, clock: Clock) -> None:
