@@ -72,6 +72,7 @@ _LAY_OUT = (  # write the pages of the log and free them; the last write makes t
     "PRAGMA shrink_memory",
     f"PRAGMA cache_size=-{_CACHE_KIB}",
 )
+_FAILED = "connection failed: "
 _NO_CONNECTION = N_(
     "no connection to the database: {said}. Correct what it names at the server, or the url or password here"
 )
@@ -445,9 +446,11 @@ class Database:
         if isinstance(original, sqlite3.Error):
             return self._translate_sqlite(original)
         state = getattr(original, "sqlstate", None) or ""
-        first = next(iter(str(original).strip().splitlines()), "").removeprefix("connection failed: ")
+        told = str(original).strip().splitlines()
+        first = next(iter(told), "")
         if not state and isinstance(original, self._offline):  # libpq names no state for a connection
-            return Unavailable(Phrase(_NO_CONNECTION, said=first))
+            each = dict.fromkeys(line.partition(_FAILED)[2] for line in told if _FAILED in line)  # of several servers
+            return Unavailable(Phrase(_NO_CONNECTION, said="; ".join(each) or first))
         for known in (state, state[:3], state[:2]):
             if known in _REASONS:
                 why = Phrase(_REASONS[known], said=f"{first} ({state})")

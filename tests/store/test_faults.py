@@ -352,6 +352,10 @@ async def test_a_second_store_in_one_process_keeps_the_firsts_locks(tmp_path: Pa
     [
         (OperationalError("connection failed: FATAL:  too many connections"), Unavailable,
          "no connection to the database: FATAL:  too many connections. Correct"),
+        (OperationalError("connection failed: 2 is read-only\nAll failures were:\n- host: '1': connection failed: 1 is full\n"
+                          "- host: '2': connection failed: 2 is read-only"), Unavailable,
+         "no connection to the database: 2 is read-only; 1 is full. Correct"),
+        (OperationalError("the connection is lost"), Unavailable, "no connection to the database: the connection is lost. C"),
         (DiskFull("could not extend file"), Full, "no space left for the database: could not extend file (53100). Make room"),
         (TooManyConnections("sorry"), Unavailable, "the database server is at a limit: sorry (53300). Raise"),
         (InsufficientPrivilege("for table entry"), Unavailable,
