@@ -651,6 +651,11 @@ def to_0039() -> None:
         op.execute(f'ALTER TABLE "{table}" {", ".join(those)}')
 
 
+def to_0040() -> None:
+    """The unsent entries of the outbox that have held content."""
+    _index("outbox_unsent", "outbox", "hold_id", where="NOT done AND kind IN ('release', 'part')")
+
+
 STEPS: Mapping[str, Callable[[], None]] = {
     name.removeprefix("to_"): step for name, step in sorted(globals().items()) if name.startswith("to_")
 }

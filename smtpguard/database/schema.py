@@ -24,7 +24,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA = "0039"
+SCHEMA = "0040"
 """The newest of migrations.STEPS. It is repeated here so that opening a store does not import Alembic."""
 
 metadata = MetaData()
@@ -34,6 +34,8 @@ RARE = "kind NOT IN ('verdict', 'outcome')"
 condition uses it (journal.rows.of_kind)."""
 DECIDED = "state <> 'passing'"
 """The condition of an index, as RARE: mailings on which people decide. Nearly all others are letters."""
+UNSENT = "NOT done AND kind IN ('release', 'part')"
+"""The condition of an index, as RARE: held mail that is to be sent. Many more notices may be."""
 SINGLE, SEVERAL = "length(people) = 8", "length(people) > 8"
 """The conditions of two indexes, as RARE: holds for one person, whose digest has 8 octets, and for several."""
 
@@ -180,6 +182,7 @@ outbox = _table(
 _index(outbox, "outbox_due", "done next_at intent_id")
 _index(outbox, "outbox_hold", "hold_id")
 _index(outbox, "outbox_content", "content")
+_index(outbox, "outbox_unsent", "hold_id")  # UNSENT
 
 # one recipient of an outbox entry: its status, what is left to do, and the people behind the address
 delivery = _table("delivery", text("intent_id", key=True), integer("n", key=True), text("recipient state"),

@@ -12,12 +12,12 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from smtpguard.database.schema import SEVERAL, SINGLE
+from smtpguard.database.schema import SEVERAL, SINGLE, UNSENT
 from smtpguard.database.statements import rows_among
 from smtpguard.holds.model import SENDING
 from smtpguard.journal.deliverystatus import DeliveryStatus
 from smtpguard.mailings.model import ON_THE_WAY
-from smtpguard.outbox.model import OF_CONTENT, IntentKind
+from smtpguard.outbox.model import IntentKind
 
 IN_FLIGHT_STATUSES = tuple(int(status) for status in sorted(ON_THE_WAY))
 """The values of the status column for which the entries in flight decide whether the person has it."""
@@ -27,18 +27,16 @@ As long as a digest."""
 # In SQL, since every attempt of a release asks them:
 _RELAYING = "SELECT mailing, people, doubt FROM underway WHERE people IS NOT NULL AND mailing {}"
 _SENDING = f"""SELECT m.n, o.intent_id, o.kind, h.people FROM outbox AS o JOIN hold AS h ON h.hold_id = o.hold_id
- JOIN mailing AS m ON m.id = h.mailing WHERE o.kind IN ({", ".join(repr(kind.value) for kind in OF_CONTENT)})
- AND h.people IS NOT NULL AND """
-# SQLite uses the index on "done" for "o.done = false", and not for "NOT o.done".
-_SENDING_HOLDS = f"{_SENDING} NOT o.done AND h.hold_id {{}}"
-_SENDING_COPIES = f"{_SENDING} o.done = false AND m.n {{}}"
+ JOIN mailing AS m ON m.id = h.mailing WHERE {UNSENT} AND h.people IS NOT NULL AND """
+_SENDING_HOLDS = f"{_SENDING} h.hold_id {{}}"
+_SENDING_COPIES = f"{_SENDING} m.n {{}}"
 _UNSENT = f"""SELECT sum(n) FROM (SELECT (SELECT count(*) FROM delivery AS d WHERE d.intent_id = o.intent_id
    AND d.state IN ('{DeliveryStatus.PENDING.value}', '{DeliveryStatus.ATTEMPTED.value}')) AS n
   FROM outbox AS o JOIN hold AS h ON h.hold_id = o.hold_id
-  WHERE o.kind = '{IntentKind.RELEASE.value}' AND {{}} LIMIT :some) AS waiting"""
-_UNSENT_OF = _UNSENT.format("o.done = false AND h.mailing = :id")
+  WHERE {UNSENT} AND o.kind = '{IntentKind.RELEASE.value}' AND {{}} LIMIT :some) AS waiting"""
+_UNSENT_OF = _UNSENT.format("h.mailing = :id")
 _UNSENT_UNDER = _UNSENT.format(
-    f"""NOT o.done AND (h.hold_id = :id OR h.lead = :id)
+    f"""(h.hold_id = :id OR h.lead = :id)
    AND h.state IN ({", ".join(sorted(repr(state.value) for state in SENDING))})"""
 )
 _FOR_SEVERAL = f"SELECT 1 FROM hold WHERE {SEVERAL} AND mailing IN (SELECT id FROM mailing WHERE n {{}}) LIMIT 1"
@@ -108,7 +106,7 @@ def _entries(connection: Connection, numbers: Sequence[int], wanted: frozenset[b
         yield from rows_among(connection, _SENDING_COPIES, numbers)
         return
     if any(rows_among(connection, _FOR_SEVERAL, numbers)):
-        of = f"{_SENDING} o.done = false AND m.n IN ({', '.join(map(str, numbers))})"
+        of = f"{_SENDING} m.n IN ({', '.join(map(str, numbers))})"
         yield from rows_among(
             connection, f"{of} AND (length(h.people) > {len(_APART)} OR h.people {{}})", sorted(wanted)
         )

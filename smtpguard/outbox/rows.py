@@ -27,6 +27,7 @@ from sqlalchemy import (
     func,
     or_,
     select,
+    text,
     tuple_,
     update,
 )
@@ -35,7 +36,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from smtpguard.database.access import among
 from smtpguard.database.batch import Batch
 from smtpguard.database.failpoint import passes
-from smtpguard.database.schema import delivery, hold, outbox
+from smtpguard.database.schema import UNSENT, delivery, hold, outbox
 from smtpguard.database.statements import rows_of as rows_in
 from smtpguard.holds.model import HOLD, SENDING, State, held_up_by
 from smtpguard.holds.sending import Sending, settled_of
@@ -313,8 +314,8 @@ def _waiting(
 ) -> dict[str, list[RecipientChange]]:
     """Return by entry the recipients of a release whose wait has ended, each with its change by ``event``."""
     found: dict[str, list[RecipientChange]] = {}
-    for intent_id, n, text, state, doubts, people in rows_in(connection, _WAITED, (hold_id, further.value, now_us)):
-        outcome = AttemptResult(recipient=RECIPIENT.loads(text), event=event, doubts=doubts)
+    for intent_id, n, doc, state, doubts, people in rows_in(connection, _WAITED, (hold_id, further.value, now_us)):
+        outcome = AttemptResult(recipient=RECIPIENT.loads(doc), event=event, doubts=doubts)
         status = after(DeliveryStatus(state), event)
         change = RecipientChange(
             n=n, outcome=outcome, status=status, further=Further.NOTHING, people=frozenset(_digests(people))
@@ -397,7 +398,7 @@ def holds_to_ask(connection: Connection, now: datetime) -> list[str]:
                 hold, hold.c.hold_id == outbox.c.hold_id
             )
         )
-        .where(outbox.c.done.is_(False), outbox.c.kind == _RELEASE, delivery.c.next_at <= microseconds(now))
+        .where(text(UNSENT), outbox.c.kind == _RELEASE, delivery.c.next_at <= microseconds(now))
         .where(or_(and_(delivery.c.further == _ASK, hold.c.asked.is_(None)), delivery.c.further == _ANSWER))
     )
     return sorted({str(id) for id in connection.execute(query).scalars()})
@@ -524,10 +525,9 @@ def attempted(connection: Connection, stop: Freeze) -> dict[str, str]:
     query = (
         select(outbox.c.intent_id, hold.c.hold_id, hold.c.doc)
         .select_from(outbox.join(hold, hold.c.hold_id == outbox.c.hold_id))
-        .where(outbox.c.done.is_(False), outbox.c.kind.in_(_OF_CONTENT), begun)
-        .order_by(outbox.c.intent_id)
+        .where(text(UNSENT), begun)
     )
-    rows = connection.execute(query).all()
+    rows = sorted(connection.execute(query).all())
     return {row.intent_id: row.hold_id for row in rows if held_up_by(HOLD.loads(row.doc), [stop])}
 
 
