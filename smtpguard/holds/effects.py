@@ -234,6 +234,15 @@ def check_people(hold: Hold, people: int, in_force: InForce) -> None:
         raise Conflict(f"it goes to {least:,} people, and cannot be approved for fewer")
 
 
+def grown(hold: Hold, in_force: InForce) -> int | None:
+    """Return how many people a post to a list's address reaches by now, None unless that is a tenth more than it is held
+    for, and more than ``FEW``: the list has grown, or the address is another list's."""
+    if not hold.by_address or hold.kind == TEST or hold.reach_at_least:
+        return None
+    people = int(in_force.registry.classify(hold.envelope.addresses).reach.low)
+    return people if people > hold.reach + max(FEW, hold.reach // 10) else None
+
+
 def people_bound(hold: Hold, votes: Sequence[Vote], in_force: InForce) -> int:
     """Return how many people a mailing may reach in all: the least that a vote allows. If no vote says so, as many as
     its largest list has, or as were seen; for a single message without earlier copies, only the people seen."""

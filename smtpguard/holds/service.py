@@ -140,6 +140,7 @@ class Approvals:
         in_force, now = notices.in_force, notices.now
         who = canonical(approver, in_force)
         learned = await self.learned(hold_id, seen) if choice is Choice.APPROVE else NOTHING_LEARNED
+        more = 0  # people, if its list has grown
 
         def approve(hold: Hold) -> Change:
             if after(hold.state, Move.APPROVE) is None:
@@ -153,6 +154,10 @@ class Approvals:
                 raise Conflict(f"only its writer can let it go until {until}; it can be rejected")
             effects.check_answered(hold)
             check_may_vote(hold, hold_id, who, Choice.APPROVE, seen, in_force, now)
+            if (reach := effects.grown(hold, in_force)) is not None:
+                nonlocal more
+                more = reach
+                return Change(hold=replace(hold, reach=reach, votes=()))
             effects.check_people(hold, people, in_force)
             bound = people or effects.people_bound(hold, (), in_force)
             vote = Vote.on(hold, who, Choice.APPROVE, now, comment, min(bound, most) if most else people)
@@ -172,6 +177,8 @@ class Approvals:
             back = Revocation(move=Move.REJECT, who=who, by=by, comment=comment, term=self.term, notices=notices)
             return await self._revoke(hold_id, reject, notices)
         hold = await self._change(hold_id, approve)
+        if more:
+            raise Conflict(f"it reaches {more:,} people by now: its list has grown since it was held")
         if hold.state is State.WAITING:
             left = missing(hold, in_force.groups, in_force.hours.open_at)
             return Decided(hold=hold, missing=left, frozen=await self._freezes_on(hold) if not left else ())
@@ -322,6 +329,8 @@ class Approvals:
         last = max(standing_votes(hold), key=lambda vote: vote.at, default=None)
         if last is None or not complete(hold, in_force.groups, in_force.hours.open_at):
             return self._undo(hold, frozenset(), LAPSED, (), "", notices)
+        if (reach := effects.grown(hold, in_force)) is not None:
+            return self._undo(replace(hold, reach=reach, votes=()), frozenset(), LAPSED, (), "", notices)
         if now < hold.release_at:
             raise Conflict("it is not due yet")
         whole = effects.at_once(hold, in_force)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -10,6 +12,7 @@ from smtpguard.holds.effects import Seen
 from smtpguard.holds.model import Choice, Conflict, State
 from tests.catalogue.test_approval_coverage import CAMPAIGNS, newsletter
 from tests.catalogue.test_first_contacts import reached, words
+from tests.catalogue.test_lists_fail import synced
 from tests.catalogue.wholeguard import DPO, EVA, MEMBERS, NEWSLETTER, READERS, WholeGuard, personal_mail
 
 BODY = f"{words(120, 'letter')}\r\nVi ses på tisdag, /Anna\r\n"
@@ -57,3 +60,30 @@ async def test_nobody_approves_for_fewer_people_than_get_it(guard: WholeGuard) -
     for hold, people in ((post, 10), (letters, 20)):
         with pytest.raises(Conflict, match=f"it goes to {hold.reach} people, and cannot be approved for fewer"):
             await guard.office._approvals.vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="test", people=people)
+
+
+@pytest.mark.parametrize("delay", [0, 60])
+async def test_a_list_that_grew_after_the_look_is_looked_at_again(guard: WholeGuard, delay: int) -> None:
+    """The post was held for 400 people. Before it is approved, or before that takes effect, the list gets 3,000 more."""
+    guard.office._approvals.term = replace(guard.office._approvals.term, release_delay_seconds=delay)
+    post = newsletter()
+    hold = await guard.held(post, NEWSLETTER, sender=CAMPAIGNS)
+    vote = partial(guard.office._approvals.vote, hold.hold_id, Choice.APPROVE, by="test")
+    if delay:
+        await vote(approver=EVA)
+    with (guard.settings.policy.parent / "newsletter.csv").open("a") as source:
+        source.writelines(f"new{n}@readers.example\n" for n in range(3000))
+    await synced(guard, minutes=20)
+    if not delay:
+        with pytest.raises(Conflict, match="it reaches 3,400 people by now"):
+            await vote(approver=EVA)
+    await guard.office._approvals.enact()
+    await guard.deliver()
+    assert not guard.arrived(post)
+    [hold] = await guard.holds()
+    assert (hold.state, hold.reach, hold.votes) == (State.WAITING, 3400, ())
+    await vote(approver=EVA)
+    await guard.pass_(minutes=2)
+    await guard.office._approvals.enact()
+    await guard.deliver()
+    assert len(guard.arrived(post)) == 1
