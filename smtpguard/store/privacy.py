@@ -16,7 +16,7 @@ from datetime import datetime
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import Connection, delete, or_, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, update
 
 from smtpguard.counts.people import number, pack, unpack
 from smtpguard.database.access import Open, Progress, among, paged, sliced
@@ -69,6 +69,7 @@ MOST_DIGESTS = 5_000
 _ADDRESS = re.compile(r"[^\s<>\"',;()\[\]\\]+@[^\s<>\"',;()\[\]\\]+")
 _LIVE = frozenset(state.value for state in LIVE)
 _UNSENT = "it is to be sent still"
+_UNTOLD = "a notice of it is to be sent still"
 _DECIDED = frozenset({State.HELD, State.APPROVED, State.PAUSED})
 _TITLE = ("sender", "reverse_path", "subject")
 
@@ -217,17 +218,24 @@ def _parts(doc: str, whom: Person) -> tuple[str, ...]:
 
 def _holds(open: Open, whom: Person, keeps: Callable[[str], str]) -> Iterator[PersonalData]:
     waits = or_(hold.c.state.in_(_LIVE), holds.is_followed(hold.c.hold_id), in_outbox())
-    needed = waits, in_outbox((IntentKind.PART,))
+    needed = waits, in_outbox((IntentKind.PART,)), _untold()
     query = select(hold.c.hold_id, hold.c.state, *needed, hold.c.held_at, hold.c.doc, hold.c.people)
     for rows in paged(open, query, SLICE, hold.c.hold_id):
-        for id, state, undecided, unsent, at, doc, people in rows:
+        for id, state, undecided, unsent, untold, at, doc, people in rows:
             parts = _naming_fields(doc, whom)
             behind = people is not None and any(_has_digest(bytes(people), digest) for digest in whom.digests)
             if parts or behind:
-                why = keeps(id) or (f"decision {id}" if undecided else _UNSENT if unsent else "")
+                why = keeps(id) or (f"decision {id}" if undecided else _UNSENT if unsent else _UNTOLD if untold else "")
                 yield PersonalData(
                     what="hold", id=id, at=instant(at), parts=(state, *(parts or ("recipient",))), stays=why
                 )
+
+
+def _untold() -> ColumnElement[bool]:
+    """Return the condition for a hold of which a digest may tell that is not sent yet: it reads the holds of its time then."""
+    last = select(func.max(entry.c.at)).where(entry.c.id == hold.c.hold_id).scalar_subquery()
+    digest = outbox.c.kind == IntentKind.NOTICE.value, outbox.c.hold_id.is_(None), outbox.c.done.is_(False)
+    return select(func.min(outbox.c.created_at)).where(*digest).scalar_subquery() <= last
 
 
 def _has_digest(people: bytes, digest: bytes) -> bool:

@@ -8,6 +8,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from smtpguard.lists.digest import Digester
 from smtpguard.lists.expansions import Expansions, expansions_path, write_expansions
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Lost
+from smtpguard.notices.intents import digest
+from smtpguard.notices.render import fill
 from smtpguard.returns.model import Match, Return, Sort
 from smtpguard.store import privacy
 from smtpguard.store.privacy import Person
@@ -253,6 +256,25 @@ async def test_data_needed_for_a_decision_or_incident_stays(tmp_path: Path) -> N
         assert sorted(await found(home, ANNA)) == [rejected, waiting], "what stays is found"
         proof = await home.store.journal.audit("host", alone=True)
         assert (proof.first_bad, proof.beside) == (None, ())
+
+
+async def test_a_hold_that_a_digest_is_to_tell_of_stays_until_then(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        await story(home)
+        rejected, _ = sorted(hold.hold_id for hold in await home.store.holds.newest())
+        now = home.clock.now()
+        [told] = digest(ANNA, {"notice": "digest", "role": "sender"}, now, now + timedelta(minutes=10))
+        await home.store.journal.record([], [told])
+        done = await privacy.erase(home.store, whom(CUSTOMER), by="root")
+        assert [one.stays for one in done.kept if one.what == "hold"] == ["a notice of it is to be sent still"]
+        filled = await fill(home.store, told.data, home.in_force, told.recipients[0].address)
+        assert filled is not None
+        assert [one["hold_id"] for one in filled["messages"] if one["state"] == "rejected"] == [rejected]
+        home.clock.pass_(minutes=11)
+        for lease in await home.store.outbox.lease("one", 100, 60):
+            await home.store.outbox.settle(lease, last(lease, DeliveryEvent.TAKE, home.clock), [])
+        assert (await privacy.erase(home.store, whom(CUSTOMER), by="root")).holds == 1
+        assert (await kinds(home, CUSTOMER)).total() == 0
 
 
 async def test_a_rejection_keeps_its_writers_while_it_is_in_force(tmp_path: Path) -> None:
