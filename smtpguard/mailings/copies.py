@@ -23,7 +23,6 @@ from smtpguard.holds.model import LET_GO, Change, Choice, Hold, State, standing_
 from smtpguard.holds.sending import Sending
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mailings.model import Mailing
-from smtpguard.mailings.model import State as MailingState
 from smtpguard.mailings.revocation import with_its_lead
 from smtpguard.mailings.staging import Progress
 from smtpguard.notices.intents import NoticesNow
@@ -45,8 +44,10 @@ async def paused(store: Store, holds: Iterable[Hold]) -> dict[str, Mailing]:
     Raises StoreError.
     """
     sent = [hold for hold in holds if hold.copies and hold.mailing_id and hold.state is State.RELEASED]
-    found = [(hold.hold_id, await store.mailings.find(hold.mailing_id)) for hold in sent]
-    return {id: one for id, one in found if one is not None and one.state is MailingState.PAUSED}
+    found = (
+        {one.mailing_id: one for one in await store.mailings.paused({hold.mailing_id for hold in sent})} if sent else {}
+    )
+    return {hold.hold_id: found[hold.mailing_id] for hold in sent if hold.mailing_id in found}
 
 
 async def follow(store: Store, lead_id: str, notices: NoticesNow, term: Deadlines) -> int:

@@ -109,6 +109,12 @@ def standing(connection: Connection, now: datetime) -> list[Mailing]:
     return [one for one in _mailings(connection, waiting, now) if one.people.held or one.people.deferred]
 
 
+def paused(connection: Connection, now: datetime, ids: Collection[str]) -> list[Mailing]:
+    """Return those of these mailings whose release is stopped or between two stages."""
+    rows = [row for row in connection.execute(_PAUSED).all() if row.id in ids]
+    return [one for one in _mailings(connection, rows, now) if one.state is State.PAUSED]
+
+
 def early(connection: Connection, begun: dict[str, Progress]) -> list[str]:
     """Return the ids of the mailings whose pause ends by time and is still to begin (staging.Progress.half).
 

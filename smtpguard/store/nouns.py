@@ -82,6 +82,7 @@ class Mailings(Rows):
     find = asks_now(mailings.find, snapshot=True)
     newest = asks_now(mailings.newest, snapshot=True)
     standing = asks_now(mailings.standing, snapshot=True)
+    paused = asks_now(mailings.paused, snapshot=True)
     named = asks(mailings.named)
     like = asks(mailings.like, snapshot=True)
     reached_by = asks(mailings.reached_by, snapshot=True)

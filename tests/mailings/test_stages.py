@@ -27,6 +27,7 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.phrase import load
 from smtpguard.locale.speech import Speech
 from smtpguard.mail.reply import Reply
+from smtpguard.mailings import copies
 from smtpguard.mailings import rows as mailings
 from smtpguard.mailings.model import Mailing, State
 from smtpguard.mailings.staging import LEAST, TRANSITIONS, At, Move, Progress
@@ -81,6 +82,19 @@ async def test_stages_continue_by_time(staged: Campaign) -> None:
     await pass_(staged, minutes=31)
     assert kinds(await staged.to_members(21, 60)) == "r" * 39
     assert (await at(staged))[:2] == ("running", 3)
+
+
+async def test_the_pauses_of_a_list_of_holds_are_read_at_once(
+    staged: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list has up to a thousand holds."""
+    await staged.office.worker.step()
+    store = staged.home.store
+    monkeypatch.delattr(type(store.mailings), "find")  # nothing asks for one mailing after another
+    [sent] = [hold for hold in await store.holds.newest() if hold.copies]
+    other = replace(sent, hold_id="another", mailing_id="over")
+    found = await copies.paused(store, [sent, other])
+    assert {id: one.state for id, one in found.items()} == {sent.hold_id: State.PAUSED}
 
 
 async def test_a_pause_begins_when_half_of_its_stage_is_sent(staged: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
