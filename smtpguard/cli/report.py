@@ -54,7 +54,6 @@ async def command(context: Context, since: str, until: str | None) -> None:
     begin, end = period(since, until, datetime.now(UTC))
 
     from smtpguard.app.alarmchannels import active_alarms
-    from smtpguard.holds.model import State
 
     settings = context.settings()
     async with context.opened(reads=True) as (store, digester):
@@ -63,7 +62,7 @@ async def command(context: Context, since: str, until: str | None) -> None:
             found = await store.journal.activity(begin, None if until is None else end, zone, progress=moved)
         gate = await store.gate.read()
         now = {
-            "waiting": (await store.holds.count_by_state()).get(State.WAITING, 0),
+            "waiting": await store.holds.count_waiting(),
             "frozen": [f"{each.selector.value} {each.value}".strip() for each in gate.freezes],
             "alarms": [str(each.title) for each in await active_alarms(settings, store)],
         }

@@ -280,12 +280,10 @@ def asked_about(connection: Connection) -> list[Hold]:
     return [_read(*row) for row in connection.execute(query)]
 
 
-def count_by_state(connection: Connection) -> dict[State, int]:
-    """Return the number of holds in each state. A mailing counts as one."""
-    alone = select(table.c.state, func.count()).where(table.c.lead.is_(None))
-    rows = connection.execute(alone.group_by(table.c.state)).all()
-    found = {state: n for state, n in rows}  # noqa: C416
-    return {state: found.get(state.value, 0) for state in State}
+def count_waiting(connection: Connection) -> int:
+    """Return the number of holds that wait. A mailing counts as one."""
+    waits = table.c.lead.is_(None), table.c.state == State.WAITING.value
+    return connection.execute(select(func.count()).where(*waits)).scalar_one()
 
 
 def words_of(hold: Hold) -> str:

@@ -54,7 +54,7 @@ class Holds(Rows):
     newest = asks(holds.newest)
     page = asks(holds.page)
     ranked = asks(holds.ranked, snapshot=True)
-    count_by_state = asks(holds.count_by_state)
+    count_waiting = asks(holds.count_waiting)
     due = asks(holds.due)
     leaving = asks(holds.leaving)
     asked_about = asks(holds.asked_about)

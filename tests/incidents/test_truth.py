@@ -168,7 +168,7 @@ class Views:
         figure = await store.ask(lambda c: figures.look(c, store.now(), settled_within=timedelta(minutes=15)))
         page, number, _ = await store.holds.ranked(HoldQuery(states=(State.WAITING,)), first=(), limit=1000)
         assert sorted(hold.hold_id for hold in page) == sorted(wait)
-        assert (figure.holds, number, (await store.holds.count_by_state())[State.WAITING]) == (len(wait),) * 3
+        assert (figure.holds, number, await store.holds.count_waiting()) == (len(wait),) * 3
 
     async def activity(self, entries: Pairs, holds: Iterable[Hold]) -> None:
         """As summed by the hour and read with what is not summed yet; from all entries; and by the holds."""

@@ -12,18 +12,18 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from smtpguard.database.engine import Database
 from smtpguard.database.migrate import migrate
 from smtpguard.database.schema import hold as table
 from smtpguard.holds import rows as holds
 from smtpguard.holds.model import Confirmation, Hold, HoldQuery, State
-from smtpguard.holds.rows import marks_of, words_of
+from smtpguard.holds.rows import count_waiting, marks_of, words_of
 from smtpguard.journal.chain import microseconds
 from smtpguard.policy.verdict import Action, Hit, Mode, Quorum, Verdict
 from smtpguard.store.store import Store
-from tests.store.making import T0, a_hold
+from tests.store.making import T0, a_hold, on_sqlite
 from tests.store.servers import new_database
 from tests.store.test_upgrade import brought_to
 
@@ -72,7 +72,22 @@ async def test_several_states_are_merged_by_time(store: Store, filled: Database)
 async def test_copies_are_shown_with_their_primary_hold(store: Store, filled: Database) -> None:
     written(filled, a_hold("H1"), a_hold("H2", primary="H1"))
     assert await found(store) == ["H1"]
-    assert (await store.holds.count_by_state())[State.WAITING] == 1
+    assert await store.holds.count_waiting() == 1
+
+
+@on_sqlite
+async def test_to_count_what_waits_reads_nothing_else(store: Store) -> None:
+    """Two pages do so at each view, and the holds of a year are decided."""
+
+    def planned(connection: Connection) -> str:
+        statements: list[str] = []
+        driver: Any = connection.connection.driver_connection
+        driver.set_trace_callback(statements.append)
+        count_waiting(connection)
+        driver.set_trace_callback(None)
+        return str(driver.execute(f"EXPLAIN QUERY PLAN {statements[-1]}").fetchall())
+
+    assert "COVERING INDEX hold_lead (lead=? AND state=?)" in await store.ask(planned)
 
 
 SOUGHT: list[tuple[dict[str, Any], list[str]]] = [

@@ -113,7 +113,7 @@ async def waiting(request: Request) -> Response:
         lists=here.choices,
         rules=rule_choices(in_force, said),
         kinds=WAITS,
-        total=(await here.store.holds.count_by_state()).get(State.WAITING, 0),
+        total=await here.store.holds.count_waiting(),
         sees_all=who.sees_all,
         seated=Role.APPROVER not in who.roles or bool(in_force.groups.of_person(who.address, here.clock.now())),
         decides=Role.APPROVER in who.roles,

@@ -22,7 +22,6 @@ from smtpguard.console.rendering import digits, form, page, see_other, services_
 from smtpguard.console.rulewords import AIMS, rule_in_words
 from smtpguard.console.services import ACTING, OPERATING, SEEING, Routes, person
 from smtpguard.guard.inforce import InForce
-from smtpguard.holds.model import State
 from smtpguard.incidents.activity import Activity, ActivityFilter, Decided, approver_shares
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.index import State as Index
@@ -72,7 +71,7 @@ async def overview(request: Request) -> Response:
     figures = {n: await _figure(request, n) for n in sorted({1, days, DAYS})}
     chosen, month = figures[days], figures[DAYS]
     alarms = await here.alarms()
-    waits = (await here.store.holds.count_by_state()).get(State.WAITING, 0)
+    waits = await here.store.holds.count_waiting()
     entries, signed = await here.store.journal.signed()
     return await page(
         request,
