@@ -115,7 +115,7 @@ ClockTime = Annotated[time, _by(parse_time, "invalid time of day", 'a time like 
 Zone = Annotated[tzinfo, PlainValidator(_zone), _TEXT]
 
 
-class Span(NamedTuple):
+class DaySpan(NamedTuple):
     """The first and the last day, both included."""
 
     since: date
@@ -145,14 +145,14 @@ def day(text: Any) -> date:
         ) from None
 
 
-def span(text: Any) -> Span:
+def span(text: Any) -> DaySpan:
     """One day, or the first and the last: ``2026-12-20..2027-01-07``. Raises Invalid."""
-    if isinstance(text, Span):
+    if isinstance(text, DaySpan):
         return text
     if not isinstance(text, str):
         raise Invalid("invalid dates", "the first and the last day, like 2026-12-20..2027-01-07")
     first, _, last = text.partition("..")
-    made = Span(day(first), day(last or first))
+    made = DaySpan(day(first), day(last or first))
     if made.until < made.since:
         raise Invalid(f"{text} ends before it begins", "the first day, then the last")
     if made.until - made.since > LONGEST:
@@ -160,7 +160,7 @@ def span(text: Any) -> Span:
     return made
 
 
-def holiday(text: Any) -> Span | Yearly:
+def holiday(text: Any) -> DaySpan | Yearly:
     """Parse a span of days, or a day of every year: ``12-25``. Raises Invalid."""
     if not isinstance(text, str) or not _OF_A_YEAR.match(text.strip()):
         return span(text)
@@ -176,11 +176,11 @@ _DAY = re.compile(r"\d{4}-\d{2}-\d{2}\Z")
 _SPAN = {"type": "string", "pattern": r"^\d{4}-\d{2}-\d{2}(\.\.\d{4}-\d{2}-\d{2})?$"}
 _HOLIDAY = {"type": "string", "pattern": r"^(\d{2}-\d{2}|\d{4}-\d{2}-\d{2}(\.\.\d{4}-\d{2}-\d{2})?)$"}
 Holidays = Annotated[
-    list[Annotated[Span | Yearly, PlainValidator(holiday), WithJsonSchema(_HOLIDAY), Field(title="holiday")]],
+    list[Annotated[DaySpan | Yearly, PlainValidator(holiday), WithJsonSchema(_HOLIDAY), Field(title="holiday")]],
     LISTED,
 ]
 Aways = Annotated[
-    list[Annotated[Span, PlainValidator(span), WithJsonSchema(_SPAN), Field(title="days")]],
+    list[Annotated[DaySpan, PlainValidator(span), WithJsonSchema(_SPAN), Field(title="days")]],
     LISTED,
 ]
 

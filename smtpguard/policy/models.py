@@ -24,6 +24,7 @@ from smtpguard.policy.grammar import (
     Aways,
     ClockTime,
     Days,
+    DaySpan,
     Domains,
     Holidays,
     LimitField,
@@ -31,7 +32,6 @@ from smtpguard.policy.grammar import (
     Name,
     Names,
     Networks,
-    Span,
     Yearly,
     Zone,
     compiled,
@@ -58,7 +58,7 @@ class HoursModel(Section):
         return self
 
     def hours(self) -> Hours:
-        spans = [each for each in self.holidays if isinstance(each, Span)]
+        spans = [each for each in self.holidays if isinstance(each, DaySpan)]
         return Hours(
             days=self.days,
             opens=self.from_,
