@@ -27,6 +27,7 @@ from smtpguard.app.files import CannotStart, store_url, unwritable
 from smtpguard.app.lists import names
 from smtpguard.app.policies import look_before_upgrade
 from smtpguard.app.services import never_served, opened
+from smtpguard.config.fields import CREDENTIALS, NO_CREDENTIALS
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.config.statefiles import owner_of, sqlite_file
@@ -92,11 +93,15 @@ _ENCODED = "Stop smtpguard, and restore a dump of it into a database in UTF8"
 
 
 def unreadable(settings: Settings) -> Finding | None:
-    """Return a finding if this user may not read the store. It is an error only for the user who serves, who may write the state
-    folder."""
+    """Return a finding if this command cannot read the store, or this user may not. It is an error only for the user who serves, who
+    may write the state folder."""
+    password = settings.store.password_file
+    if password is not None and CREDENTIALS in password.parts:
+        return State.UNKNOWN.of("store", f"the store was not read: {NO_CREDENTIALS}")
     for path, bits in (
         (settings.state, os.R_OK | os.X_OK),
         (settings.secret_file, os.R_OK),
+        (password, os.R_OK),
         (sqlite_file(settings.store.url), os.R_OK if unwritable(settings) else os.R_OK | os.W_OK),
     ):
         if path is not None and os.access(path, os.F_OK) and not os.access(path, bits):

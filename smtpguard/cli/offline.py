@@ -18,7 +18,7 @@ from smtpguard.app.files import CannotStart, contact, exposed, webhook_secret
 from smtpguard.app.lists import people_of
 from smtpguard.app.policycheck import CheckedPolicy, check_policy, display_path, readable, warning
 from smtpguard.config.documents import policy_document, policy_documents
-from smtpguard.config.fields import Network, is_public, loose_networks, read_secret
+from smtpguard.config.fields import CREDENTIALS, NO_CREDENTIALS, Network, is_public, loose_networks, read_secret
 from smtpguard.config.listeners import MilterListener, SenderRates, SmtpListener, network_text, open_to_all
 from smtpguard.config.problem import Broken, Problem, did_you_mean, one_of, ordered
 from smtpguard.config.settings import Relay, Route, Settings, read_settings
@@ -137,7 +137,9 @@ def _named(document: Document, settings: Settings) -> Iterator[Problem]:
     for place, path in _paths(settings):
         if place in (("state",), ("secret_file",)) or place[-1] in ("unix", "templates"):
             continue
-        if not path.is_file():
+        if CREDENTIALS in path.parts:
+            yield document.problem(place, NO_CREDENTIALS)
+        elif not path.is_file():
             yield document.problem(place, f"there is no file {display_path(path)}", "a file that is there")
         elif not readable(path):
             yield document.problem(place, f"{display_path(path)} cannot be read by this user")

@@ -22,6 +22,10 @@ from smtpguard.config.problem import Broken, Invalid, Problem
 from smtpguard.config.yaml import Document, Place
 
 CREDENTIALS = "$CREDENTIALS_DIRECTORY"
+NO_CREDENTIALS = (
+    "CREDENTIALS_DIRECTORY is not set: systemd sets it for a unit with LoadCredential=; for a command set it to "
+    "/run/credentials/smtpguard.service"
+)
 Network = IPv4Network | IPv6Network
 _MAPPED_BITS = 96
 
@@ -184,9 +188,7 @@ def read_secret(path: Path) -> str:
         with path.open("rb") as stream:
             raw = stream.read(MAX_SECRET_OCTETS + 1)
     except OSError as e:
-        why = f"cannot be read: {e.strerror or 'error'}"
-        if CREDENTIALS in path.parts:
-            why = f"{CREDENTIALS[1:]} is not set: systemd sets it for a unit with LoadCredential="
+        why = NO_CREDENTIALS if CREDENTIALS in path.parts else f"cannot be read: {e.strerror or 'error'}"
         raise Broken([Problem(str(path), 1, 1, why)]) from None
     if len(raw) > MAX_SECRET_OCTETS:
         raise Broken([Problem(str(path), 1, 1, "is too large to be a secret")])

@@ -195,3 +195,16 @@ def test_a_server_that_takes_no_writes_is_named(postgresql: str, tmp_path: Path)
     assert finding.state is State.WRONG
     assert finding.text.startswith("the database server is read-only: cannot execute")
     assert "Promote it if it is a stand-by" in finding.text
+
+
+def test_a_command_without_the_credentials_of_the_unit_does_not_call_the_store_away(tmp_path: Path) -> None:
+    install(tmp_path, KEY, "postgresql://guard@127.0.0.1:9/guard")
+    file = tmp_path / "smtpguard.yaml"
+    file.write_text(file.read_text().replace(':9/guard"', ':9/guard", password_file: $CREDENTIALS_DIRECTORY/database'))
+    settings = read_settings(file, {})
+    [finding] = asyncio.run(store_findings(settings))
+    assert finding.state is State.UNKNOWN
+    assert "for a command set it to /run/credentials/smtpguard.service" in finding.text
+    told = asyncio.run(status(settings))
+    assert finding.text in told.unknown
+    assert "store-away" not in [alarm.condition.name for alarm, _ in told.alarms]

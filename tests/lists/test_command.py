@@ -281,4 +281,7 @@ def test_a_source_that_cannot_be_opened_is_named(folder: Path) -> None:
     assert shown.stdout.splitlines()[1].endswith("missing, failing  https://crm.example.com/members")
     (said,) = shown.stderr.splitlines()
     assert said.startswith("ramadan cannot be read since ")
-    assert said.endswith("CREDENTIALS_DIRECTORY is not set: systemd sets it for a unit with LoadCredential=; no index is in use.")  # fmt: skip
+    assert (
+        "CREDENTIALS_DIRECTORY is not set: systemd sets it for a unit with LoadCredential=; for a command set" in said
+    )
+    assert said.endswith("; no index is in use.")

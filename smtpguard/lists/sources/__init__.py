@@ -28,7 +28,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
-from smtpguard.config.fields import read_secret
+from smtpguard.config.fields import NO_CREDENTIALS, read_secret
 from smtpguard.config.problem import Broken
 from smtpguard.lists.members import Members, OfMailman, Remote
 from smtpguard.locale.phrase import Phrase, Said, Value
@@ -220,9 +220,7 @@ def file_of(written: str, base: Path) -> Path:
         return base / written
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
     if not folder:
-        raise SourceError(
-            f"{written}: CREDENTIALS_DIRECTORY is not set: systemd sets it for a unit with LoadCredential="
-        )
+        raise SourceError(f"{written}: {NO_CREDENTIALS}")
     return Path(folder) / tail
 
 
