@@ -27,6 +27,7 @@ from smtpguard.cli.offline import check
 from smtpguard.config.documents import POLICY, shipped
 from smtpguard.config.fields import is_this_machine
 from smtpguard.config.settings import is_host_name
+from smtpguard.config.statefiles import naming
 from smtpguard.config.yaml import on_a_line
 from smtpguard.lists.members import CsvMembers, TextMembers
 from smtpguard.lists.sources import SourceError, Tally, addresses, why_implausible
@@ -40,6 +41,8 @@ from smtpguard.wire.target import RelayTarget, Timeouts, Tls
 T = TypeVar("T")
 _SYSTEM = Path("/etc/smtpguard")
 _GROUP = "smtpguard"
+_TRIAL = ".init-"
+"""The beginning of the name of the folder where the files are checked before they get their names."""
 _LIST_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?\Z")
 _PATIENCE = Timeouts(connect=10, greeting=10, command=10)
 _NOT_BY_DEFAULT = ("wrong-language",)
@@ -188,6 +191,7 @@ def command(
     """
     settings = context.config
     policy = settings.with_name("policy.yaml")
+    _take_back(settings, policy)
     for file in (settings, policy):
         if file.exists() or file.is_symlink():
             raise CannotRun(f"{file} exists, and is not overwritten: name another place with -c FILE")
@@ -311,11 +315,21 @@ def _usual_name(file: Path) -> str:
     return re.sub("-+", "-", name) or "customers"
 
 
+def _take_back(settings: Path, policy: Path) -> None:
+    """Remove what a killed ``init`` has left: its folder, and the policy that it wrote before the settings. That is known by being
+    the same file as the one in the folder."""
+    for left in settings.parent.glob(f"{_TRIAL}*"):
+        trial = left / policy.name
+        if not os.path.lexists(settings) and policy.exists() and trial.exists() and policy.samefile(trial):
+            policy.unlink()
+        shutil.rmtree(left)
+
+
 def _write(settings: Path, policy: Path, **answers: object) -> None:
     """Write both or neither, after ``check``. ``answers``: the values of the templates. Raises CannotRun, and FileExistsError if
     somebody else was first."""
     settings.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".init-", dir=settings.parent) as folder:
+    with naming(settings.parent), tempfile.TemporaryDirectory(prefix=_TRIAL, dir=settings.parent) as folder:
         trial = Path(folder, settings.name)
         trial.write_text(_filled("smtpguard.yaml.j2", answers), encoding="utf-8")
         trial.with_name(policy.name).write_text(_filled("policy.yaml.j2", answers), encoding="utf-8")

@@ -7,6 +7,8 @@ import errno
 import os
 import pwd
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -51,6 +53,17 @@ def read_only(folder: Path) -> bool:
 def sqlite_file(url: str) -> Path | None:
     """The file of a SQLite database; None for a database on a server. SQLAlchemy, which is slow to import, says the same."""
     return Path(unquote(url.removeprefix("sqlite:///").partition("?")[0])) if url.startswith("sqlite:///") else None
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an OSError that names no file, as of a write to a full disk, name ``path``."""
+    try:
+        yield
+    except OSError as e:
+        if e.filename is None and e.errno is not None:
+            e.filename = str(path)
+        raise
 
 
 def sync_folder(folder: Path) -> None:

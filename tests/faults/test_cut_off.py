@@ -1,0 +1,58 @@
+"""Commands that are killed between two changes to files: each can be run again, and nothing of it stays."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests import program
+from tests.faults.machine import ROOT
+from tests.peers.chain import PATIENCE
+from tests.peers.postfix import free_port
+
+
+def cut(folder: Path, at: int, *argv: str, what: str = "kill") -> subprocess.CompletedProcess[str]:
+    words = [str(folder), str(at), what, *argv]
+    return program.run(words, timeout=PATIENCE, cwd=ROOT, env=dict(os.environ), module="tests.faults.cut")
+
+
+def cuts(folder: Path, *argv: str) -> Iterator[int]:
+    """Kill the command before each change, until it ends by itself."""
+    for at in itertools.count(1):
+        done = cut(folder, at, *argv)
+        if done.returncode != -signal.SIGKILL:
+            assert (at > 3, done.returncode) == (True, 0), done
+            return
+        yield at
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def test_init(tmp_path: Path) -> None:
+    etc = tmp_path / "etc"
+    argv = ["-c", str(etc / "smtpguard.yaml"), "init", "--yes", "--domain", "example.com", "--approver",
+            "eva@example.com", "--relay", f"127.0.0.1:{free_port()}"]  # fmt: skip
+    both = ["policy.yaml", "smtpguard.yaml"]
+    for at in cuts(etc, *argv):
+        done = program.run(argv, timeout=PATIENCE, cwd=ROOT)
+        if done.returncode:
+            assert "smtpguard.yaml exists, and is not overwritten" in done.stderr, (at, done)
+        assert names(etc) == both, at
+        for file in etc.iterdir():
+            file.unlink()
+    assert names(etc) == both
+
+
+def test_init_keeps_what_is_not_its_own(tmp_path: Path) -> None:
+    """A policy that stands beside what a killed ``init`` has left, and is another file."""
+    (tmp_path / ".init-abc").mkdir()
+    (tmp_path / ".init-abc" / "policy.yaml").write_text("# half\n")
+    (tmp_path / "policy.yaml").write_text("# half\n")
+    done = program.run(["-c", str(tmp_path / "smtpguard.yaml"), "init"], timeout=PATIENCE, cwd=ROOT)
+    assert (done.returncode, names(tmp_path)) == (2, ["policy.yaml"]), done
