@@ -219,7 +219,7 @@ class Mailings:
 
         def step(mailing: Mailing) -> tuple[Mailing, Change]:
             _check_decides(who, mailing, in_force, now)
-            asked = mailing.as_of(now).disclosure
+            asked = mailing.disclosure
             if asked is not None and asked.agreed_by:
                 raise Conflict("two people have already agreed")
             if asked is not None and asked.asked_by in in_force.addresses_of(who):
@@ -251,11 +251,10 @@ class Mailings:
                     "it is not released in stages: freeze it to stop it, or reject or reopen it to take back the approval"
                 )
             _check_decides(who, mailing, in_force, now)
-            moved = mailing.progress.as_of(now).moved(
-                move, now, comment or Phrase("by {who}", who=who) if move is Step.STOP else ""
-            )
+            why = comment or Phrase("by {who}", who=who) if move is Step.STOP else ""
+            moved = mailing.progress.moved(move, now, why)
             if moved is None:
-                raise Conflict(f"it is {mailing.progress.as_of(now).at.value}")
+                raise Conflict(f"it is {mailing.progress.at.value}")
             if move is Step.STOP:
                 moved = replace(moved, told=True)
             else:

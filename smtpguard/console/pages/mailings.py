@@ -128,13 +128,12 @@ async def mailing_page(
     found = await mailing_in_path(request)
     in_force = here.in_force
     may = Role.APPROVER in who.roles and decides(who.address, found.lists, in_force, here.clock.now())
-    progress = found.progress.as_of(here.clock.now()) if found.progress is not None else None
     return await page(
         request,
         "mailing.html",
         status,
         mailing=found,
-        progress=progress,
+        progress=found.progress,
         stopped_by=await here.freezes.against(found) if found.grant is not None else (),
         covers=[
             [speech(request).say(each) for each in coverage.sentences(one, blind=True)]
