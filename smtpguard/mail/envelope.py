@@ -15,7 +15,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Protocol
 
 from smtpguard.mail.address import Address
-from smtpguard.mail.constant import constant, maker
+from smtpguard.mail.constant import changed, constant
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
 
@@ -91,16 +91,7 @@ class Envelope:
 
     def to(self, recipients: Sequence[Recipient]) -> Envelope:
         """Return the envelope with other recipients."""
-        return _new_envelope(
-            reverse_path=self.reverse_path,
-            recipients=tuple(recipients),
-            size_bytes=self.size_bytes,
-            smtputf8=self.smtputf8,
-            body=self.body,
-            ret=self.ret,
-            envid=self.envid,
-            auth=self.auth,
-        )
+        return changed(self, recipients=tuple(recipients))
 
     @property
     def sha256(self) -> str:
@@ -109,8 +100,6 @@ class Envelope:
         lines = [sender, *sorted([r.address.text for r in self.recipients])]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
-
-_new_envelope = maker(Envelope)
 
 Network = IPv4Network | IPv6Network
 

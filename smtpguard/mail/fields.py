@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 
-from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.address import Address
 from smtpguard.mail.constant import constant
 from smtpguard.mail.message import Field, Header
 
@@ -56,13 +56,8 @@ def of_field(raw: bytes) -> Sequence[Address]:
 def _addresses(raw: bytes) -> tuple[Address, ...]:
     text = " ".join(raw[:MAX_OCTETS].decode("utf-8", "replace").split())
     usual = _USUAL.match(text)
-    found = []
-    for one in [usual[1] or usual[2]] if usual else spelled(text):
-        try:
-            found.append(Address.parse(one))
-        except BadAddress:
-            continue
-    return tuple(found)
+    words = [usual[1] or usual[2]] if usual else spelled(text)
+    return tuple([address for word in words if (address := Address.parse_any(word)) is not None])
 
 
 _remembered = lru_cache(maxsize=4096)(_addresses)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -56,9 +56,6 @@ class Header:
 
     def __contains__(self, name: str) -> bool:
         return name.lower() in self.named
-
-    def __iter__(self) -> Iterator[Field]:
-        return iter(self.fields)
 
 
 _new_header = maker(Header)

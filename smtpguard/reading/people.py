@@ -33,7 +33,6 @@ _PIECE = re.compile(rb'"(?:[^"\\]|\\.)*+"?|<[^<>]*+>?|[,;:]|[^"<>,;:]++|>', re.S
 _MOST_READ = 16_000  # octets of a field in which names are looked for
 _LOOKED_AT = 8_000  # octets of To and Cc, and characters of a quotation, in which people are looked for
 _MAILTO = re.compile(r"\[mailto:([^\]\s]{3,320})\]", re.I)  # as Outlook writes it
-_FROM = frozenset(FROM)
 _SHORTEST_NAME = 4  # characters
 _MOST_SHOWN = 50  # people in To and Cc
 _SOURCE_ROUTE = re.compile(r"@[^:]*:")
@@ -162,7 +161,7 @@ def _writer_line(split: Split) -> str:
     for text in (split.opening, split.quoted[:_LOOKED_AT]):
         for found in _FIELD.finditer(text):
             name = found[1].strip().lower()
-            if (name if name.isascii() else fold(name)) in _FROM:
+            if (name if name.isascii() else fold(name)) in FROM:
                 return found[2].strip()
     return ""
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from smtpguard.reading.fold import fold
 
 # Names of the fields in a quoted header block. One of the first row and two of the others make a block.
-FROM = (
+FROM = frozenset((
     "from", "från", "fra", "lähettäjä", "von", "de", "da", "van", "od", "frá", "saatja", "nuo", "no", "feladó", "kimden",
     "expéditeur", "remitente", "expeditor", "expeditorul", "от", "від", "από", "差出人", "发件人", "寄件者", "보낸 사람",
     "من", "מאת", "dari", "từ", "odosielateľ", "odesílatel", "pošiljatelj", "afsender", "avsändare", "avsender", "mittente",
-)  # fmt: skip
-OTHER = (
+))  # fmt: skip
+_OTHER = (
     "sent", "date", "to", "cc", "subject", "reply-to", "skickat", "datum", "till", "kopia", "ämne", "sendt", "dato", "til",
     "kopi", "emne", "lähetetty", "päivämäärä", "päiväys", "vastaanottaja", "kopio", "aihe", "gesendet", "an", "betreff",
     "kopie", "envoyé", "à", "objet", "envoyé le", "date d'envoi", "enviado", "enviado el", "para", "asunto", "fecha",
@@ -30,8 +30,7 @@ OTHER = (
     "saadetud", "saaja", "teema", "прати", "vastus", "primatelj", "prejemnik", "poslano", "zadeva", "gửi", "đến", "chủ đề",
     "στάλθηκε", "προς", "θέμα", "ημερομηνία", "för", "mottagare", "destinataire", "destinatario", "sujet", "message du", "copie à", "répondre à", "message reçu",
 )  # fmt: skip
-_FROM = frozenset(FROM)
-_NAMES = _FROM | frozenset(OTHER)
+_NAMES = FROM | frozenset(_OTHER)
 _SUBJECT = frozenset(
     """
     subject ämne emne aihe betreff objet sujet asunto assunto oggetto onderwerp temat předmět předmet predmet tárgy konu subiectul subiect
@@ -196,6 +195,6 @@ def _header_block(lines: list[str], i: int) -> list[str] | None:
             break
     # "De" and "Da" are also words: two more fields must bear them out. And "From Stockholm to Oslo on 2 March" is a journey:
     # mail has a subject, or an address.
-    if len(seen) < 3 or not seen & _FROM:
+    if len(seen) < 3 or not seen & FROM:
         return None
     return block if seen & _SUBJECT or any("@" in line for line in block) else None

@@ -324,7 +324,7 @@ def _marks(
         others = [a for a in people.shown if a != people.sender]
         if len(others) == 1 and others[0] not in around.list_addresses and not around.is_colleague(others[0]):
             marks.append(KINDS["machine-to-one"].mark("a machine sent it to {address} alone", address=others[0][:80]))
-    return marks + custom_marks(fields, text, around)
+    return [*marks, *custom_marks(fields, text, around)]
 
 
 def _bulk_signs(lists: ListHeader, marks: list[Mark]) -> bool:

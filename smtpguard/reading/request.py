@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import TypeVar
 
 from smtpguard.locale.phrase import Phrase
-from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.address import Address
 from smtpguard.mail.codec import Codec
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.marks import Side
@@ -83,10 +83,8 @@ class Surroundings:
 @lru_cache(maxsize=4096)
 def _canonical(text: str, delimiters: str) -> str | None:
     """Return what ``Surroundings.canonical`` does, cached, since people write more than one message."""
-    try:
-        return Address.parse(text).canonical(delimiters)
-    except BadAddress:
-        return None
+    address = Address.parse_any(text)
+    return None if address is None else address.canonical(delimiters)
 
 
 class Depth(enum.Enum):

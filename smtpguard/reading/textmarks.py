@@ -403,31 +403,26 @@ def adjusted(marks: Iterable[Mark], around: Surroundings) -> list[Mark]:
     return [m for m in weighed if m.weight > 0]
 
 
-def custom_marks(fields: Index, text: Text, around: Surroundings) -> list[Mark]:
-    return [m for custom in around.customs if (m := _custom(custom, fields, text)) is not None]
+def custom_marks(fields: Index, text: Text, around: Surroundings) -> Iterator[Mark]:
+    for custom in around.customs:
+        if (evidence := _evidence(custom, fields, text)) is not None:
+            yield Mark(name=custom.name, side=custom.side, weight=custom.weight, evidence=evidence)
 
 
-def _custom(custom: Custom, fields: Index, text: Text) -> Mark | None:
+def _evidence(custom: Custom, fields: Index, text: Text) -> Phrase | None:
+    values = [text.subject, text.shown[:SEARCHED]]
     if custom.header:
-        given = fields.get(custom.header.lower(), [])
-        values = [f.text for f in given]
+        values = [f.text for f in fields.get(custom.header.lower(), ())]
         if values and not custom.pattern and not custom.term:
-            return _mark(custom, Phrase("the field {field} is there", field=custom.header))
-    else:
-        values = [text.subject, text.shown[:SEARCHED]]
+            return Phrase("the field {field} is there", field=custom.header)
     for value in values:
         if custom.term and fold(custom.term) in fold(value):
-            return _mark(custom, _says(custom, custom.term))
-        if custom.pattern and (found := _compiled(custom.pattern).search(value)):
-            return _mark(custom, _says(custom, found[0][:60]))
+            words = custom.term
+        elif custom.pattern and (found := _compiled(custom.pattern).search(value)):
+            words = found[0][:60]
+        else:
+            continue
+        if custom.header:
+            return Phrase('the field {field} says "{words}"', field=custom.header, words=words)
+        return Phrase('the text says "{words}"', words=words)
     return None
-
-
-def _says(custom: Custom, words: str) -> Phrase:
-    if custom.header:
-        return Phrase('the field {field} says "{words}"', field=custom.header, words=words)
-    return Phrase('the text says "{words}"', words=words)
-
-
-def _mark(custom: Custom, evidence: Phrase) -> Mark:
-    return Mark(name=custom.name, side=custom.side, weight=custom.weight, evidence=evidence)

@@ -14,9 +14,6 @@ from smtpguard.reading.fold import normalized
 from smtpguard.reading.markup import TRACKED
 from smtpguard.reading.phrases import automaton_of
 
-PLACEHOLDER, DRAFT, COMMENT, TEST, FILLER, FILE, EMPTY = KINDS = (
-    "placeholder", "draft", "comment", "test", "filler", "file", "empty"
-)  # fmt: skip
 _MOST = 60_000
 _NAME = r"(?:first|last|full|sur|given)?_?-? ?(?:name|namn|nimi|nom|nombre|vorname|nachname)|förnamn|efternamn|fornavn|etternavn|etunimi|sukunimi|prénom|apellido|kundnr|kundnummer|company|företag"
 _PLACEHOLDER = re.compile(
@@ -117,18 +114,18 @@ _SIGNS = automaton_of(
 
 
 def unfinished_signs(subject: str, own: str, markup: frozenset[str] = frozenset()) -> Iterator[tuple[str, str]]:
-    """Yield (kind, found text) of the first of each kind except FILE and EMPTY. ``markup``: the signs of its HTML."""
+    """Yield (kind, found text) of the first of each kind (marks.UNFINISHED) except file and empty. ``markup``: the signs of its HTML."""
     body = own[:_MOST]
     text = f"{subject}\n\n{body}"
     small = text.lower()
     if found := _PLACEHOLDER.search(text) or _UNNAMED.match(body):
-        yield PLACEHOLDER, " ".join(found[0].split())[:40]
+        yield "placeholder", " ".join(found[0].split())[:40]
     signs: dict[str, list[int]] = {}
     for at, first in _SIGNS.iter(small):
         signs.setdefault(first, []).append(at)
     stamped = _STAMPED.search(text) if _STAMPS[0] in signs and any(map(text.__contains__, _STAMPS)) else None
     if found := _DRAFT.match(subject.lower()) or stamped:
-        yield DRAFT, found[0].strip(" \n[]()*_-–—:|.")[:40]
+        yield "draft", found[0].strip(" \n[]()*_-–—:|.")[:40]
     found = (
         _REMINDER.search(text) if _REMINDERS[0] in signs and any(map(text.__contains__, _REMINDERS)) else None
     ) or next(
@@ -140,16 +137,16 @@ def unfinished_signs(subject: str, own: str, markup: frozenset[str] = frozenset(
         None,
     )
     if found:
-        yield COMMENT, " ".join(found[0].split())[:60]
+        yield "comment", " ".join(found[0].split())[:60]
     elif not markup.isdisjoint(TRACKED):
-        yield COMMENT, "a change or a comment of a word processor"
+        yield "comment", "a change or a comment of a word processor"
     short = body.strip()
     tried = (subject.strip(), short if len(short) <= _BODY_OF_A_TEST else short[:400])
     tests = (_TEST.match, _SAID_TO_BE_A_TEST.search) if _TESTS[0] in signs else (_TEST.match,)
     if found := next((f for t in tried if t for test in tests if (f := test(t))), None):
-        yield TEST, " ".join(found[0].split())[:40]
+        yield "test", " ".join(found[0].split())[:40]
     if _FILLERS[0] in signs and (found := _FILLER.search(text)):
-        yield FILLER, found[0][:40]
+        yield "filler", found[0][:40]
 
 
 def _search_lines(pattern: re.Pattern[str], text: str, signs: Sequence[int]) -> re.Match[str] | None:

@@ -251,7 +251,7 @@ class MilterConnection(asyncio.Protocol):
             raise Recalled
         self._accepted = True
         space = b" " if self._conversation.leading_space else b""
-        ours = [f for f in parse_header(prepend) if f.name.lower() != "received"]
+        ours = [f for f in parse_header(prepend).fields if f.name.lower() != "received"]
         inserted = [
             packet.InsertHeader(index, f.name.encode(), space + f.raw.replace(b"\r\n", b"\n").strip())
             for index, f in enumerate(ours)

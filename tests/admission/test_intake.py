@@ -59,7 +59,7 @@ async def test_ordinary_mail_is_relayed(home: House) -> None:
     [sent] = way.sent
     assert sent.endswith(transaction.message.raw[:])
     header = parse_header(sent)
-    assert [f.name for f in header][:2] == ["Received", "X-Smtpguard"]
+    assert [f.name for f in header.fields][:2] == ["Received", "X-Smtpguard"]
     assert trusted(header, KEY) is not None
     kinds = [k for k, _ in await home.settled(transaction.id)]
     assert kinds == ["verdict", "outcome"]

@@ -143,7 +143,7 @@ def test_a_trace_with_another_key_is_refused() -> None:
 def test_text_of_a_client_stays_in_its_field(helo: str, name: str, ip: str) -> None:
     header = parse_header(traced(transaction(helo=helo, client_name=name, client_ip=ip)) + POST)
     assert not header.broken
-    assert [f.name for f in header][:2] == ["Received", "X-Smtpguard"]
+    assert [f.name for f in header.fields][:2] == ["Received", "X-Smtpguard"]
     assert len(header.fields) == 5
     assert trusted(header, KEY) is not None
 

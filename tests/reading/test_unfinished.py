@@ -7,7 +7,8 @@ from base64 import b64encode
 
 from smtpguard.gathering.values import evidence_of
 from smtpguard.reading.looks import Looks
-from smtpguard.reading.unfinished import KINDS, another_file, named_like_a_draft, unfinished_signs
+from smtpguard.reading.marks import UNFINISHED
+from smtpguard.reading.unfinished import another_file, named_like_a_draft, unfinished_signs
 from tests.every import every
 from tests.reading.letters import CAMPAIGN, PLATFORM, letter, look, names
 
@@ -171,7 +172,7 @@ def test_what_previews_show_is_unfinished(body: str) -> None:
     ):
         assert kind in names(look(letter(f"{body.format(left)}{CAMPAIGN}", PLATFORM, kind="text/html")))
     for words in ("test", "Utkast", "DRAFT"):
-        assert not set(KINDS) & names(look(letter(f"{body.format(words)}{CAMPAIGN}", PLATFORM, kind="text/html")))
+        assert not UNFINISHED & names(look(letter(f"{body.format(words)}{CAMPAIGN}", PLATFORM, kind="text/html")))
 
 
 @every(
@@ -222,7 +223,7 @@ def test_unfinished_parts_come_first_in_the_evidence() -> None:
         )
     )
     told = evidence_of(reading)
-    assert set(KINDS) & names(reading) == {"placeholder", "comment", "filler"}
+    assert UNFINISHED & names(reading) == {"placeholder", "comment", "filler"}
     assert len(told["message.unfinished"]) == 3
     assert told["message.looks"][:3] == told["message.unfinished"]
     assert "for colleagues alone" in told["message.looks"][3]
