@@ -264,8 +264,13 @@ def due(connection: Connection, now: datetime) -> list[Hold]:
     """Return the holds that the sweep must look at. A copy follows its primary hold, and is due itself only until its
     client was answered, or if people are asked whether it was sent."""
     waits = and_(table.c.state == State.WAITING.value, table.c.lead.is_(None) | table.c.acknowledged.is_(False))
-    query = select(*_COLUMNS).where(or_(waits, table.c.asked.is_not(None)), table.c.attend_at <= microseconds(now))
-    return sorted((_read(*row) for row in connection.execute(query)), key=lambda h: (h.expires_at, h.hold_id))
+    found = {
+        hold.hold_id: hold
+        for some in (waits, table.c.asked.is_not(None))  # SQLite scans all holds for either
+        for row in connection.execute(select(*_COLUMNS).where(some, table.c.attend_at <= microseconds(now)))
+        for hold in [_read(*row)]
+    }
+    return sorted(found.values(), key=lambda h: (h.expires_at, h.hold_id))
 
 
 def leaving(connection: Connection) -> list[Hold]:

@@ -7,7 +7,7 @@ token that grows with every lease. A worker that was too slow has an old token, 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -331,13 +331,18 @@ def _rest(batch: Batch, intent_id: str) -> bool:
     return not left
 
 
-def abandon(batch: Batch, gone: Callable[[str], bool]) -> int:
-    """End the wait for workers that are gone: people are asked now, and entries that were leased and not marked are due. Returns
-    the number of entries that these workers had leased."""
-    rows = batch.connection.execute(
-        select(outbox.c.intent_id, outbox.c.owner).where(outbox.c.done.is_(False), outbox.c.owner.is_not(None))
-    ).all()
-    left = [row.intent_id for row in rows if gone(row.owner)]
+def owners(connection: Connection) -> dict[str, str]:
+    """Return the worker that leased each unsent entry last. To read all that waits takes long, so it is done outside the writer."""
+    query = select(outbox.c.intent_id, outbox.c.owner).where(outbox.c.done.is_(False), outbox.c.owner.is_not(None))
+    return {row.intent_id: row.owner for row in connection.execute(query)}
+
+
+def abandon(batch: Batch, leased: Mapping[str, str]) -> int:
+    """End the wait for workers that are gone: people are asked now, and entries that were leased and not marked are due.
+    ``leased``: these workers, by entry. Returns how many entries nobody has leased since."""
+    query = select(outbox.c.intent_id, outbox.c.owner).where(outbox.c.done.is_(False))
+    rows = among(batch.connection, query, outbox.c.intent_id, list(leased))
+    left = [intent_id for intent_id, owner in rows if owner == leased[intent_id]]
     waiting = update(delivery).where(
         delivery.c.intent_id.in_(left), delivery.c.further.in_((_ASK, _ANSWER)), delivery.c.next_at > batch.now_us
     )

@@ -5,7 +5,7 @@ A method without a docstring is documented with its query or step.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -128,13 +128,18 @@ class Outbox(Rows):
     accepted = asks(outboxes.accepted)
     to_ask = asks_now(outboxes.holds_to_ask)
     attempted = asks(outboxes.attempted)
-    abandon = writes(outboxes.abandon)
     ask_about = writes(deciding.ask)
     answer = writes(deciding.answer)
 
     def __init__(self, access: Access) -> None:
         super().__init__(access)
         self._stopped = outboxes.StoppedEntries()
+
+    async def abandon(self, gone: Callable[[str], bool]) -> int:
+        """End the wait for workers that are gone. Returns the number of entries that they had leased."""
+        found = await self._access.ask(outboxes.owners)
+        leased = {intent_id: owner for intent_id, owner in found.items() if gone(owner)}
+        return await self._access.write(lambda b: outboxes.abandon(b, leased)) if leased else 0
 
     async def hasten(self) -> None:
         """Make entries due now that a clock that was ahead has dated."""

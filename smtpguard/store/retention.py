@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, delete, exists, func, select
 
 from smtpguard.accounts import rows as accounts
 from smtpguard.counts import sweeping
+from smtpguard.database.access import among
 from smtpguard.database.batch import FREEZE, Batch
 from smtpguard.database.schema import (
     checkpoint,
@@ -176,8 +177,8 @@ def _old_holds(batch: Batch, before: datetime) -> int:
     )
     ids = list(batch.connection.execute(query.limit(SLICE)).scalars())
     if ids:  # with the outbox entries that earlier versions left of holds whose clients got no 250: they are never sent
-        left = select(outbox.c.intent_id).where(outbox.c.hold_id.in_(ids), outbox.c.done.is_(False))
-        outboxes.forget(batch, left)
+        entries = among(batch.connection, select(outbox.c.intent_id, outbox.c.done), outbox.c.hold_id, ids)
+        outboxes.forget(batch, [intent_id for intent_id, done in entries if not done])
         batch.connection.execute(delete(hold).where(hold.c.hold_id.in_(ids)))
     # ``next_at`` of a done entry is when it was done, and indexed; an entry of a hold stays, so that its end is reported once
     old = outbox.c.next_at < microseconds(before)

@@ -6,14 +6,16 @@ import asyncio
 import hashlib
 import mmap
 import random
+import re
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from smtpguard.admission.model import Admission, Seen
 from smtpguard.database.batch import Batch
@@ -21,6 +23,7 @@ from smtpguard.database.errors import ContentMissing, Full
 from smtpguard.database.schema import hold as table
 from smtpguard.holds import contents
 from smtpguard.holds.model import Change, State
+from smtpguard.holds.rows import due
 from smtpguard.journal.chain import microseconds
 from smtpguard.journal.deliverystatus import DeliveryEvent
 from smtpguard.mail.message import Message
@@ -227,6 +230,22 @@ async def test_pages_keep_all_holds_of_one_moment(store: Store) -> None:
         seen += [h.hold_id for h in page]
         page = await store.holds.newest(limit=3, before=(page[-1].held_at, page[-1].hold_id))
     assert seen == [f"H{i}" for i in reversed(range(7))]
+
+
+@on_sqlite
+async def test_what_is_due_is_found_without_reading_all_holds(store: Store) -> None:
+    """It is looked for every few seconds, and the holds of a year are decided."""
+
+    def planned(connection: Connection) -> str:
+        statements: list[str] = []
+        driver: Any = connection.connection.driver_connection
+        driver.set_trace_callback(statements.append)
+        due(connection, T0)
+        driver.set_trace_callback(None)
+        return str([driver.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall() for sql in statements])
+
+    plans = await store.ask(planned)
+    assert re.search(r"SCAN hold(?! USING INDEX hold_asked)", plans) is None, plans
 
 
 async def test_holds_are_due_when_attention_is_needed(store: Store) -> None:

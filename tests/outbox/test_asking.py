@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from smtpguard.database.access import Access
 from smtpguard.database.schema import outbox
 from smtpguard.holds.model import Change, Choice, Conflict, State
 from smtpguard.holds.service import Approvals
@@ -202,6 +203,14 @@ async def test_after_a_kill_at_the_dot_they_are_asked_once_the_lease_ends(office
     await office.home.thaw()
     await office.until_quiet(steps=3)
     assert office.relay.has(RAMADAN) == 1
+
+
+async def test_a_start_reads_what_waits_outside_the_writer(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All mail waits for the writer, and tens of thousands of notices may be unsent."""
+    await office.approved()
+    with monkeypatch.context() as patched:
+        patched.delattr(Access, "write")
+        assert await office.store.outbox.abandon(lambda _: True) == 0
 
 
 async def test_the_release_of_a_gone_process_is_asked_about_at_once(office: Office) -> None:

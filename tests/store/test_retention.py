@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from sqlalchemy import event, func, select
 
 from smtpguard.database import schema
 from smtpguard.database.batch import Batch
-from smtpguard.holds.model import Choice, State
+from smtpguard.holds.model import Change, Choice, State
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mailings import forgetting
 from smtpguard.policy.approvals import Absence
@@ -23,6 +24,7 @@ from tests.clocks import Clock
 from tests.guard.campaign import Campaign, documents, kinds
 from tests.guard.house import MEMBERS, house
 from tests.journal.test_rows import filled
+from tests.store.making import held
 
 USUAL = Retention()
 MIXED = Retention(content=timedelta(minutes=1), addresses=timedelta(days=120))
@@ -134,8 +136,12 @@ async def test_an_absence_is_erased_a_year_after_its_end(store: Store, clock: Cl
         assert len(await store.people.absences()) == left
 
 
-async def test_a_slice_scans_no_large_table(store: Store) -> None:
+async def test_a_slice_scans_no_large_table(store: Store, clock: Clock) -> None:
     """It has the store to itself each minute, and a mailing leaves hundreds of thousands of rows."""
+    for id in ("H1", "H2", "H3"):
+        await held(store, id)
+        await store.holds.change(id, lambda h: Change(hold=replace(h, state=State.REJECTED)))
+    clock.pass_(days=100)
 
     def planned(batch: Batch) -> list[str]:
         def noted(_: Any, __: Any, sql: str, values: Any, *___: Any) -> None:
@@ -157,6 +163,10 @@ async def test_a_slice_scans_no_large_table(store: Store) -> None:
     assert any(re.search(r"outbox_due.* next_at ?<|outbox_due.*\(next_at <", plan) for plan in plans), (
         "not all ever sent"
     )
+    assert not any(re.search(r"outbox_due \((done=\?|Index Cond: \(done = false\))\)", plan) for plan in plans), (
+        "not all unsent"
+    )
+    assert await store.holds.newest() == []
 
 
 @pytest.mark.parametrize("newest", [True, False])
