@@ -58,8 +58,8 @@ class Revocation:
     def step(self, hold: Hold, sending: Sending | None, outgoing: Outgoing, leads: bool) -> Change:
         """Return the change of one hold. Raises Conflict if nothing of it can be revoked.
 
-        ``leads``: it is the hold that is decided on, with notices to people; else it follows that one. A copy that was promoted
-        names the old primary hold in its event.
+        ``leads``: it is the hold that is decided on. Else it was promoted to stand for what that one leaves, and names it in
+        its event.
         """
         back = _back(hold, sending, self.move, self.notices.now)
         if back is None:
@@ -68,9 +68,23 @@ class Revocation:
         if self.move is Move.REOPEN and not stopped:
             back = self.term.anew(back, self.notices.in_force, self.notices.now)
         back = replace(back, primary="")
+        undecided = is_undecided(hold, outgoing)
+        if undecided and hold.release_at is None:  # nobody was told of an approval
+            told = self.notices.decided(hold, KINDS[self.move].value, self.who, self.comment)
+        else:
+            told = self.notices.revoked(
+                replace(back, reopened_at=hold.reopened_at),  # the ids are those of the approval that ends
+                "stopped" if stopped else KINDS[self.move].value,
+                self.who,
+                self.comment,
+                sending=sending or UNSENT,
+                outgoing=outgoing,
+                confirmed=hold.confirmed,
+            )
         if not leads:
-            return _change(hold, back, sending, self.move, self.notices, {"with": hold.primary})
-        now, rejected, undecided = self.notices.now, self.move is Move.REJECT, is_undecided(hold, outgoing)
+            made = _change(hold, back, sending, self.move, self.notices, {"with": hold.primary})
+            return replace(made, intents=told)
+        now, rejected = self.notices.now, self.move is Move.REJECT
         actors: tuple[str, ...] = (self.who, self.by)
         comment = self.comment
         events: tuple[Event, ...] = ()
@@ -82,19 +96,6 @@ class Revocation:
             if undecided:
                 comment = ""
         made = _change(hold, back, sending, self.move, self.notices, {}, actors, comment)
-        if undecided and hold.release_at is None:  # nobody was told of an approval
-            told = self.notices.decided(hold, KINDS[self.move].value, self.who, self.comment)
-        else:
-            outcome = "stopped" if stopped else KINDS[self.move].value
-            told = self.notices.revoked(
-                replace(back, reopened_at=hold.reopened_at),  # the ids are those of the approval that ends
-                outcome,
-                self.who,
-                self.comment,
-                sending=sending or UNSENT,
-                outgoing=outgoing,
-                confirmed=hold.confirmed,
-            )
         return replace(
             made,
             events=(*events, *made.events),

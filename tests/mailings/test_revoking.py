@@ -341,6 +341,27 @@ async def test_who_did_not_get_a_stopped_copy_has_nothing_although_another_was_o
     assert (mailing.people.relayed, mailing.people.stopped) == (5, 1)
 
 
+@pytest.mark.parametrize(("how", "word"), [("reopen", "reopened"), ("reject", "rejected")])
+async def test_what_becomes_of_the_copies_of_a_stopped_hold_is_told(how: str, word: str, campaign: Campaign) -> None:
+    campaign.term = campaign._intake.term = campaign.approvals.term = Deadlines(copies=50, release_delay_seconds=0)
+    await campaign.to_members(0, 4)
+    await campaign.send(MEMBERS[4], MEMBERS[5])
+    await campaign.to_members(6, 9)
+    entry = await primary_hold(campaign)
+    await campaign.decide(entry.hold_id)
+    campaign.office.relay.says = {MEMBERS[5]: LATER}
+    [lease] = await releases(campaign.home, 1)
+    await campaign.office.worker.carry_out(lease)
+    revoke = campaign.service.reopen if how == "reopen" else campaign.service.reject
+    await revoke(entry.mailing_id, approver=EVA, by="test", comment="Wrong text")
+    told = [
+        (str(i.recipients[0].address), i.data) for i in await campaign.home.outbox() if i.data.get("outcome") == word
+    ]
+    assert sorted(to for to, _ in told) == [ANNA, DPO, OMAR]
+    assert {data["hold_id"] for _, data in told}.isdisjoint({entry.hold_id})
+    assert {to for to, data in told if data.get("asked")} == ({DPO, OMAR} if how == "reopen" else set())
+
+
 async def test_a_whole_mailing_is_rejected(spring: Campaign) -> None:
     id = (await spring.one())["id"]
     with pytest.raises(Refused, match="give a reason"):
