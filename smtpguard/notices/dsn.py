@@ -20,6 +20,7 @@ from smtpguard.mail import compose
 from smtpguard.mail.compose import Part
 from smtpguard.mail.envelope import Body, Envelope, Recipient
 from smtpguard.mail.message import Message
+from smtpguard.mail.xtext import XTEXT, decode_xtext
 from smtpguard.notices.notice import LOOP_FIELD, NoticeHead
 
 MAX_RETURNED_OCTETS = 10 << 20
@@ -27,8 +28,6 @@ MAX_RETURNED_OCTETS = 10 << 20
 _ORDER = ("failed", "doubted", "delayed", "relayed")
 _ENHANCED = re.compile(r"(?<![\d.])([245]\.\d{1,3}\.\d{1,3})(?![\d.])")
 _CODE = re.compile(r"[245]\d\d")
-_XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*\Z")
-_XCHAR = re.compile(r"\+([0-9A-F]{2})")
 _TYPED = re.compile(r"([A-Za-z0-9\-]{1,20});(.*)\Z", re.S)
 
 
@@ -227,9 +226,8 @@ def _seven_bit(address: str, signs: str = "") -> str:
 def _from_xtext(text: str) -> str:
     """Decode xtext (RFC 3461 section 4). Returns "" if it is malformed, or has characters that a field must not
     have."""
-    if not _XTEXT.match(text):
-        return ""
-    decoded = _XCHAR.sub(lambda m: chr(int(m[1], 16)), text)
+    octets = text.encode("utf-8", "surrogatepass")
+    decoded = decode_xtext(octets) if XTEXT.match(octets) else ""
     return decoded if decoded.isascii() and decoded.isprintable() else ""
 
 

@@ -21,6 +21,7 @@ from smtpguard.journal.event import Kind
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address
 from smtpguard.mail.message import Message
+from smtpguard.mail.xtext import MAX_ENVID, encode_xtext
 from smtpguard.mailings.model import Mailing
 from smtpguard.policy.freezing import Freeze
 from smtpguard.policy.stages import Watched
@@ -146,7 +147,7 @@ class Returns:
         if found.trace is not None and (sent := await self._sent(found.trace.id)) is not None:
             return Match(by=By.TRACE, message=sent.id, mailing=sent.mailing), sent
         for by, words in (
-            (By.ENVID, (found.envid, _xtext(found.envid)) if found.envid else ()),
+            (By.ENVID, (found.envid, encode_xtext(found.envid, MAX_ENVID).decode()) if found.envid else ()),
             (By.VERP, [to for to in found.to if VERP.match(to.partition("@")[0])]),
             (By.MESSAGE_ID, found.message_ids),
         ):
@@ -254,8 +255,3 @@ def _said(found: Parsed, about: PersonReport) -> Said:
 
 def _words(subject: str) -> frozenset[str]:
     return frozenset(fold(without_prefixes(subject)).split())
-
-
-def _xtext(text: str) -> str:
-    """Encode as xtext (RFC 3461 section 4)."""
-    return "".join(c if "!" <= c <= "~" and c not in "+=" else f"+{ord(c):02X}" for c in text if ord(c) < 128)

@@ -22,9 +22,9 @@ from smtpguard.mail.address import Address, BadAddress, parse_path
 from smtpguard.mail.constant import maker
 from smtpguard.mail.envelope import Body, Envelope, Recipient
 from smtpguard.mail.reply import Reply
+from smtpguard.mail.xtext import MAX_ENVID, XTEXT, decode_xtext
 
 MAX_COMMAND = 512  # RFC 5321 section 4.5.3.1.4; CRLF counts
-MAX_ENVID = 100  # RFC 3461 section 4.4
 MAX_ORCPT = 500  # RFC 3461 section 4.2
 MAX_AUTH = 500  # RFC 4954 section 5
 MAX_MAIL = MAX_COMMAND + sum(
@@ -56,9 +56,7 @@ _MAIL = re.compile(rb"[Ff][Rr][Oo][Mm]: *" + _PATH + _PARAMETERS)
 _RCPT = re.compile(rb"[Tt][Oo]: *" + _PATH + _PARAMETERS)
 _PARAMETER = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^=]+))?\Z")  # esmtp-param, RFC 5321 section 4.1.2
 _HELO = re.compile(rb" *([A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,254})|\[[A-Za-z0-9.:-]{1,253}\]) *\Z")
-XTEXT = re.compile(rb"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+\Z")  # RFC 3461 section 4
 _UNITEXT = re.compile(rb"(?:[!-*,-<>-~\x80-\xff]|\+[0-9A-F]{2}|\\x\{[0-9A-F]{2,6}\})+\Z")  # RFC 6533 section 3
-_HEX = re.compile(rb"\+([0-9A-F]{2})")
 _ATOM = re.compile(rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+\Z")
 _NOTIFY = re.compile(r"NEVER|(?:SUCCESS|FAILURE|DELAY)(?:,(?:SUCCESS|FAILURE|DELAY)){0,2}")
 _DIGITS = re.compile(rb"[0-9]{1,20}\Z")  # RFC 1870 section 3
@@ -207,10 +205,6 @@ def _matching(value: bytes, pattern: re.Pattern[bytes], longest: int) -> str:
     if len(value) > longest or not pattern.match(value):
         raise Refused(reply.BAD_PARAMETER)
     return value.decode("ascii")
-
-
-def decode_xtext(xtext: bytes) -> str:
-    return _HEX.sub(lambda m: bytes([int(m[1], 16)]), xtext).decode("utf-8", "replace")
 
 
 def _check_printable(xtext: bytes) -> None:

@@ -47,7 +47,7 @@ class Identity:
         """The session as the guard sees it. A trusted peer's statements win over our own observation."""
         if self._session is None:
             said = {**self._xclient, **self._forwarded}
-            address = client_address(said.get("ADDR", "").upper().removeprefix("IPV6:"))
+            address = client_address(said.get("ADDR", ""))
             ip = str(address or self.client_ip)
             self._session = Session(
                 client_ip=ip,

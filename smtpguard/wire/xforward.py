@@ -9,12 +9,12 @@ from ipaddress import ip_address
 
 from smtpguard.mail import reply
 from smtpguard.mail.envelope import Session, client_address
-from smtpguard.wire.grammar import XTEXT, Refused, decode_xtext
+from smtpguard.mail.xtext import XTEXT, decode_xtext, encode_xtext
+from smtpguard.wire.grammar import Refused
 
 MAX_VALUE_OCTETS = 255
 MAX_LINE_OCTETS = 510
 _UNKNOWN = b"[UNAVAILABLE]"
-_PLAIN = re.compile(r"[!-*,-<>-~]*")
 
 _NOT_KNOWN = ("[UNAVAILABLE]", "[TEMPUNAVAIL]")
 _CLIENT_VALUE = {  # common to XFORWARD and XCLIENT
@@ -47,25 +47,23 @@ def parse_xclient(argument: bytes) -> tuple[str | None, str | None, dict[str, st
     address, login = given.get("ADDR"), given.get("LOGIN")
     if login is not None and not login.isprintable():
         raise Refused(reply.BAD_PARAMETER)
-    if address is not None:
-        address = address.upper().removeprefix("IPV6:").lower()
     return address, login, {name: given[name] for name in _SESSION if name in given}
 
 
 def _parse_attributes(argument: bytes, values: Mapping[str, re.Pattern[str]]) -> dict[str, str]:
-    """Attributes in capitals with decoded values; unavailable values are empty strings."""
+    """Attributes in capitals with decoded values, addresses without a tag; unavailable values are empty strings."""
     given: dict[str, str] = {}
     for word in argument.split():
         name, _, raw = word.partition(b"=")
         key = name.decode("latin-1").upper()
-        if key not in values or key in given or not XTEXT.match(raw) or len(raw) > 255:
+        if key not in values or key in given or not XTEXT.match(raw) or len(raw) > MAX_VALUE_OCTETS:
             raise Refused(reply.BAD_PARAMETER)
         value = decode_xtext(raw)
         if value.upper() in _NOT_KNOWN:
             value = ""
         elif not values[key].match(value) or not _is_valid(key, value) or ("=?" in value and "?=" in value):
             raise Refused(reply.BAD_PARAMETER)
-        given[key] = value
+        given[key] = value.upper().removeprefix("IPV6:").lower() if key.endswith("ADDR") else value
     if not given:
         raise Refused(reply.BAD_PARAMETER)
     return given
@@ -98,7 +96,7 @@ def xforward_lines(session: Session, offered: str) -> list[bytes]:
     for name in offered.upper().split():
         if name not in said:
             continue
-        word = b" " + name.encode("ascii") + b"=" + (xtext(said[name]) or _UNKNOWN)
+        word = b" " + name.encode("ascii") + b"=" + (encode_xtext(said[name], MAX_VALUE_OCTETS) or _UNKNOWN)
         if len(line) + len(word) > MAX_LINE_OCTETS:
             lines.append(line)
             line = b"XFORWARD"
@@ -106,19 +104,6 @@ def xforward_lines(session: Session, offered: str) -> list[bytes]:
     if line != b"XFORWARD":
         lines.append(line)
     return lines
-
-
-def xtext(text: str) -> bytes:
-    """RFC 3461 section 4, truncated to the longest value."""
-    if len(text) <= MAX_VALUE_OCTETS and _PLAIN.fullmatch(text):
-        return text.encode()
-    coded = b""
-    for octet in text.encode():
-        word = b"%c" % octet if 33 <= octet <= 126 and octet not in b"+=" else b"+%02X" % octet
-        if len(coded) + len(word) > MAX_VALUE_OCTETS:
-            break
-        coded += word
-    return coded
 
 
 def _address(address: str) -> str:

@@ -205,7 +205,7 @@ def test_xforward_is_parsed() -> None:
     assert said == {
         "NAME": "spike.example", "ADDR": "192.0.2.7", "HELO": "a+b", "PROTO": "ESMTP", "IDENT": "4F1", "SOURCE": "", "PORT": "25"
     }  # fmt: skip
-    assert parse_xforward(b"ADDR=IPv6:2001:db8::1 NAME=[TEMPUNAVAIL]") == {"ADDR": "IPv6:2001:db8::1", "NAME": ""}
+    assert parse_xforward(b"ADDR=IPv6:2001:db8::1 NAME=[TEMPUNAVAIL]") == {"ADDR": "2001:db8::1", "NAME": ""}
 
 
 @every(
