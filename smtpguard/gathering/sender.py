@@ -11,13 +11,12 @@ they could make a message look like a mailing that does not, and only where the 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import attrgetter
 
 from smtpguard.lists.declared import ListInfo, Stream
-from smtpguard.lists.declared import Origin as Declared
 from smtpguard.lists.names import Names
 from smtpguard.lists.recipients import Classified
 from smtpguard.lists.registry import Registry
@@ -328,18 +327,14 @@ class Provenance:
     def _of_a_system(self) -> bool:
         """Whether it comes from a client or login of a system: an expander, or an origin that the policy names."""
         session = self.transaction.session
-        named = any(origin.names(session) for origin in self._origins())
+        named = any(origin.names(session) for origin in self.registry.origins)
         return named or session.expander or self.registry.is_expander(session.client_ip)
 
     def _system_signed(self, signed_by: frozenset[str]) -> bool:
         """Whether one of these domains signs for an origin that the policy declares, and colleagues do not write from
         it."""
         session, alone = self.transaction.session, frozenset(d for d in signed_by if not self._shared(d))
-        return bool(alone) and any(o.dkim and o.proven(session, alone) for o in self._origins())
-
-    def _origins(self) -> Iterator[Declared]:
-        yield from (info.origin for info in self.registry.lists.values())
-        yield from (stream.origin for stream in self.registry.streams.values())
+        return bool(alone) and any(o.dkim and o.proven(session, alone) for o in self.registry.origins)
 
     def _claimed(self) -> frozenset[str]:
         signatures = self.transaction.message.header.all("DKIM-Signature")[:_MOST_SIGNATURES]

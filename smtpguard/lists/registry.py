@@ -80,6 +80,9 @@ class Registry:
         among recipients, beside those of the list PEOPLE."""
         self.lists = dict(lists)
         self.streams = dict(streams or {})
+        declaring: tuple[ListInfo | Stream, ...] = (*self.lists.values(), *self.streams.values())
+        self.origins = tuple(dict.fromkeys(one.origin for one in declaring if one.origin.declared))
+        """Every declared origin once. Each message is compared with all of them, and hundreds of lists may share one."""
         self._streams_from: dict[str, tuple[Stream, ...]] = {}
         for stream in self.streams.values():
             for sender in stream.senders:

@@ -57,6 +57,14 @@ def test_each_recipient_has_a_kind(ready: House, parse: Parse) -> None:
     assert got.touched["ramadan"].version
 
 
+def test_a_message_is_compared_with_each_declared_origin_once(ready: House) -> None:
+    """A large company has hundreds of lists, most without an origin, the others with that of one system."""
+    ready.list("offers", addresses=["offers@lists.example.com"], origin={"dkim": "campaigns.example.com"})
+    shop = {"from": ["noreply@example.com"], "origin": {"clients": ["192.0.2.9"]}, "max": "20 in 1h"}
+    campaigns = Origin(dkim=frozenset({"campaigns.example.com"}))
+    assert ready.registry({"shop": shop}).origins == (campaigns, Origin(clients=(ip_network("192.0.2.9"),)))
+
+
 def test_a_colleague_on_a_list_stays_a_colleague(ready: House, parse: Parse) -> None:
     registry = ready.registry(customers_here=False)
     got = registry.classify(parse("eva@example.com", "Eva+x@example.com", "c0@kund.se"))
