@@ -4,7 +4,7 @@ see."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import date, datetime, timedelta, tzinfo
 from urllib.parse import urlencode
 
@@ -83,7 +83,7 @@ class Filters:
         return bool(self.rule or self.state or self.since or self.until or self.mail)
 
     def url(self, after: str = "", path: str = "/held") -> str:
-        given = asdict(self) | {"after": after}
+        given = {each.name: getattr(self, each.name) for each in fields(self)} | {"after": after}
         query = urlencode({name: "1" if value is True else value for name, value in given.items() if value})
         return f"{path}?{query}" if query else path
 

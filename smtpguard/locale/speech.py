@@ -46,6 +46,12 @@ class Catalogue:
         return one if n == 1 else many
 
 
+@lru_cache(maxsize=1024)
+def _decimal(n: float, locale: Locale) -> str:
+    """Return a number in digits. Cached, since a page has thousands, most of them small."""
+    return str(format_decimal(n, locale=locale))
+
+
 @lru_cache(maxsize=16)
 def catalogue(language: str) -> Catalogue:
     """Return the catalogue of a language, English if it has none. It is read at the first call."""
@@ -136,7 +142,7 @@ class Speech:
     def number(self, n: float | Amount) -> str:
         if isinstance(n, Amount):
             return amount(n, self)
-        return str(format_decimal(n, locale=self.locale))
+        return _decimal(n, self.locale)
 
     def short(self, n: int) -> str:
         """Return a number for an axis: "500K", "2.5K"."""

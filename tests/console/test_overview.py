@@ -13,6 +13,8 @@ import pytest
 
 from smtpguard.accounts.model import Role
 from smtpguard.console import chart
+from smtpguard.console.pages import overview
+from smtpguard.console.pages.overview import Figure
 from smtpguard.holds.model import Choice
 from smtpguard.journal.event import Event, Kind
 from smtpguard.notices.links import Link, Links
@@ -33,6 +35,23 @@ async def story(here: Stage) -> None:
     passed = here.home.transaction("x@example.org", Message_ID="<p@example.com>", Subject="To one outside")
     await here.home.intake()(passed, FakePassage())
     await here.home.settled(passed.id)
+
+
+async def test_a_figure_of_nothing_takes_no_time_for_a_link(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most figures of a thousand rules are 0."""
+    await story(here)
+    made: list[str] = []
+
+    def counted(figure: Figure, *args: str) -> str:
+        made.append(link(figure, *args))
+        return made[-1]
+
+    link = overview._link
+    monkeypatch.setattr(overview, "_link", counted)
+    vera = await here.signed_in("vera@example.com", Role.VIEWER)
+    page = html.unescape((await vera.get("/")).text)
+    assert made
+    assert len(made) == sum(page.count(f'<a href="{one}">') for one in set(made))
 
 
 async def test_the_overview_shows_holds_figures_and_strict_rules(here: Stage) -> None:
