@@ -40,7 +40,7 @@ from smtpguard.config.documents import POLICY, policy_documents
 from smtpguard.config.fields import read_secret
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
-from smtpguard.config.statefiles import hand_over, sqlite_file, swap, sync_folder
+from smtpguard.config.statefiles import hand_over, naming, refusal, sqlite_file, swap, sync_folder
 from smtpguard.database.access import Progress
 from smtpguard.database.batch import FREEZE, Batch, read_head
 from smtpguard.database.engine import Database, for_libpq
@@ -67,7 +67,7 @@ MANIFEST, SQLITE, POSTGRESQL, SECRET, ETC = "manifest.json", "smtpguard.db", "sm
 _FORMAT = 1
 _CHUNK = 1 << 20
 _LEFT_SECONDS = 86_400
-"""The age from which a folder that a killed process has left is removed."""
+"""The age from which a folder that a killed backup has left is removed."""
 _BUSY_SECONDS = 60.0
 """The timeout of SQLite's locks."""
 _DMS_BYTE = 128
@@ -203,7 +203,10 @@ def _copy_sqlite(database: Path, copy: Path) -> None:
     try:
         source.execute("VACUUM INTO ?", (str(copy),))
     except sqlite3.Error as e:
-        raise BadBackup(f"{database} cannot be copied: {e}") from e
+        refused = refusal(copy.parent)  # which SQLite calls an error of the disk, if it is a quota
+        raise BadBackup(
+            f"{database} cannot be copied: {e}" if refused is None else f"{copy.parent.parent}: {refused.strerror}"
+        ) from e
     finally:
         source.close()
     copy.chmod(0o600)
@@ -349,7 +352,8 @@ def restore(settings: Settings, file: Path, *, by: str) -> Restored:
     later entries than the backup. Settings and policy files stay as they are. Everything is frozen in the database
     before anybody can open it.
 
-    Raises BadBackup, CannotStart, StoreError and OSError; up to the last step nothing has changed then.
+    Raises BadBackup, CannotStart, StoreError and OSError; up to the last step nothing has changed then, save that a
+    missing secret is there.
     """
     database = sqlite_file(settings.store.url)
     make_state(settings)
@@ -377,18 +381,33 @@ def restore(settings: Settings, file: Path, *, by: str) -> Restored:
             asyncio.run(_check_journal(settings, work))
             with closing(sqlite3.connect(work / SQLITE)) as connection, connection:
                 connection.execute(_freeze_sql(stop))
+        else:
+            check_unused(settings)
+        _put(settings, work / SECRET, settings.secret_file)  # without it nobody could open the database
+        aside = None
+        if database is not None:
             aside = _swap(database, work / SQLITE)
         else:
-            aside = None
-            check_unused(settings)
             _pg_put_back(settings, work / POSTGRESQL, then=_freeze_sql(stop))
-        kept = ((name, settings.state / name) for name in (CHECKPOINTS, TIMESTAMPS))
-        for name, place in ((SECRET, settings.secret_file), *kept):
-            if not place.exists() and (work / name).exists():
-                shutil.move(work / name, place)
-                hand_over(place, settings.state)
+        for name in (CHECKPOINTS, TIMESTAMPS):
+            _put(settings, work / name, settings.state / name)
     asyncio.run(_journal_freeze(settings, stop))
     return Restored(manifest=manifest, aside=aside, freeze_id=stop.freeze_id)
+
+
+def _put(settings: Settings, kept: Path, place: Path) -> None:
+    """Put a file of the backup in its place if none is there, as a whole: the place may be on another file system. Only the
+    owner of the state folder can read it."""
+    if place.exists() or not kept.exists():
+        return
+    draft = place.with_name(f".{place.name}.restored")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+        file.write(kept.read_bytes())
+        file.flush()
+        os.fsync(file.fileno())
+    hand_over(draft, settings.state)
+    draft.replace(place)
+    sync_folder(place.parent)
 
 
 def _freeze_sql(stop: Freeze) -> str:
@@ -496,15 +515,26 @@ def _check_unused_server(settings: Settings) -> None:
 
 @contextmanager
 def _workplace(what: str, parent: Path) -> Iterator[Path]:
-    """Make a new folder, which is removed at the end. Those that a killed process has left are removed after a day: each may have a
-    copy of all held mail, and of the secret."""
+    """Make a new folder, which is removed at the end. Those that a killed process has left are removed: each may have a copy of all
+    held mail, and of the secret. One in use is locked, which is not seen on another host: a folder for backups may be on several."""
     prefix = f".smtpguard-{what}-"
     for left in parent.glob(f"{prefix}*"):
-        with suppress(OSError):
-            if left.stat().st_mtime < time.time() - _LEFT_SECONDS:
+        with suppress(OSError), _locked(left):
+            if what == "restore" or left.stat().st_mtime < time.time() - _LEFT_SECONDS:
                 shutil.rmtree(left)
-    with TemporaryDirectory(prefix=prefix, dir=parent) as folder:
+    with naming(parent), TemporaryDirectory(prefix=prefix, dir=parent) as folder, _locked(Path(folder)):
         yield Path(folder)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder. Raises OSError if another process has it."""
+    held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(held)
 
 
 def _opened_alone(folder: Path, secret: bytes, state_dir: Path) -> AbstractAsyncContextManager[Store]:

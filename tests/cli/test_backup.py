@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import json
 import os
@@ -82,6 +83,30 @@ def test_what_a_killed_backup_left_is_removed_after_a_day(home: Installation, tm
     os.utime(killed, (0, 0))
     assert home.run("backup", str(tmp_path / "guard.tar.zst"))[0] == 0
     assert (killed.exists(), running.exists()) == (False, True)
+
+
+def test_what_a_killed_restore_left_is_removed_by_the_next(home: Installation, tmp_path: Path) -> None:
+    file = tmp_path / "guard.tar.zst"
+    assert home.run("backup", str(file))[0] == 0
+    killed, running = home.state / ".smtpguard-restore-killed", home.state / ".smtpguard-restore-running"
+    for folder in (killed, running):
+        folder.mkdir()
+        (folder / "secret").write_bytes(b"x")
+    with backup._locked(running):
+        assert home.run("restore", "--yes", str(file))[0] == 0
+    assert (killed.exists(), running.exists()) == (False, True)
+
+
+def test_a_full_disk_is_named(home: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as write(2): of no file
+
+    with pytest.raises(backup.BadBackup, match=f"^{tmp_path}: No such file or directory$"):  # not the database's disk
+        backup._copy_sqlite(home.state / "guard.db", tmp_path / "gone" / "copy.db")
+    file = tmp_path / "guard.tar.zst"
+    monkeypatch.setattr(backup, "_pack", full)
+    assert home.run("backup", str(file)) == (2, "", f"smtpguard: {tmp_path}: No space left on device\n")
+    assert [*tmp_path.glob("*guard.tar*"), *tmp_path.glob(".smtpguard-*")] == []
 
 
 def test_only_an_older_backup_is_replaced(home: Installation, tmp_path: Path) -> None:

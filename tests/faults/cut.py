@@ -1,4 +1,4 @@
-"""Run smtpguard, killed at one of its changes to the files of a folder; or the disk of that folder is full from there on."""
+"""Run smtpguard, killed at one of its changes to the files of a folder, which is on a disk of its own."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ from typing import Any
 from smtpguard.cli import main as smtpguard
 
 _CHANGES = {"os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.chmod"}
-_FILLS = {"os.link", "os.mkdir", "open"}
 
 
-def main(folder: str, at: str, what: str, *argv: str) -> None:
-    """``at``: the number of the change, from 1, before which it happens. ``what``: ``kill`` or ``full``. An end without it is an end
-    of ``argv`` by itself."""
+def main(folder: str, at: str, *argv: str) -> None:
+    """``at``: the number of the change, from 1, before which it is killed. If there are fewer, it ends by itself."""
     changes = itertools.count(1)
 
     def watch(event: str, args: tuple[Any, ...]) -> None:
@@ -32,12 +30,10 @@ def main(folder: str, at: str, what: str, *argv: str) -> None:
             return
         if not isinstance(path, (str, os.PathLike)) or not str(Path(path).absolute()).startswith(folder):
             return
-        if next(changes) < int(at):
-            return
-        if what == "kill":
+        if next(changes) == int(at):
             os.kill(os.getpid(), signal.SIGKILL)
-        elif event in _FILLS:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        if event == "os.rename" and not str(args[0]).startswith(folder):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
 
     sys.addaudithook(watch)
     smtpguard(list(argv))
