@@ -12,11 +12,15 @@ from smtpguard.database.engine import BadItem, Database, is_there
 from smtpguard.database.errors import StoreError, Unavailable, Unusable
 from smtpguard.database.schema import SCHEMA, head
 from smtpguard.database.statements import rows_of
+from smtpguard.locale.phrase import N_, Phrase
 
 _log = logging.getLogger(__name__)
 _TRANSIENT = ("08", "25006", "40", "53", "55", "57", "58")
 """The beginnings of SQLSTATE for errors that may pass: connections, a server that is read-only, deadlocks, resources, locks, operator
 intervention, system errors."""
+_NO_SCHEMA = N_(
+    "the database user can use no schema of its search_path: grant USAGE on the schema that has the tables, or correct search_path"
+)
 _VERSION = """CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL,
  CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"""
 _HAS_VERSION = {
@@ -142,8 +146,11 @@ def check(connection: Connection) -> None:
 
 
 def revision(connection: Connection) -> str | None:
-    """Return the schema that the database has; None if it is empty."""
-    [(there,)] = rows_of(connection, _HAS_VERSION[connection.dialect.name])
+    """Return the schema that the database has; None if it is empty. Raises Unavailable if nothing in it can be seen."""
+    dialect = connection.dialect.name
+    [(there,)] = rows_of(connection, _HAS_VERSION[dialect])
+    if not there and dialect != "sqlite" and rows_of(connection, "SELECT current_schema()") == [(None,)]:
+        raise Unavailable(Phrase(_NO_SCHEMA))
     found = rows_of(connection, "SELECT version_num FROM alembic_version") if there else []
     return found[0][0] if found else None
 

@@ -87,6 +87,18 @@ def test_a_server_that_is_read_only_is_set_up_once_it_is_not(postgresql: str) ->
         migrate(url)
 
 
+async def test_a_schema_that_the_user_cannot_use_is_no_empty_database(postgresql: str, tmp_path: Path) -> None:
+    """A privilege may come back, so the service manager tries again. Nothing else tells it from a database that is gone."""
+    url = new_database(postgresql)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {connection.info.dbname} SET search_path = nowhere")
+    with pytest.raises(Unavailable, match="can use no schema of its search_path: grant USAGE"):
+        migrate(url)
+    with pytest.raises(Unavailable, match="can use no schema of its search_path"):
+        async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=Clock()):
+            raise AssertionError
+
+
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
 def test_a_database_in_another_encoding_is_not_set_up(postgresql: str, encoding: str) -> None:
     """It has no place for a subject in Japanese: that message would be answered 451 for ever."""
