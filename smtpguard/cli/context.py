@@ -306,10 +306,15 @@ def _plain(value: object) -> object:
 
 
 def write_new(path: Path, octets: bytes) -> None:
-    """Write a new file that only its owner can read. Raises CannotRun."""
+    """Write a new file that only its owner can read, or none. Raises CannotRun."""
     try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(octets)
+        made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(made, "wb") as file:
+                file.write(octets)
+        except OSError:
+            path.unlink()
+            raise
     except OSError as error:
         raise CannotRun(f"{path}: {error.strerror}") from None
 

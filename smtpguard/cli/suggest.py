@@ -14,7 +14,7 @@ from typing import Any
 import click
 import yaml
 
-from smtpguard.cli.context import CannotRun, Command, Context, a_since, judged, may_name, moment
+from smtpguard.cli.context import CannotRun, Command, Context, a_since, judged, may_name, moment, write_new
 from smtpguard.cli.report import rules_of
 from smtpguard.config.documents import POLICY
 from smtpguard.config.yaml import on_a_line
@@ -144,8 +144,7 @@ def _write_policy(file: Path, text: str) -> None:
     Raises CannotRun if the result is no policy."""
     from smtpguard.cli.offline import check
 
-    with file.open("x", encoding="utf-8") as out:
-        out.write(text)
+    write_new(file, text.encode())
     wrong = [problem for problem in check(file).problems if problem.fatal]
     if wrong:
         file.unlink()

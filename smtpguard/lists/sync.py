@@ -449,7 +449,7 @@ class _ListSync:
                 if path not in declared and all(part.index is not None for part in parts):
                     path.unlink()
             for folder in (self.folder, sources):
-                for draft in folder.glob(".*.index.*"):
+                for draft in (*folder.glob(".*.index.*"), *folder.glob(".*.json.*")):
                     found = draft.stat()
                     # a hard link has the mtime of its index; it may belong to a running sync of another list
                     made = found.st_mtime if found.st_nlink == 1 else found.st_ctime

@@ -7,6 +7,7 @@ import json
 import os
 import pwd
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import pytest
 from click.testing import CliRunner
 
 from smtpguard.cli import COMMANDS, main
-from smtpguard.cli.context import Context
+from smtpguard.cli.context import CannotRun, Context, write_new
 from smtpguard.config.documents import shipped
 from tests import program
 from tests.every import every
@@ -198,3 +199,16 @@ def test_a_command_imports_only_what_it_uses(tmp_path: Path, words: str, needs: 
     loaded = done.stdout.splitlines()[-1].split()
     assert "smtpguard" in loaded
     assert SLOW_MODULES.intersection(loaded) == needs
+
+
+def test_a_file_that_cannot_be_written_whole_is_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "held.eml"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8, before[1]))
+    try:
+        with pytest.raises(CannotRun, match=f"^{path}: File too large$"):
+            write_new(path, bytes(9))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not path.exists(), "else it could not be written again"
+    write_new(path, b"whole")

@@ -136,13 +136,13 @@ def test_a_single_source_and_its_list_share_one_file(house: House) -> None:
 def test_files_of_a_dead_sync_are_removed(house: House) -> None:
     house.list("news", ONE)
     house.sync("news")
-    left, fresh = house.folder / ".news.index.dead", house.folder / ".news.index.alive"
-    left.touch()
-    fresh.touch()
-    os.utime(left, (1, 1))
+    left, report, fresh = (house.folder / f".news.{end}" for end in ("index.dead", "json.dead", "index.alive"))
+    for draft in (left, report, fresh):
+        draft.touch()
+    for draft in (left, report):
+        os.utime(draft, (1, 1))
     house.sync("news")
-    assert not left.exists()
-    assert fresh.exists()
+    assert (left.exists(), report.exists(), fresh.exists()) == (False, False, True)
 
 
 def test_a_new_link_of_another_sync_is_not_removed(house: House) -> None:
