@@ -158,8 +158,11 @@ class NoticesNow:
         new = sorted(self._approvers_except(grown, *known)) if not grown.asks_writer else []
         told: Intents = ()
         for writer in grown.told[len(before.told) :]:
-            data = noticedata.held(grown, gathered) | noticedata.of_copy(copy) | {"notice": "held"}
-            told = self._notice(writer, data, f"{grown.hold_id}-held-{_tag(writer)}", role="sender")
+            data = noticedata.held(grown, gathered) | {"notice": "held"}
+            if grown.release_at is not None:  # it is approved, as the others were told
+                data |= self._decided(grown, "approved", None, "") | {"writer": True}
+            data |= noticedata.of_copy(copy)
+            told = self._notice(writer, data, f"{_stem(grown, data)}-{_tag(writer)}", role="sender")
         if grown.asks_writer:
             return told
         if before.asks_writer:
@@ -245,13 +248,17 @@ class NoticesNow:
     def decided(self, hold: Hold, outcome: str, by: str | None, comment: str) -> Intents:
         """Return the notices of a decision. The writer gets the outcome; the other approvers learn that it is
         decided."""
+        data = self._decided(hold, outcome, by, comment)
+        others = self._approvers_except(hold, by) if not hold.asks_writer else set()
+        return (*self._to_writers(hold, data), *self._notices(hold, sorted(others), data))
+
+    def _decided(self, hold: Hold, outcome: str, by: str | None, comment: str) -> dict[str, Any]:
         data = noticedata.about(hold, self.in_force) | _decided_data(outcome, by, comment, self.now)
         if outcome == "approved":
             data["voters"] = [vote.approver for vote in standing_votes(hold) if vote.choice is Choice.APPROVE]
             stages = effects.stages(hold, self.in_force)
             data["stages"] = stages.sentence if stages is not None else ""
-        others = self._approvers_except(hold, by) if not hold.asks_writer else set()
-        return (*self._to_writers(hold, data), *self._notices(hold, sorted(others), data))
+        return data
 
     def revoked(
         self,

@@ -190,6 +190,19 @@ async def test_each_approval_and_its_end_is_told(end: str, home: House) -> None:
     assert heard[OMAR].count(end) == (2 if end == "reopened" else 1)
 
 
+@pytest.mark.parametrize("undone", [False, True])
+async def test_who_writes_a_copy_until_it_goes_is_told(undone: bool, campaign: Campaign) -> None:
+    campaign.term = campaign._intake.term = campaign.approvals.term = Deadlines(copies=50, release_delay_seconds=60)
+    given = await campaign.to_members(0, 5)
+    assert isinstance(given[-1], Held)
+    await campaign.decide(given[-1].hold_id, all_at_once=25)
+    await campaign.send(MEMBERS[6], sender="ulf@example.com")
+    if undone:
+        await campaign.approvals.unvote(given[-1].hold_id, approver=EVA, by="root")
+    heard = await notified(campaign.home)
+    assert sorted(heard["ulf@example.com"]) == (["approved", "reopened"] if undone else ["approved"])
+
+
 async def test_others_cannot_undo_nor_anyone_after_the_release(home: House) -> None:
     hold = await approve(home, await held(home))
     with pytest.raises(NotEntitled):
