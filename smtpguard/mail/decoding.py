@@ -298,8 +298,10 @@ def header_text(raw: bytes) -> str:
     one line."""
     raw = (_FOLD.sub(b"", raw) if b"\n" in raw else raw).strip()
     if b"=?" not in raw:
-        if raw.isascii() and (plain := raw.decode("ascii")).isprintable():  # nearly every value
-            return plain
+        if raw.isascii():  # nearly every value
+            plain = raw.decode("ascii")
+            if plain.isprintable() or (plain := plain.replace("\t", " ")).isprintable():
+                return plain
         return _on_one_line(_decode(raw, "utf-8", None).text)
     out: list[str] = []
     # A run of words in one charset is decoded as one: some senders split characters.
