@@ -21,7 +21,7 @@ from functools import lru_cache
 
 from smtpguard.mail.address import Address
 from smtpguard.mail.constant import constant
-from smtpguard.mail.message import Field, Header
+from smtpguard.mail.message import Field, Header, first_text
 
 MAX_OCTETS = 1 << 17
 """The most octets of one field that are read."""
@@ -222,23 +222,21 @@ def list_header(fields: Mapping[str, Sequence[Field]]) -> ListHeader:
     """Total. ``fields``: by name in lower case. The first field of a name counts, but every List-Unsubscribe is read."""
     if NAMES.isdisjoint(fields):
         return _NONE
-    found = {name: fields[name][0].text for name in NAMES & fields.keys()}
     unsubscribe = [uri for f in fields.get("list-unsubscribe", ()) for uri in uris(f.text)]
-    list_id = found.get("list-id", "")
+    list_id = first_text(fields, "list-id")
     bracketed = _LIST_ID.search(list_id)
-    post = found.get("list-post", "")
-    submitted = without_comments(found.get("auto-submitted", "")).partition(";")[0].strip().lower()
-    precedence = without_comments(found.get("precedence", "")).strip().lower()
+    submitted = without_comments(first_text(fields, "auto-submitted")).partition(";")[0].strip().lower()
+    precedence = without_comments(first_text(fields, "precedence")).strip().lower()
     return ListHeader(
         list_id=(bracketed[1] if bracketed else list_id.strip()[:255]).lower(),
         unsubscribe=tuple(dict.fromkeys(unsubscribe))[:20],
-        one_click="one-click" in found.get("list-unsubscribe-post", "").lower(),
-        post=any(u.lower().startswith(("mailto:", "http")) for u in uris(post)),
+        one_click="one-click" in first_text(fields, "list-unsubscribe-post").lower(),
+        post=any(u.lower().startswith(("mailto:", "http")) for u in uris(first_text(fields, "list-post"))),
         precedence=precedence[:40],
         auto_submitted=submitted[:40] or "no",
-        feedback_id=found.get("feedback-id", "").strip()[:255],
+        feedback_id=first_text(fields, "feedback-id").strip()[:255],
         auto_reply=precedence == "auto_reply"
-        or any(n in found for n in ("x-autoreply", "x-autorespond", "x-autoreply-from")),
+        or any(n in fields for n in ("x-autoreply", "x-autorespond", "x-autoreply-from")),
     )
 
 

@@ -92,6 +92,12 @@ class Message:
         return parse_header(self.raw)
 
 
+def first_text(fields: Mapping[str, Sequence[Field]], name: str) -> str:
+    """The text of the first field of that name, in lower case; "" if there is none."""
+    found = fields.get(name)
+    return found[0].text if found else ""
+
+
 def in_crlf_lines(raw: Content) -> bool:
     """Whether CR and LF occur only together (RFC 5321 section 2.3.8): programs differ in what they make of one alone."""
     cr = lf = both = 0

@@ -12,6 +12,7 @@ from functools import lru_cache
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.decoding import header_text
 from smtpguard.mail.fields import AuthResult, ListHeader, signed_by
+from smtpguard.mail.message import first_text
 from smtpguard.reading.marks import KINDS, Mark
 from smtpguard.reading.parts import Index
 from smtpguard.reading.people import People
@@ -136,11 +137,6 @@ def header_marks(
         yield KINDS["claimed-pass"].mark("a header claims that it passed this guard before; that proves nothing")
 
 
-def _first(fields: Index, name: str) -> str:
-    found = fields.get(name)
-    return found[0].text if found else ""
-
-
 def _list_marks(lists: ListHeader, around: Surroundings) -> Iterator[Mark]:
     if lists.unsubscribe:
         if lists.one_click and any(u.lower().startswith("http") for u in lists.unsubscribe):
@@ -173,7 +169,7 @@ def _platform_marks(fields: Index, lists: ListHeader) -> Iterator[Mark]:
             platform = platform or Phrase("a platform put a {field} field on it", field=fields[name][0].name)
         elif not campaign and _CAMPAIGN_FIELD.match(name):
             campaign = Phrase("the field {field} numbers a campaign or mailing", field=fields[name][0].name)
-    mailer = _first(fields, "x-mailer")
+    mailer = first_text(fields, "x-mailer")
     if mailer and _PLATFORM_MAILER.search(mailer.lower()):
         platform = platform or Phrase("it was made by {mailer}", mailer=mailer[:60])
     if platform:
@@ -187,12 +183,12 @@ def _platform_marks(fields: Index, lists: ListHeader) -> Iterator[Mark]:
 
 
 def _thread_marks(fields: Index, around: Surroundings) -> Iterator[Mark]:
-    subject = _first(fields, "subject")
+    subject = first_text(fields, "subject")
     if found := prefix_of(subject):
         kind, spelled = found
         name = {REPLY: "reply-prefix", FORWARD: "forward-prefix"}[kind]
         yield KINDS[name].mark('the subject begins with "{spelled}"', spelled=spelled)
-    answered = _first(fields, "in-reply-to") or _first(fields, "references")
+    answered = first_text(fields, "in-reply-to") or first_text(fields, "references")
     if answered:
         domain = answered.rpartition("@")[2].rstrip("> ").lower() if "@" in answered else ""
         if domain and around.is_ours(domain):
@@ -209,7 +205,7 @@ def _thread_marks(fields: Index, around: Surroundings) -> Iterator[Mark]:
 
 
 def _client_marks(fields: Index, around: Surroundings) -> Iterator[Mark]:
-    originator = _first(fields, "x-originatororg").strip().lower()
+    originator = first_text(fields, "x-originatororg").strip().lower()
     if originator:
         name = "our-exchange" if around.is_ours(originator) else "originator-org"
         yield KINDS[name].mark("Exchange says it was sent from {domain}", domain=originator[:80])
@@ -222,11 +218,11 @@ def _client_marks(fields: Index, around: Surroundings) -> Iterator[Mark]:
         yield KINDS["exchange-headers"].mark(
             "Exchange put its fields on it, such as {field}", field=fields[exchange[0]][0].name
         )
-    program = _first(fields, "x-mailer") or _first(fields, "user-agent")
+    program = first_text(fields, "x-mailer") or first_text(fields, "user-agent")
     if program and _PROGRAMS.search(program.lower()) and not _PLATFORM_MAILER.search(program.lower()):
         yield KINDS["mail-program"].mark("it was written in {program}", program=program[:60])
         return
-    message_id = _first(fields, "message-id")
+    message_id = first_text(fields, "message-id")
     for pattern, name in _PEOPLE_IDS:
         if pattern.match(message_id):
             yield KINDS["mail-program"].mark("its Message-ID is one that {name} makes", name=name)
@@ -248,11 +244,11 @@ def labels_of(fields: Index) -> frozenset[str]:
     found: set[str] = set()
     for f in fields.get("msip_labels", ()):
         found.update(name.strip()[:80] for name in _LABEL_NAME.findall(f.text))
-    sensitivity = _first(fields, "sensitivity").strip()
+    sensitivity = first_text(fields, "sensitivity").strip()
     if sensitivity and _SENSITIVE.search(sensitivity):
         found.add(sensitivity[:80])
     for name in _CLASSIFICATIONS:
-        if value := _first(fields, name).strip():
+        if value := first_text(fields, name).strip():
             found.add(value[:80])
     return frozenset(found)
 
@@ -262,7 +258,7 @@ def _sender_marks(fields: Index, lists: ListHeader, people: People) -> Iterator[
         yield by_address
         if by_address.name == "noreply":
             return  # its return address says no more
-    path = _first(fields, "return-path").strip("<> ")
+    path = first_text(fields, "return-path").strip("<> ")
     local, _, domain = path.rpartition("@")
     if local and VERP.match(local) and not lists.post:
         yield KINDS["bounce-address"].mark(

@@ -25,7 +25,7 @@ from smtpguard.mail.decoding import (
     decode_transfer,
     may_stay_encoded,
 )
-from smtpguard.mail.message import Content
+from smtpguard.mail.message import Content, first_text
 from smtpguard.reading.fold import without_unseen
 from smtpguard.reading.markup import Markup, collapsed, read_markup, reversed_text
 from smtpguard.reading.parts import Index, Part, Walk, walk
@@ -227,9 +227,8 @@ def _read_part(
     out: Text, part: Part, plains: list[str], markups: list[Markup], attached: list[str], meter: Meter
 ) -> None:
     if part.is_message:
-        sender = part.fields["from"][0].text if "from" in part.fields else ""
-        subject = part.fields["subject"][0].text if "subject" in part.fields else ""
-        out.nested.append((sender, subject))
+        subject = first_text(part.fields, "subject")
+        out.nested.append((first_text(part.fields, "from"), subject))
         attached.append(subject)
         out.attachments.append(Attachment(part.filename or subject, nested=True))
         return
