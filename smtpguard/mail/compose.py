@@ -11,9 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from email.header import Header
-from email.utils import format_datetime
 
 from smtpguard.mail.address import Address, BadAddress
 
@@ -111,10 +109,6 @@ def message_id(name: str, kind: str, address: Address) -> str:
 def message_ids(text: str) -> str:
     """The well-formed Message-IDs in a foreign field, folded one a line; "" if there is none."""
     return "\r\n ".join(_MESSAGE_ID.findall(text)[:10])
-
-
-def date(at: datetime) -> str:
-    return format_datetime(at)
 
 
 def one_line(text: str, limit: int = 300) -> str:

@@ -13,6 +13,7 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from email.utils import format_datetime
 
 from smtpguard.locale.phrase import N_, filled
 from smtpguard.locale.speech import Speech
@@ -130,7 +131,7 @@ def render(dsn: Dsn, head: NoticeHead, *, seven_bit: bool = False) -> tuple[Enve
             ("From", compose.mailbox_field(address, name)),
             ("To", compose.mailbox_field(sender)),
             ("Subject", compose.unstructured(": ".join(filter(None, (says[f"subject {first}"], subject))))),
-            ("Date", compose.date(dsn.at)),
+            ("Date", format_datetime(dsn.at)),
             ("Message-ID", compose.message_id(dsn.id, "dsn", address)),
             ("In-Reply-To", thread),
             ("References", thread),
@@ -157,7 +158,7 @@ def _status_part(dsn: Dsn, wide: bool) -> Part:
         [
             ("Original-Envelope-Id", _from_xtext(dsn.envelope.envid or "")),
             ("Reporting-MTA", f"dns; {dsn.reporting_mta}"),
-            ("Arrival-Date", compose.date(dsn.arrived_at)),
+            ("Arrival-Date", format_datetime(dsn.arrived_at)),
         ]
     ]
     for report in dsn.reports:
@@ -167,10 +168,10 @@ def _status_part(dsn: Dsn, wide: bool) -> Part:
             ("Action", report.action.value),
             ("Status", report.status),
             ("Diagnostic-Code", f"smtp; {_ascii(report.reply)}" if _CODE.match(report.reply) else ""),
-            ("Last-Attempt-Date", compose.date(report.at) if report.at else ""),
+            ("Last-Attempt-Date", format_datetime(report.at) if report.at else ""),
         ]
         if report.action is Action.DELAYED and dsn.retry_until is not None:
-            block.append(("Will-Retry-Until", compose.date(dsn.retry_until)))
+            block.append(("Will-Retry-Until", format_datetime(dsn.retry_until)))
         blocks.append(block)
     text = "\r\n".join("".join(f"{name}: {value}\r\n" for name, value in block if value) for block in blocks)
     if text.isascii():

@@ -14,6 +14,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, tzinfo
+from email.utils import format_datetime
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,7 +145,7 @@ class NoticeTemplates:
                 ("To", compose.mailbox_field(notice.to)),
                 ("Reply-To", compose.mailbox_field(answers) if answers else ""),
                 ("Subject", compose.unstructured(subject)),
-                ("Date", compose.date(notice.at)),
+                ("Date", format_datetime(notice.at)),
                 ("Message-ID", compose.message_id(notice.id, "notice", self._address)),
                 ("In-Reply-To", thread),
                 ("References", thread),

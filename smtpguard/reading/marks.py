@@ -72,16 +72,15 @@ class Kind:
     def mark(self, evidence: str, **values: Value) -> Mark:
         """Make a mark. ``evidence``: a phrase, or the text of one with these ``values``. Evidence that contains a
         phrase must be a Phrase: the cache compares values, and two phrases may be the same in English alone."""
-        return self.mark_with(evidence) if isinstance(evidence, Phrase) else _cached_mark(self.name, evidence, **values)
-
-    def mark_with(self, evidence: Phrase) -> Mark:
+        if not isinstance(evidence, Phrase):
+            return _cached_mark(self.name, evidence, **values)
         return _new_mark(name=self.name, side=self.side, weight=self.weight, evidence=evidence, group=self.group)
 
 
 @lru_cache(maxsize=512, typed=True)
 def _cached_mark(kind: str, msgid: str, /, **values: Value) -> Mark:
     """Make a mark, cached: most evidence is the same in all copies of a mailing, and in all mail of one sender."""
-    return KINDS[kind].mark_with(Phrase.of(msgid, "", values))
+    return KINDS[kind].mark(Phrase.of(msgid, "", values))
 
 
 _I, _M, _N = Side.INTERNAL, Side.MAILING, Side.NEITHER
