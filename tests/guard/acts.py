@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from smtpguard.admission.preapproval import NotAll
+from smtpguard.freezes.service import SecondPersonNeeded
 from smtpguard.holds.model import SENDING, Choice, Hold, Refused, State
+from smtpguard.holds.questions import Questions
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.message import Message
 from smtpguard.mailings.model import NoSuch
@@ -352,6 +354,26 @@ class Acts(Upkeep):
             self.said[hold.hold_id] |= has
             self.took[hold.hold_id] |= has
 
+    async def words(self) -> None:
+        """Somebody who decides asks the writer, who answers; or the writer asks for the release."""
+        waiting = [hold for hold in await self.home.holds() if hold.state is State.WAITING]
+        if not waiting:
+            return
+        chance, hold = self.chance, self.chance.choice(waiting)
+        said = Questions(
+            self.store, self.home, self.clock, new_id=lambda: f"Q{next(self._numbers)}", notices=self.home.notices
+        )
+        some: list[Callable[[], Awaitable[None]]] = [
+            partial(said.ask, hold.hold_id, "Bacon?", approver=chance.choice(VOTERS), by="test"),
+            partial(said.answer, hold.hold_id, "Yes", sender=chance.choice([ANNA, TOOL]), by="test"),
+            partial(said.plead, hold.hold_id, "Please", sender=chance.choice([ANNA, TOOL]), by="test"),
+        ]
+        for one in chance.sample(some, 2):
+            try:
+                await one()
+            except Refused:
+                pass
+
     async def absence(self) -> None:
         chance, now = self.chance, self.clock.now()
         who, deputy = chance.choice([EVA, OMAR, DPO]), chance.choice(["", OMAR, DEPUTY])
@@ -387,8 +409,14 @@ class Acts(Upkeep):
         await self.home.watch.read()
 
     async def thaw(self) -> None:
+        """Where two must agree, one alone lifts nothing."""
         for one in (await self.store.gate.read()).freezes:
-            await self.freezes.thaw(one.freeze_id, by="root")
+            for who in ("root", "root", EVA) if self.freezes.thaw_two else (EVA,):
+                try:
+                    await self.freezes.thaw(one.freeze_id, by=who)
+                except SecondPersonNeeded:
+                    assert who == "root", (one, "two have agreed")
+                    assert one in (await self.store.gate.read()).freezes, (one, "lifted by one")
         await self.home.watch.read()
 
     async def policy(self) -> None:

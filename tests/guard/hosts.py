@@ -110,8 +110,9 @@ class Hosts(FakeRelay):
         self.approvals: Approvals = home.approvals()
         self.mailings: Mailings = Mailings(store, home, self.clock, term=home.term, notices=home.notices)
         self.freezes = Freezes(
-            store, SteadyClock(self.clock), new_id=lambda: f"F{next(self._numbers)}", recall_seconds=0, loud=False
-        )
+            store, SteadyClock(self.clock), new_id=lambda: f"F{next(self._numbers)}", recall_seconds=0,
+            thaw_two=self.chance.random() < 0.3, loud=False,
+        )  # fmt: skip
         digester = home.in_force.registry.digester
         self.returns = Returns(
             store, home, self.clock, digester, self.freezes, key=KEY, new_id=lambda: f"B{next(self._numbers)}"

@@ -7,7 +7,7 @@ import email
 import email.policy
 import re
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from random import Random
@@ -17,12 +17,12 @@ from smtpguard.admission.mailvote import VotesByMail
 from smtpguard.gathering.reader import BoundedReader
 from smtpguard.holds.model import Hold, State
 from smtpguard.holds.replying import Tokens
-from smtpguard.journal.event import Kind
+from smtpguard.journal.event import DECISIONS, Kind
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope
 from smtpguard.mail.fields import DkimResult, Signature
 from smtpguard.mail.message import Message
-from smtpguard.notices.notice import NoticeHead, NoticeTemplates
+from smtpguard.notices.notice import Notice, NoticeHead, NoticeTemplates
 from smtpguard.notices.noticedata import approvers
 from smtpguard.notices.render import Renderer
 from smtpguard.outbox.model import Intent
@@ -32,16 +32,35 @@ from tests.guard.house import KEY, FakePassage, House
 
 HOLD_ID = re.compile(r"\b[A-Z]\d{15}\b")
 VOTES = Address.parse("votes@guard.example.com")
+WORDS = {
+    "held": "waiting",
+    "confirm": "waiting",
+    "approve": "waiting",
+    "reminder": "waiting",
+    "decided": "",
+    "expired": "expired",
+}
+"""The notices that say what becomes of a message."""
+_SENT = {"approved", "confirmed", "revoked", "leaving", "released", "releasing", "in-doubt", "undelivered"}
+ENDED = {
+    "released": _SENT, "undelivered": _SENT, "in-doubt": _SENT, "approved": _SENT, "releasing": _SENT, "stopped": {"stopped"},
+    "rejected": {"rejected"}, "withdrawn": {"withdrawn"}, "expired": {"expired"}, "granted": {*_SENT, "granted"},
+}  # fmt: skip
+"""What is read last of a message, by its state."""
+DECIDED = {kind.value for kind in DECISIONS}
+ACTED = DECIDED | {"vote", "stopped"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Letter:
-    """A notice in a mailbox. ``answers``: the address that its answer votes at, "" for none."""
+    """A notice in a mailbox. ``answers``: the address that its answer votes at, "" for none.
+    ``said``: the data that it was made from."""
 
     to: str
     kind: str
     answers: str
     text: str
+    said: Mapping[str, Any]
 
     @property
     def hold_id(self) -> str:
@@ -56,6 +75,19 @@ class Signing:
 
     async def origin(self, message: Message) -> DkimResult:
         return self.found
+
+
+class Noted(NoticeTemplates):
+    """``data``: what each notice was made from, by its Message-ID."""
+
+    def __init__(self, head: NoticeHead) -> None:
+        super().__init__(head)
+        self.data: dict[str, Mapping[str, Any]] = {}
+
+    def render(self, notice: Notice) -> bytes:
+        made = super().render(notice)
+        self.data[str(email.message_from_bytes(made)["Message-ID"])] = notice.data
+        return made
 
 
 class Mailboxes:
@@ -78,7 +110,7 @@ class Mailboxes:
             address=VOTES, tokens=Tokens(KEY), store=home.store, policies=home, reader=self.reader, verifier=self.signing,
             approvals=home.approvals(), notices=home.notices, clock=home.clock,
         )  # fmt: skip
-        head = NoticeTemplates(NoticeHead(languages=("sv", "en"), organization="Example AB"))
+        self.templates = head = Noted(NoticeHead(languages=("sv", "en"), organization="Example AB"))
         self.renderer = Renderer(
             store=home.store, in_force=home.current, templates=lambda: head, clock=home.clock,
             reporting_mta="guard.example.com", answers=(VOTES, self.votes.tokens),
@@ -91,9 +123,11 @@ class Mailboxes:
         kind, plain = str(read["X-Smtpguard-Notice"] or ""), read.get_body(("plain",))
         if kind and plain is not None:
             answers, text = str(read["Reply-To"] or ""), plain.get_content()
-            assert (to, str(read["Message-ID"])) not in self._sent, "sent twice"
-            self._sent.add((to, str(read["Message-ID"])))
-            self.got.append(Letter(to=to, kind=kind, answers=answers, text=text))
+            id = str(read["Message-ID"])
+            assert (to, id) not in self._sent, "sent twice"
+            self._sent.add((to, id))
+            said = self.templates.data.get(id, {})
+            self.got.append(Letter(to=to, kind=kind, answers=answers, text=text, said=said))
 
     def erased(self) -> None:
         """That a writer was told of a delay is forgotten with the person whose mail it was, so they may be told again."""
@@ -109,10 +143,13 @@ class Mailboxes:
         """As the renderer does. What it drops asks for nothing that is still to be decided."""
         made = await self.renderer.render(intent)
         kind, to = intent.data.get("notice"), str(intent.recipients[0].address)
-        if made or kind not in ("held", "confirm", "approve", "reminder"):
+        if made or kind not in ("held", "confirm", "approve", "reminder", "question", "answer", "plea"):
             return made
         hold = await self.home.hold(intent.data["hold_id"])
         hold = await self.home.hold(hold.primary) if hold.primary else hold
+        if kind in ("question", "answer", "plea"):
+            assert hold.state is not State.WAITING, (intent, hold)
+            return made
         voted = {vote.approver for vote in hold.votes}
         assert hold.shown_state != "waiting" or (to in voted if kind != "confirm" else not hold.asks_writer), (
             intent,
@@ -133,6 +170,30 @@ class Mailboxes:
         for kind, hold_id, writer in self._obsolete:
             owed = kind in ("held", "confirm") and hold_id in kept
             assert not owed or (hold_id, writer) in told, (kind, hold_id, writer)
+
+    async def all_know_what_became(self, people: Collection[str]) -> None:
+        """Who wrote a message, or was asked about it, read last what became of it; unless they did that themselves, or it
+        expired, which only its writers are told. ``people``: those who are asked by every policy."""
+        last, short = dict[tuple[str, str], str](), set[str]()
+        for letter in self.got:
+            said = letter.said
+            if letter.kind == "digest":
+                last |= {(row["hold_id"], letter.to): str(row["state"]) for row in said["messages"]}
+                short |= {letter.to} if said["total"] > len(said["messages"]) else set()
+            elif letter.kind in WORDS and said.get("hold_id"):
+                word = "waiting" if said.get("asked") else said.get("outcome", WORDS[letter.kind])
+                last[said["hold_id"], letter.to] = word
+        for hold in await self.home.holds():
+            if hold.primary or hold.state is State.VOID or not hold.acknowledged:
+                continue
+            id, ends = hold.hold_id, ENDED[hold.shown_state] | ({"stopped"} if hold.stopped else set())
+            for who in {one for one in (hold.sender, *hold.told) if one} - short:
+                assert last.get((id, who)) in ends, (id, who, last.get((id, who)), hold.state)
+            history = await self.home.store.journal.history(id)
+            acted = [clear["actor"][0] for one, clear in history if one.kind in ACTED and clear and clear.get("actor")]
+            for who in {*people} - short - {*acted[-1:]}:
+                told = last.get((id, who)) in {None, *ends}
+                assert told or hold.state is State.EXPIRED, (id, who, last[id, who], hold.state)
 
     async def answer(self) -> None:
         chance, asked = self.chance, [letter for letter in self.got if letter.answers]

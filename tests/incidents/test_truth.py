@@ -103,6 +103,8 @@ async def played(history: History) -> None:
             await views.counters()
             await views.webhooks()
         await history.mailboxes.nobody_was_left_out({EVA, OMAR, DPO} - history.absent)
+        if not (history.erases or history.forgets):
+            await history.mailboxes.all_know_what_became({EVA, OMAR, DPO} - history.absent)
         proof = await history.store.journal.audit("here")
         assert (proof.first_bad, [one for one in proof.beside if one.about != "checkpoints"]) == (None, [])
     finally:
