@@ -163,9 +163,9 @@ def _family(name: str) -> str:
 
 
 _ONCE = ("from", "sender", "reply-to", "subject")
-_SENDERS = (*WRITERS, "disposition-notification-to")
-"""The last three: who sent it on, as a mail program does that leaves all else as it is; and who learns of each reader, whom
-programs ask for a receipt (RFC 8098)."""
+_SENDERS = (*WRITERS, "mail-followup-to", "mail-reply-to", "disposition-notification-to", "return-receipt-to")
+"""Who wrote it; who sent it on, as a mail program does that leaves all else as it is; who gets the answers of some
+programs (Mutt); and who learns of each reader, whom programs ask for a receipt (RFC 8098; the last is its older form)."""
 _OTHERS = ("x-message-flag", "thread-topic", "keywords", "newsgroups", "followup-to")
 """Fields whose text some program shows: Outlook above the message, over its conversation and as categories, Thunderbird as
 recipients."""

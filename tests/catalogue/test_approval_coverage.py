@@ -115,6 +115,11 @@ ALTERED = {
     "another name in From": newsletter(sender=f"The board <{CAMPAIGNS}>"),
     "a reader sends it on to the list": newsletter(head="Resent-From: Anna <anna@example.com>\r\n"),
     "each reader is asked for a receipt": newsletter(head="Disposition-Notification-To: kim@elsewhere.example\r\n"),
+    "each reader is asked for a receipt of the older form": newsletter(
+        head="Return-Receipt-To: kim@elsewhere.example\r\n"
+    ),
+    "answers to the list go elsewhere": newsletter(head="Mail-Followup-To: kim@elsewhere.example\r\n"),
+    "answers to its writer go elsewhere": newsletter(head="Mail-Reply-To: kim@elsewhere.example\r\n"),
     "another base of its links": newsletter(head="Content-Location: https://elsewhere.example/\r\n"),
     "text for a recipient's name": newsletter(to=f'"{INTERNAL}" <{NEWSLETTER}>'),
     "a few words for the list's name": newsletter(to=f'"Tell the bosses nothing" <{NEWSLETTER}>'),
@@ -168,6 +173,9 @@ DIFFERS = {
     "another name in From": ("sender", "The board"),
     "a reader sends it on to the list": ("sender", "resent-from: A"),
     "each reader is asked for a receipt": ("sender", "disposition-notific"),
+    "each reader is asked for a receipt of the older form": ("sender", "return-receipt-to"),
+    "answers to the list go elsewhere": ("sender", "mail-followup-to"),
+    "answers to its writer go elsewhere": ("sender", "mail-reply-to"),
     "another base of its links": ("markup", ""),
     "text for a recipient's name": ("paragraph", INTERNAL[:4]),
     "a few words for the list's name": ("paragraph", "Tell the bosses nothing"),
