@@ -3,8 +3,8 @@ files.
 
 Approvals compare it, so that what people approve is what is sent. So nothing is cut away, and for HTML the source
 counts, not what a browser renders: a style that hides or shows words is a difference. Differences between two ways of
-sending the same content do not count: transfer encoding, charset (but a file is compared as octets, and an attached
-text with its charset), boundaries, Content-IDs, white space; nor do ids, classes and data-* that no style sheet of the
+sending the same content do not count: transfer encoding, charset (but a file is compared as octets, an attached text
+with its charset, a calendar with its method), boundaries, Content-IDs, white space; nor do ids, classes and data-* that no style sheet of the
 message mentions, of which tools generate new ones for each copy. If it is not certain that a style sheet ignores them,
 all of them count. A part that cannot be parsed for certain is compared as octets.
 """
@@ -228,7 +228,7 @@ class Shown:
     """What a message shows. ``subject`` and each of ``blocks`` (a paragraph, or the text between two breaks of line
     or cell) are tokens, each on a line of its own; a token that begins a line in the message follows an empty one.
     ``sender``: From, Sender, Reply-To, who sent it on and who gets receipts, as they are shown. ``files``: type, name
-    and SHA-256 of attachments, pictures and attached messages; the type has an unusual charset. ``content``: the SHA-256 of the octets; if ``opaque``,
+    and SHA-256 of attachments, pictures and attached messages; the type has what else it is read by. ``content``: the SHA-256 of the octets; if ``opaque``,
     nothing else is known. ``recipient``: of the envelope, in lower case; "" if there are several."""
 
     content: str
@@ -358,7 +358,7 @@ def _parts(parts: list[Part], meter: Meter) -> tuple[list[str], list[str]]:
     for n, (part, (octets, defect)) in enumerate(zip(parts, data, strict=True)):
         name = " ".join((part.filename, *part.othernames))
         if part.attachment or part.is_message or part.kind not in ("text/plain", "text/html"):
-            files.append(f"{part.kind}{_charset(part)} {name} {digest(n)}")
+            files.append(f"{part.kind}{_read_as(part, octets)} {name} {digest(n)}")
             continue
         meter.take_text(len(octets))
         decoded = body_text(octets, part.kind, part.parameters, controls=part.kind == "text/html")
@@ -372,10 +372,14 @@ def _parts(parts: list[Part], meter: Meter) -> tuple[list[str], list[str]]:
     return blocks, files
 
 
-def _charset(part: Part) -> str:
-    """Return the charset of an attached text, to follow its type, if its octets may be other words in it; else ""."""
-    name = "".join(part.parameters.get("charset", "").lower().split())
-    return f";{name}" if part.kind.startswith("text/") and name not in _USUAL_CHARSETS else ""
+def _read_as(part: Part, octets: bytes) -> str:
+    """Return the parameters of an attached text, to follow its type, by which its octets may mean something else: its
+    charset, and the method of a calendar that does not have the same one within (RFC 6047 section 2.4)."""
+    charset, method = ("".join(part.parameters.get(name, "").lower().split()) for name in ("charset", "method"))
+    said = f";{charset}" if part.kind.startswith("text/") and charset not in _USUAL_CHARSETS else ""
+    if part.kind == "text/calendar" and method and f"method:{method}".encode() not in octets.lower().split():
+        said += f";method={method}"
+    return said
 
 
 def _field(fields: Index, name: str) -> str:

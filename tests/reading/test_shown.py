@@ -15,6 +15,7 @@ from tests.every import every
 
 WORDS = base64.encodebytes(b"Spring has come.\n").decode().strip()
 TEXT = "Content-Type: text/plain{type}\r\nContent-Disposition: attachment; filename=a.txt\r\n\r\n+BD8EOAQyBD4-"
+CALENDAR = "Content-Type: text/calendar; method={}\r\n\r\nBEGIN:VCALENDAR\r\nMETHOD:REQUEST\r\nEND:VCALENDAR\r\n"
 FILE = "Content-Type: application/pdf{type}\r\nContent-Disposition: attachment{disposition}\r\n\r\n%PDF-1.7"
 
 
@@ -100,6 +101,7 @@ DIFFERENT = {
         TEXT.format(type=""),
         TEXT.format(type="; charset=utf-7"),
     ),
+    "a calendar whose type says another method": (CALENDAR.format("REQUEST"), CALENDAR.format("CANCEL")),
     "an encoding that nobody knows": (plain("Spring", "8bit"), plain("Spring", "x-spring")),
 } | {
     f"the path of a picture that is no pixel: {size}": (html(PIXEL.format("1", size)), html(PIXEL.format("2", size)))
@@ -137,6 +139,7 @@ SAME = {
         TEXT.format(type="; charset=us-ascii"),
         TEXT.format(type="; charset=UTF-8"),
     ),
+    "the method of a calendar, said twice": (CALENDAR.format("request"), CALENDAR.replace("; method={}", "")),
     "where the one name of a file is": (file("; name=a.pdf", "; filename=a.pdf"), file("", "; filename=a.pdf")),
 }
 
