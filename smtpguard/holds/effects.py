@@ -369,9 +369,8 @@ def change_of_follower(lead: Hold, copy: Hold, mailing: Mailing | None, new: int
 def release(hold: Hold) -> Intent:
     """Return the outbox entry of the release of a hold, to exactly the recipients of its envelope. The release after a
     second approval has another id, so that a worker still busy with the first does not mistake it for that."""
-    again = f"-{hold.reopened_at:%Y%m%dT%H%M%S%f}" if hold.reopened_at is not None else ""
     return Intent(
-        intent_id=f"{hold.hold_id}{again}-release",
+        intent_id=f"{hold.hold_id}{hold.turn}-release",
         kind=IntentKind.RELEASE,
         reverse_path=hold.envelope.reverse_path,
         recipients=hold.envelope.recipients,

@@ -281,7 +281,7 @@ class Hold:
     grant: Grant | None = None
     """The approval of its mailing that takes effect at ``release_at``."""
     undone: int = 0
-    """The number of approvals that were undone before they took effect. The notices of each have ids of their own."""
+    """How often people were asked anew, and how many approvals were undone before they took effect."""
     by_sender: bool = False
     """Whether it is held only for the number of people its sender writes to. More letters of that sender then wait with
     it, whatever their text."""
@@ -356,6 +356,13 @@ class Hold:
         """Whether ``reach`` may count people twice: as members of the list that it is addressed to, and as recipients
         of its copies."""
         return bool(self.copies and self.by_address) and not self.by_sender and not self.reach_at_least
+
+    @property
+    def turn(self) -> str:
+        """What the ids of its outbox entries have after its own: each approval has entries of its own. "" for the first. The
+        time tells apart what earlier versions did not count."""
+        at = f"-{self.reopened_at:%Y%m%dT%H%M%S}" if self.reopened_at is not None else ""
+        return f"{at}-{self.undone}" if self.undone else at
 
     @property
     def waits_since(self) -> datetime:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
 from typing import Any
 
 from smtpguard.holds import effects
@@ -61,7 +60,7 @@ class Revocation:
         ``leads``: it is the hold that is decided on. Else it was promoted to stand for what that one leaves, and names it in
         its event.
         """
-        back = _back(hold, sending, self.move, self.notices.now)
+        back = _back(hold, sending, self.move)
         if back is None:
             raise Conflict(_why_not(hold))
         stopped = back.state in LET_GO
@@ -72,8 +71,9 @@ class Revocation:
         if undecided and hold.release_at is None:  # nobody was told of an approval
             told = self.notices.decided(hold, KINDS[self.move].value, self.who, self.comment)
         else:
+            of_turn = replace(back, reopened_at=hold.reopened_at, undone=hold.undone)
             told = self.notices.revoked(
-                replace(back, reopened_at=hold.reopened_at),  # the ids are those of the approval that ends
+                of_turn,  # the ids are those of the approval that ends
                 "stopped" if stopped else KINDS[self.move].value,
                 self.who,
                 self.comment,
@@ -116,13 +116,15 @@ def with_its_lead(lead: Hold, copy: Hold, sending: Sending | None, notices: Noti
     A copy that may have been sent is revoked too: it is not sent again.
     """
     move = Move(lead.stopped_by) if lead.stopped_by else _MOVES_WITH_LEAD.get(lead.state, Move.REOPEN)
-    back = _back(copy, sending, move, notices.now)
+    back = _back(copy, sending, move)
     if back is None:
         return None
+    if move is Move.REOPEN and back.state not in LET_GO:
+        back = replace(back, reopened_at=notices.now, undone=copy.undone + 1)
     return _change(copy, back, sending, move, notices, {"with": lead.hold_id})
 
 
-def _back(hold: Hold, sending: Sending | None, move: Move, now: datetime) -> Hold | None:
+def _back(hold: Hold, sending: Sending | None, move: Move) -> Hold | None:
     """Return the hold after the revocation; None if nothing can be revoked."""
     if hold.state is State.WAITING:  # waiting for its stage after an approval
         to = after(hold.state, move) or (hold.state if move is Move.REOPEN else None)
@@ -133,10 +135,7 @@ def _back(hold: Hold, sending: Sending | None, move: Move, now: datetime) -> Hol
     if to in LET_GO:
         settled = sending.stopped if sending is not None else None
         return replace(hold, state=to, stopped=True, stopped_by=move.value, settled=settled, asked_at=None)
-    reopened_at = now if move is Move.REOPEN else hold.reopened_at
-    return replace(
-        hold, state=to, held_up=False, reopened_at=reopened_at, asked_at=None, release_at=None, grant=None
-    )  # fmt: skip
+    return replace(hold, state=to, held_up=False, asked_at=None, release_at=None, grant=None)
 
 
 def _why_not(hold: Hold) -> str:

@@ -535,9 +535,7 @@ def _decided_data(outcome: str, by: str | None, comment: str, now: datetime) -> 
 def _stem(hold: Hold, data: Mapping[str, Any]) -> str:
     """Return the beginning of the ids of a hold's notices of a kind. A hold that waits again, or is approved again,
     gets new ids."""
-    again = f"-{hold.reopened_at:%Y%m%dT%H%M%S}" if hold.reopened_at is not None else ""
-    undone = f"-{hold.undone}" if hold.undone else ""
-    return f"{hold.hold_id}{again}{undone}-{data['notice']}"
+    return f"{hold.hold_id}{hold.turn}-{data['notice']}"
 
 
 def notice_to(intent_id: str, person: str, data: Mapping[str, Any], *, not_before: datetime | None = None) -> Intents:

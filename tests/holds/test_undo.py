@@ -190,6 +190,21 @@ async def test_each_approval_and_its_end_is_told(end: str, home: House) -> None:
     assert heard[OMAR].count(end) == (2 if end == "reopened" else 1)
 
 
+@pytest.mark.parametrize("delay", [60, 0])
+async def test_approvals_within_a_second_are_told_and_sent_apart(delay: int, home: House) -> None:
+    hold = await held(home)
+    home.term = replace(home.term, release_delay_seconds=delay)
+    for _ in range(3):
+        await approve(home, hold)
+        await Mailings(home.store, home, home.clock).reopen(hold.mailing_id, approver=EVA, by="root")
+    heard = await notified(home)
+    assert heard[ANNA].count("reopened") == heard[OMAR].count("reopened") == 3
+    await approve(home, hold)
+    home.clock.pass_(hours=1)
+    await home.approvals().enact()
+    assert await releases(home) == [hold.hold_id]
+
+
 @pytest.mark.parametrize("undone", [False, True])
 async def test_who_writes_a_copy_until_it_goes_is_told(undone: bool, campaign: Campaign) -> None:
     campaign.term = campaign._intake.term = campaign.approvals.term = Deadlines(copies=50, release_delay_seconds=60)
