@@ -50,7 +50,7 @@ _CONFLICTS: Mapping[str, str] = {
     " made = excluded.made",
     "contact_since": "ON CONFLICT (one) DO NOTHING",
     "underway": "ON CONFLICT (id) DO NOTHING",
-    "mailing": "ON CONFLICT (n) DO UPDATE SET last_at = excluded.last_at, state = excluded.state,"
+    "mailing": "ON CONFLICT (n) DO UPDATE SET first_at = excluded.first_at, last_at = excluded.last_at, state = excluded.state,"
     " people = excluded.people, counts = excluded.counts, doc = excluded.doc,"
     " went_first = excluded.went_first, went_last = excluded.went_last",
     "mailing_key": "ON CONFLICT (key, n) DO NOTHING",

@@ -178,14 +178,15 @@ class MailingBatch:
                 self._memory.forget(n)
 
     def _slide(self, row: MailingRow) -> None:
-        """Subtract people who have left the window. A mailing younger than the window has lost nobody yet."""
+        """Subtract people who have left the window, or add those back whom a clock that is set back finds in it again."""
         floor = self._page.now_us - WINDOW
-        if floor <= row.floor:
-            return
-        if row.first_us <= floor:
+        low, high = sorted((row.floor, floor))
+        if row.last_us <= floor:  # all have left; there may be hundreds of thousands
+            row.sums = {}
+        elif low < high and row.first_us <= high:
             sql = "SELECT kind, SUM(weight) FROM reached WHERE n = ? AND at > ? AND at <= ? GROUP BY kind"
-            for kind, gone in self._page.select(sql, (row.known.n, row.floor, floor)):
-                row.sums[kind] = row.sums.get(kind, 0) - int(gone)
+            for kind, moved in self._page.select(sql, (row.known.n, low, high)):
+                row.sums[kind] = row.sums.get(kind, 0) + (int(moved) if floor == low else -int(moved))
         row.floor = floor
 
     def _load_people(self, wanted: Iterable[tuple[MailingRow, bytes]]) -> None:
@@ -356,7 +357,7 @@ class MailingBatch:
                 files.besides.add(item.identity.beside)
                 files.changed = True
         row.messages += 1
-        row.last_us, row.changed = max(row.last_us, now), True
+        row.first_us, row.last_us, row.changed = min(row.first_us, now), max(row.last_us, now), True
         if row.new and row.messages == 1:
             row.mailing = replace(
                 row.mailing, subject=named[0], reverse_path=named[1], sender=named[2], lists=tuple(lists)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from smtpguard.admission.model import Admission, Item, Seen
+from smtpguard.database.batch import Batch
 from smtpguard.journal.event import Kind
 from smtpguard.lists.persons import Person
 from smtpguard.mailings import finder, forgetting, mailingrow
@@ -157,6 +158,44 @@ async def test_the_window_slides_and_a_retry_does_not_prolong(store: Store, cloc
     await admit(store, of("T3", "b", "c", content="another"))
     clock.pass_(hours=12, seconds=1)
     assert await counts(store, of("T4", "d")) == (3, 3, 3), "a's only copy is a day old"
+
+
+@on_sqlite
+async def test_a_clock_that_was_ahead_for_days_stops_no_count(store: Store, clock: Clock) -> None:
+    await admit(store, of("T0", "z"))
+    clock.pass_(days=3)
+    assert await counts(store, of("T1", "a")) == (1, 1, 1), "z's copy is three days old"
+    clock.pass_(days=-3)
+    for n, name in enumerate("bcd", 3):
+        assert await counts(store, of(f"T{n}", name)) == (n, n, n), "z's came just now"
+    clock.pass_(days=1, seconds=1)
+    assert await counts(store, of("T9", "e")) == (2, 2, 2), "only a's came later"
+
+
+async def test_a_mailing_that_is_a_day_old_leaves_the_window_unread(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have hundreds of thousands of people, and all mail waits for the writer. A clock that is set back changes nothing."""
+    clock.pass_(hours=2)
+    await admit(store, of("T1", "a", "b"))
+    clock.pass_(hours=-2)
+    await admit(store, of("T2", "c"))
+    read: list[str] = []
+    select = Batch.select
+
+    def noted(batch: Batch, sql: str, values: Sequence[Any] = ()) -> Any:
+        read.append(sql)
+        return select(batch, sql, values)
+
+    monkeypatch.setattr(Batch, "select", noted)
+    clock.pass_(hours=25)
+    assert await counts(store, of("T3", "c")) == (3, 3, 3), "c has another copy"
+    assert any("SUM" in sql for sql in read)
+    read.clear()
+    clock.pass_(hours=24)
+    assert await counts(store, of("T4", "d", "a")) == (2, 2, 2)
+    assert await counts(store, of("T5", "e", "c")) == (4, 4, 4)
+    assert not any("SUM" in sql for sql in read)
 
 
 @on_sqlite
