@@ -393,7 +393,7 @@ def _from_one(
     everybody = persons(gathered.counted, gathered.in_force.registry)
     if names := grant.other_lists(everybody, gathered.in_force.approved_always):
         found.append(Difference(kind="lists", what=", ".join(sorted(names))))
-    elif mailing.out + live.fresh > grant.people:
+    elif mailing.out + mailing.agreed + live.fresh > grant.people:
         found.append(Difference(kind="people", what=f"{grant.people:,}"))
     return tuple(found)
 

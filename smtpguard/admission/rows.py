@@ -171,6 +171,8 @@ class Run:
         of this content is bound to, or may have it already. Raises ComparisonMissing if that cannot be said yet."""
         if item.test:  # people decide on it whatever was approved before
             return (), 0
+        if mailing.agreed and mailing.agreed == mailing.people.held and not mailing.entry:  # who waits has a place
+            fresh -= mailings_of(self._batch).waiting(row, item)
         allowing = mailing.allowing(item.everybody, fresh, self._batch.now, item.always)
         if not allowing or item.identity is None:
             return (), 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from sqlalchemy import Connection, and_, exists, false, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, exists, false, func, or_, select, update
 
 from smtpguard.counts import counting
 from smtpguard.database.batch import Batch
@@ -173,7 +173,9 @@ def _apply_to_mailing(
         entry, copies = _promote(batch, hold, heir) if heir is not None else _next_entry(batch, hold.mailing_id)
         mailing = replace(mailing, entry=entry, copies=copies)
     if made.grant is not None:
-        mailing = mailing.granted(made.grant, made.stages, mailings.view(row).out, now, made.at_once)
+        view = mailings.view(row)
+        waiting, reach = view.people.held, hold.reach if hold.state is State.APPROVED else 0  # a test goes to nobody
+        mailing = mailing.granted(made.grant, made.stages, view.out, now, made.at_once, held=waiting, reach=reach)
     if made.rejection is not None:
         mailing = mailing.refused(made.rejection, hold=True)
     if made.ungranted:
@@ -195,6 +197,8 @@ def _apply_to_mailing(
     elif before.state in SENDING and hold.state in _STATUSES:
         mailings.record_not_sent(row, held, _STATUSES[hold.state])
     elif hold.state is State.APPROVED:
+        if not hold.queue:
+            row.mailing = row.mailing.followed(hold.primary or hold.hold_id, mailings.people_without(row, held))
         mailings.record_release(row, held)
         if not held_up_by(hold, batch.freezes):
             mailings.advance(row)
@@ -260,14 +264,17 @@ def _next_entry(batch: Batch, mailing_id: str) -> tuple[str, int]:
 def leads_to_follow(connection: Connection) -> list[str]:
     """Return the primary holds that were decided on and still have waiting copies, or that were revoked and have copies
     in the outbox."""
-    lead = table.alias("lead")
-    decided = exists().where(lead.c.hold_id == table.c.lead, lead.c.state != State.WAITING.value)
-    wait = and_(table.c.state == State.WAITING.value, decided)
     left = and_(
         table.c.state.in_(_SENDING), table.c.stopped.is_(None), outboxes.kept_by_its_lead(), outboxes.in_outbox()
     )
-    query = select(table.c.lead).where(table.c.lead.is_not(None), or_(wait, left))
+    query = select(table.c.lead).where(table.c.lead.is_not(None), or_(_decided_with_lead(), left))
     return [id for id in connection.execute(query.distinct()).scalars() if id is not None]
+
+
+def _decided_with_lead() -> ColumnElement[bool]:
+    lead = table.alias("lead")
+    decided = exists().where(lead.c.hold_id == table.c.lead, lead.c.state != State.WAITING.value)
+    return and_(table.c.state == State.WAITING.value, decided)
 
 
 def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
@@ -301,14 +308,20 @@ def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
         else:
             apply(batch, copy, made)
         done += 1
+    row = mailings_of(batch).by_name(lead.mailing_id) if done < n and lead.mailing_id else None
+    if row is not None and any(grant.waits for grant in row.mailing.grants):  # some have got another copy meanwhile
+        batch.flush()
+        left = select(table.c.hold_id).where(table.c.mailing == lead.mailing_id, _decided_with_lead())
+        if batch.connection.execute(left.limit(1)).first() is None:
+            mailings_of(batch).change(row, row.mailing.all_followed())
     return done
 
 
 def _covered(batch: Batch, mailing: Mailing | None, lead: Hold, copy: Hold, new: int) -> bool:
     """Return whether the approval of the primary hold covers a copy; once that has ended and was not revoked, whether
-    another for its lists covers the same content. A copy that came after the vote that bounds it is not covered beyond
-    the approved number of people. An earlier version did not compare what each copy shows. A sender's letters that wait as
-    one hold are covered as they are, if they were listed."""
+    another for its lists covers the same content. A copy that has no place in the approved number of people is not
+    covered. An earlier version did not compare what each copy shows. A sender's letters that wait as one hold are
+    covered as they are, if they were listed."""
     if lead.queue and copy.state is State.WAITING:
         listed = [v.letters for v in standing_votes(lead) if v.choice is Choice.APPROVE and v.letters is not None]
         return not listed or holds.is_listed(batch.connection, lead.hold_id, min(listed), copy.hold_id)
@@ -321,9 +334,9 @@ def _covered(batch: Batch, mailing: Mailing | None, lead: Hold, copy: Hold, new:
     if grant is None:
         others = () if lead.stopped_by else (one for one in mailing.grants if not (one.only or one.by_writer))
         return any(
-            one.lists.issuperset(copy.lists) and mailing.out + new <= one.people and one.matches(came) for one in others
+            one.lists.issuperset(copy.lists) and mailing.has_place(one, new) and one.matches(came) for one in others
         )
-    if _is_late(lead, copy) and mailing.out + new > grant.people:
+    if not mailing.has_place(grant, new):
         return False
     if not lead.exact or copy.exact == lead.exact:
         return True
@@ -333,20 +346,14 @@ def _covered(batch: Batch, mailing: Mailing | None, lead: Hold, copy: Hold, new:
     return cover.is_from(came) and contents.is_learned_from(batch.connection, cover.learned, copy.hold_id)
 
 
-def _is_late(lead: Hold, copy: Hold) -> bool:
-    """Return whether a copy came after the vote that gave the lowest number of people, or without a number after the
-    last vote, and before the approval took effect."""
-    votes = [v for v in standing_votes(lead) if v.choice is Choice.APPROVE]
-    lowest = min((v for v in votes if v.people), key=lambda v: (v.people, v.at), default=None)
-    return copy.held_at > (lowest.at if lowest is not None else max((v.at for v in votes), default=copy.held_at))
-
-
 def _set_apart(
     batch: Batch, lead: Hold, row: MailingRow | None, copy: Hold, made: Change, people: Sequence[bytes]
 ) -> None:
     """Let a copy wait as a hold of its own, or under the one of its mailing that waits; a letter waits under the first
     that came after those that were decided on."""
     batch.flush()
+    if row is not None and any(grant.hold_id == lead.hold_id for grant in row.mailing.grants):  # its place is free
+        row.mailing = row.mailing.followed(lead.hold_id, mailings_of(batch).people_without(row, people))
     entry = row.mailing.entry if row is not None else ""
     under = holds.queues(batch, [lead.queue]).get(lead.queue, "") if lead.queue else entry
     apply(batch, copy, made if under else with_lead_data(made.hold or copy, made))

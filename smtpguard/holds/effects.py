@@ -162,6 +162,7 @@ def grant(hold: Hold, in_force: InForce, now: datetime, term: Deadlines, learned
         cover=approved_content(hold, learned),
         by_writer=bool(writer),
         only=hold.correction.people if hold.correction is not None else "",
+        waits=_looked_at(hold, votes),
     )
 
 
@@ -232,6 +233,14 @@ def check_people(hold: Hold, people: int, in_force: InForce) -> None:
     votes = [v for v in standing_votes(hold) if v.choice is Choice.APPROVE]
     if people and hold.kind != TEST and people < (least := min(hold.reach, people_bound(hold, votes, in_force))):
         raise Conflict(f"it goes to {least:,} people, and cannot be approved for fewer")
+
+
+def _looked_at(hold: Hold, votes: Sequence[Vote]) -> int:
+    """Return for how many people copies were stored at the vote that gave the lowest number, or without a number at the
+    last."""
+    lowest = min((v for v in votes if v.people), key=lambda v: (v.people, v.at), default=None)
+    bounding = lowest or max(votes, key=lambda v: v.at, default=None)
+    return hold.reach if bounding is None or bounding.held is None else bounding.held
 
 
 def grown(hold: Hold, in_force: InForce) -> int | None:

@@ -153,7 +153,7 @@ class Vote:
     NAME", "rule ID"). ``copies``: the number of copies whose differences were shown to the approver, and so approved.
     ``letters``: for a sender's letters that wait as one hold, how many more were listed to the approver, and so
     approved. ``people``: how many people the mailing may reach in all; 0: as many as its largest list has, or as were
-    seen."""
+    seen. ``held``: for how many people copies were stored then; None if an earlier version stored it."""
 
     approver: str  # canonical address
     choice: Choice
@@ -163,6 +163,7 @@ class Vote:
     comment: str = ""
     seen: frozenset[str] = frozenset()
     people: int = 0
+    held: int | None = None
     copies: int | None = None
     letters: int | None = None
     at_once: int = 0

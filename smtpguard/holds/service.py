@@ -140,6 +140,7 @@ class Approvals:
         in_force, now = notices.in_force, notices.now
         who = canonical(approver, in_force)
         learned = await self.learned(hold_id, seen) if choice is Choice.APPROVE else NOTHING_LEARNED
+        held = await self._held(hold_id) if choice is Choice.APPROVE else 0
         more = 0  # people, if its list has grown
 
         def approve(hold: Hold) -> Change:
@@ -161,7 +162,13 @@ class Approvals:
             effects.check_people(hold, people, in_force)
             bound = people or effects.people_bound(hold, (), in_force)
             vote = Vote.on(hold, who, Choice.APPROVE, now, comment, min(bound, most) if most else people)
-            vote = replace(vote, copies=learned.copies, letters=learned.letters, at_once=all_at_once or 0)
+            vote = replace(
+                vote,
+                copies=learned.copies,
+                letters=learned.letters,
+                at_once=all_at_once or 0,
+                held=min(hold.reach, held),
+            )
             return amend(hold, self._with_vote(hold, vote, by, notices, all_at_once, learned))
 
         def reject(hold: Hold, sending: Sending | None, outgoing: Outgoing, leads: bool) -> Change:
@@ -184,6 +191,12 @@ class Approvals:
             return Decided(hold=hold, missing=left, frozen=await self._freezes_on(hold) if not left else ())
         await copies.begin(self.store, hold.hold_id, notices, self.term)
         return Decided(hold=hold, frozen=await self._freezes_on(hold))
+
+    async def _held(self, hold_id: str) -> int:
+        """Return for how many people copies of a hold's mailing are stored, and not approved yet."""
+        hold = await self.store.holds.find(hold_id)
+        mailing = await self.store.mailings.find(hold.mailing_id) if hold is not None and hold.mailing_id else None
+        return mailing.people.held - mailing.agreed if mailing is not None else 0
 
     async def reject_waiting(
         self, mailing_id: str, *, approver: str, by: str, comment: str, but: str = ""

@@ -234,6 +234,15 @@ class MailingBatch:
             p.weight for p in item.everybody if (old := there.get(p.digest)) is None or old.status not in LET_THROUGH
         )
 
+    def waiting(self, row: MailingRow, item: Item) -> int:
+        """Return for how many people of an item a copy of the mailing is held."""
+        there = row.people
+        return sum(
+            p.weight
+            for p in item.everybody
+            if (old := there.get(p.digest)) is not None and old.status is CopyStatus.HELD
+        )
+
     def may_have(self, row: MailingRow, digest: bytes) -> bool:
         """Return whether this person, who was looked up, has a copy, or may have one."""
         return (old := row.people.get(digest)) is not None and old.status in LET_THROUGH

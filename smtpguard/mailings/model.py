@@ -141,8 +141,9 @@ class Grant:
     ``people``: the most distinct people that the mailing may reach in all. It adds up ``own``, ``before``, and the numbers of
     approvals for other lists that are in force. ``own``: the number of people that this approval is for; None if an earlier
     version stored it. ``before``: the number of people that the mailing had reached when it was approved, if they are not part
-    of ``own``; else 0. ``said``: an approver gave the number. ``approved``: the identity it is counted by; ``cover``: the content
-    that it covers. ``beforehand``: of a test. ``by_writer``: its writer confirmed it, without an approver.
+    of ``own``; else 0. ``waits``: how many people have a place in that number while their copies wait for their stage or their
+    turn; on a held message, how many its approvers looked at. ``said``: an approver gave the number. ``approved``: the identity
+    it is counted by; ``cover``: the content that it covers. ``beforehand``: of a test. ``by_writer``: its writer confirmed it, without an approver.
     """
 
     hold_id: str
@@ -160,6 +161,7 @@ class Grant:
     only: str = ""
     own: int | None = None
     before: int = 0
+    waits: int = 0
 
     @property
     def more(self) -> bool:
@@ -345,6 +347,11 @@ class Mailing:
         return self.people.admitted + self.people.doubted + self.people.relayed
 
     @property
+    def agreed(self) -> int:
+        """The number of people who are approved, and whose copies wait for their stage or their turn."""
+        return min(self.people.held, sum(grant.waits for grant in self.grants))
+
+    @property
     def grants(self) -> tuple[Grant, ...]:
         """All approvals, the newest first."""
         return (self.grant, *self.earlier) if self.grant is not None else ()
@@ -372,16 +379,20 @@ class Mailing:
     def allowing(
         self, people: Iterable[Person], fresh: int, now: datetime, always: frozenset[str] = frozenset()
     ) -> tuple[Grant, ...]:
-        """Return the approvals that may cover one more message to ``people``, ``fresh`` of whom have nothing of it yet, if its
-        content is covered."""
+        """Return the approvals that may cover one more message to ``people``, if its content is covered. ``fresh``: how many of
+        them have nothing of it yet, and no place in an approval. Those who have one were agreed to first."""
         everybody = tuple(people)
         return tuple(
             grant
             for grant in self.grants
             if now < grant.until
-            and (grant.only or self.out + fresh <= grant.people)
+            and (grant.only or self.out + self.agreed + fresh <= grant.people)
             and not grant.other_lists([p for p in everybody if not grant.only or always.intersection(p.lists)], always)
         )
+
+    def has_place(self, grant: Grant, people: int) -> bool:
+        """Return whether an approval has places for this number of people, whose copy has waited for it."""
+        return people <= grant.waits or self.out + self.agreed + people <= grant.people
 
     def as_of(self, now: datetime) -> Mailing:
         """Return the mailing without decisions and stages that have expired."""
@@ -399,19 +410,43 @@ class Mailing:
             self, grant=next(iter(added), None), earlier=tuple(added[1:]), rejection=rejection, progress=progress
         )
 
-    def granted(self, grant: Grant, stages: Stages | None, out: int, now: datetime, at_once: int = 0) -> Mailing:
-        """Return the mailing with a new approval for ``grant.people``, when ``out`` people have been admitted so far.
+    def granted(
+        self,
+        grant: Grant,
+        stages: Stages | None,
+        out: int,
+        now: datetime,
+        at_once: int = 0,
+        *,
+        held: int = 0,
+        reach: int = 0,
+    ) -> Mailing:
+        """Return the mailing with a new approval for ``grant.people``, when ``out`` people have been admitted so far, and the
+        copies of ``held`` wait, of ``reach`` of them at most for this approval. All get it whom its approvers looked at, and who
+        had a place in an approval that it replaces.
 
         If it is for other lists than an earlier one, both are in force, and their people add up. An unfinished release in stages
         goes on for another list, and beside what this lets go ``at_once``.
         """
         current = self.as_of(now)
         beside = tuple(old for old in current.grants if not _replaces(grant, old))[: MOST_GRANTS - 1]
+        agreed = min(held, sum(old.waits for old in current.grants))
+        carried = max(agreed - sum(old.waits for old in beside), 0)
+        here = min(reach, held - agreed)
+        looked = min(grant.waits, here)
         if grant.only:
+            grant = replace(grant, waits=looked + carried)
             return self._under((grant, *beside), _rejection_beside(grant, current.rejection), current.progress)
         others = any(_adds_to(grant, old) for old in beside)
         exceeded = not grant.said and grant.people <= out  # for another list, long after, or for other content
-        grant = replace(grant, own=grant.people, before=out if others or exceeded else 0)
+        before = out if others or exceeded else 0
+        if looked and not others:
+            before = max(before, out + agreed + looked - grant.people)
+        grant = replace(grant, own=grant.people, before=before)
+        most = _added_up((grant, *beside))[0].people
+        # Those who came after the vote get it as far as the number goes.
+        waits = min(here, max(looked, most - out - agreed))
+        grant = replace(grant, waits=waits + carried)
         old = current.progress
         people = grant.people + (0 if others else grant.before)
         progress = Progress.begin(stages, people, now, out) if stages is not None else None
@@ -432,6 +467,21 @@ class Mailing:
             left = tuple(g for g in self.grants if g.cover is None or g.cover.exact != rejection.only)
             return self._under(left, rejection, self.progress if left else None)
         return self._under(tuple(grant for grant in self.grants if hold and grant.only), rejection, None)
+
+    def followed(self, hold_id: str, people: int) -> Mailing:
+        """Return the mailing when so many people no longer wait under that hold: for its approval, or one that replaced it."""
+        holding = [grant for grant in self.grants if grant.waits]
+        left = next((grant for grant in holding if grant.hold_id == hold_id), holding[0] if holding else None)
+        if left is None or not people:
+            return self
+        now = replace(left, waits=max(left.waits - people, 0))
+        grant, *earlier = (now if one is left else one for one in self.grants)
+        return replace(self, grant=grant, earlier=tuple(earlier))
+
+    def all_followed(self) -> Mailing:
+        """Return the mailing when no copy waits for an approval any more."""
+        grant, *earlier = (replace(one, waits=0) for one in self.grants)
+        return replace(self, grant=grant, earlier=tuple(earlier))
 
     def ungranted(self, hold_id: str) -> Mailing:
         """Return the mailing without the approval of that hold. A release in stages ends with the last approval."""

@@ -5,6 +5,7 @@ and by a freeze; nothing is lost.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -536,3 +537,97 @@ def test_limits_are_never_exceeded_and_stages_never_go_back(script: list[tuple[M
         assert one.limit >= before.limit
         assert one.stage - before.stage in (0, 1) or (one.last and reached >= 300) or move is Move.ALL
         assert one.limit == (10, 40, 300)[one.stage]
+
+
+@pytest.mark.parametrize("again", [0, 3])
+async def test_what_comes_takes_no_place_of_those_who_wait_for_their_stage(
+    tmp_path: Path, url: str, again: int
+) -> None:
+    """Four had it, eight wait, and people agree to fourteen in all. Two more get it, whatever comes while three of the
+    eight wait. Some of these get a copy that passes: they have a place already."""
+    async with house(tmp_path, documents=documents(stages="{steps: [5, rest], pause: 30m}"), url=url) as home:
+        campaign = Campaign(home, copies=50)
+        await campaign.to_members(0, 12)
+        await campaign.decide((await home.holds())[0].hold_id, people=14)
+        await campaign.office.worker.step()
+        home.clock.pass_(minutes=61)
+        await home.watch.read()
+        assert kinds(await campaign.to_members(12, 14)) == "rr"
+        assert kinds(await campaign.to_members(12 - again, 12)) == "r" * again
+        assert kinds(await campaign.to_members(14, 20)) == "h" * 6
+        await pass_(campaign)
+        await pass_(campaign)
+        one = await campaign.one()
+        assert (await releases(campaign), one["relayed"] + one["admitted"], one["held"]) == (8, 14, 6)
+
+
+@on_sqlite
+async def test_who_waits_keeps_their_place_when_more_is_approved(tmp_path: Path, url: str) -> None:
+    async with house(tmp_path, documents=documents(stages="{steps: [5, rest], pause: person}"), url=url) as home:
+        campaign = Campaign(home, copies=50)
+        await campaign.to_members(0, 12)
+        await campaign.decide((await home.holds())[0].hold_id, people=12)
+        assert kinds(await campaign.to_members(12, 15)) == "hhh"
+        (entry,) = await home.store.holds.newest(states=[Held.WAITING])
+        await campaign.decide(entry.hold_id, people=16)
+        for _ in range(3):
+            if (await at(campaign))[0] != "running":
+                await campaign.service.go_on((await campaign.one())["id"], approver=EVA, by="test")
+            await pass_(campaign)
+        assert kinds(await campaign.to_members(15, 18)) == "rhh"
+        one = await campaign.one()
+        assert (await releases(campaign), one["relayed"] + one["admitted"]) == (11, 16)
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_an_approval_reaches_whom_it_was_for_and_nobody_beyond_its_number(tmp_path: Path, seed: int) -> None:
+    """Whatever comes, waits, is frozen or sent again meanwhile, also between two votes or while more is approved."""
+    chance = random.Random(seed)
+    stages = f"{{steps: [{chance.choice([1, 3, 5])}, 4, rest], pause: {chance.choice(['30m', 'person'])}}}"
+    async with house(tmp_path, documents=documents(stages=stages)) as home:
+        campaign = Campaign(home, copies=50)
+        waiting, has, agreed = set[int](), set[int](), set[int]()
+        most = 4
+
+        async def send(n: int) -> None:
+            came = kinds(await campaign.to_members(n, n + 1))
+            (waiting if came == "h" else has if came == "r" else set[int]()).add(n)
+
+        async def approve() -> None:
+            nonlocal most
+            entries = [hold for hold in await home.store.holds.newest(states=[Held.WAITING]) if not hold.primary]
+            for entry in entries:
+                agreed.update(waiting)
+                waiting.clear()
+                wanted = len(has | agreed) + chance.choice([0, 2, 6])
+                most = max(wanted, len(has | agreed))
+                await campaign.approvals.vote(entry.hold_id, Choice.APPROVE, approver=EVA, by="test", people=wanted)
+                for _ in range(chance.choice([0, 0, 4])):
+                    await send(chance.randrange(40))
+                await campaign.approvals.vote(entry.hold_id, Choice.APPROVE, approver=DPO, by="test")
+
+        async def go_on() -> None:
+            await pass_(campaign, minutes=31)
+            one = await campaign.one()
+            if one["stage"] and one["stage"]["at"] != "running":
+                await campaign.service.go_on(one["id"], approver=EVA, by="test")
+            await pass_(campaign)
+
+        async def freeze() -> None:
+            id = f"F{chance.random()}"
+            await home.freeze(Selector.LIST, "ramadan", id=id)
+            await pass_(campaign, minutes=31)
+            await home.thaw(id)
+
+        for _ in range(12):
+            await send(chance.randrange(40))
+        for move in chance.choices([approve, go_on, freeze, None], [3, 3, 1, 8], k=30):
+            await (move() if move is not None else send(chance.randrange(40)))
+            [mailing] = await campaign.service.list(least=1)
+            assert mailing.out <= most
+        for _ in range(6):
+            await go_on()
+            await campaign.office.until_quiet(steps=1)
+        [mailing] = await campaign.service.list(least=1)
+        assert mailing.out <= most
+        assert all(n in has or campaign.office.relay.has(MEMBERS[n]) for n in agreed)
