@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 class Person:
     """One recipient as counts know it, by a keyed digest of 8 octets.
 
-    ``lists``: those that it is on. ``maybe``: it may be a customer, since a list was unavailable. ``weight``: the number of people
-    behind a list address, at that ``version`` of its index. ``unbounded``: ``weight`` is the least number, since there is no
-    index, or a stale one.
+    ``lists``: those that it is on. ``doubt``: those that could not say whether it is, if it is on no other; then it may be a customer.
+    ``weight``: the number of people behind a list address, at that ``version`` of its index. ``unbounded``: ``weight`` is the
+    least number, since there is no index, or a stale one.
     """
 
     digest: bytes
     customer: bool = False
-    maybe: bool = False
     lists: tuple[str, ...] = ()
+    doubt: tuple[str, ...] = ()
     weight: int = 1
     version: str = ""
     unbounded: bool = False
@@ -55,7 +55,7 @@ def behind(
         yield from _crowd(one, registry)
     elif one.digest:
         member = one.kind in MEMBERS
-        yield Person(digest=one.digest, customer=member, maybe=bool(one.doubt) and not member, lists=one.lists)
+        yield Person(digest=one.digest, customer=member, lists=one.lists, doubt=() if member else one.doubt)
     if one.kind is not LIST:
         return
     for name in registry.addressed(one):
@@ -106,4 +106,4 @@ def _crowd(one: Classification, registry: Registry) -> Iterator[Person]:
         yield Person(digest=behind.key, customer=True, lists=tuple(behind.lists), weight=behind.customers)
     if behind.people > behind.customers:
         others = registry.digester.of_canonical(f"others behind {behind.key.hex()}")
-        yield Person(digest=others, maybe=one.perhaps > 0, weight=behind.people - behind.customers)
+        yield Person(digest=others, doubt=one.doubt if one.perhaps else (), weight=behind.people - behind.customers)

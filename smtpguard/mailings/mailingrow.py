@@ -44,10 +44,10 @@ def kinds(lists: list[str], people: Iterable[Person]) -> Iterator[tuple[Person, 
     """Yield each person with their kind. Lists that are new to the mailing are appended to ``lists``."""
     known: dict[tuple[bool, bool, tuple[str, ...]], int] = {}  # most people of a large mailing are equal in this
     for person in people:
-        what = person.customer, person.maybe, person.lists
+        what = person.customer, bool(person.doubt), person.lists
         kind = known.get(what)
         if kind is None:
-            kind = (CUSTOMER if person.customer else 0) | (MAYBE if person.maybe else 0)
+            kind = (CUSTOMER if person.customer else 0) | (MAYBE if person.doubt else 0)
             for name in person.lists:
                 if name not in lists:
                     lists.append(name)

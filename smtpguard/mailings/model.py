@@ -174,8 +174,9 @@ class Grant:
 
     def other_lists(self, people: Iterable[Person], always: frozenset[str]) -> frozenset[str]:
         """Return the lists of these people that it was not approved for. A person on an approved list is covered whatever else they
-        are on, except for lists that ``always`` ask."""
-        on = {frozenset(person.lists) for person in people if person.lists}
+        are on, except for lists that ``always`` ask. A person on no list may be on each that could not say so; an approval for no
+        list is for them too."""
+        on = {frozenset(person.lists or (person.doubt if self.lists else ())) for person in people}
         return frozenset().union(
             *((lists & always) - self.lists if lists & self.lists else lists - self.lists for lists in on)
         )

@@ -8,9 +8,11 @@ from functools import partial
 
 import pytest
 
+from smtpguard.app.files import indexes
 from smtpguard.holds.effects import Seen
 from smtpguard.holds.model import Choice, Conflict, State
-from tests.catalogue.test_approval_coverage import CAMPAIGNS, newsletter
+from smtpguard.lists.index import index_path
+from tests.catalogue.test_approval_coverage import CAMPAIGNS, differences, newsletter
 from tests.catalogue.test_first_contacts import reached, words
 from tests.catalogue.test_lists_fail import synced
 from tests.catalogue.wholeguard import DPO, EVA, MEMBERS, NEWSLETTER, READERS, WholeGuard, personal_mail
@@ -87,3 +89,36 @@ async def test_a_list_that_grew_after_the_look_is_looked_at_again(guard: WholeGu
     await guard.office._approvals.enact()
     await guard.deliver()
     assert len(guard.arrived(post)) == 1
+
+
+def lose(guard: WholeGuard, name: str) -> None:
+    """Remove the index of a list, as it is for a process that starts then."""
+    index_path(indexes(guard.settings), name).unlink()
+    guard.proxy_part.line.intake.policies.current().registry._indexes.statuses.clear()
+
+
+async def test_an_approval_covers_nobody_who_may_be_on_another_list_alone(guard: WholeGuard) -> None:
+    """The newsletter is approved. Then the index of a list that is always asked is lost, and later its own."""
+    lead = await guard.hold(await guard.send(newsletter(), *READERS[:250], sender=CAMPAIGNS))
+    await guard.office._approvals.vote(lead.hold_id, Choice.APPROVE, approver=EVA, by="test", people=400)
+    await guard.deliver()
+    lose(guard, "ramadan-greetings")
+    await guard.pass_(seconds=5)
+    assert "Taken" in await guard.send(newsletter(number=2), *READERS[250:300], sender=CAMPAIGNS)
+    hold = await guard.hold(await guard.send(newsletter(number=3), *MEMBERS[:70], sender=CAMPAIGNS))
+    assert reached(guard, MEMBERS) == set()
+    assert "ramadan-greetings" in differences(hold)["lists"]
+
+    await guard.office._approvals.vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="test", people=400)
+    await guard.deliver()
+    assert "Taken" in await guard.send(newsletter(number=4), *MEMBERS[70:], sender=CAMPAIGNS)
+
+
+async def test_an_approval_for_a_list_goes_on_while_this_list_has_no_index(guard: WholeGuard) -> None:
+    """Whether a person is on it or on none, they are covered."""
+    lead = await guard.hold(await guard.send(newsletter(), *READERS[:250], sender=CAMPAIGNS))
+    await guard.office._approvals.vote(lead.hold_id, Choice.APPROVE, approver=EVA, by="test", people=400)
+    await guard.deliver()
+    lose(guard, "newsletter")
+    await guard.pass_(seconds=5)
+    assert "Taken" in await guard.send(newsletter(number=2), *READERS[250:300], sender=CAMPAIGNS)

@@ -836,7 +836,7 @@ async def test_who_has_a_copy_may_be_on_a_list_that_a_new_policy_names(store: St
 async def test_two_lists_may_have_the_same_people(store: Store) -> None:
     """Two lists may have the same members. A single person counts as on a list, or not, if that is known."""
     member, stranger = person("m", lists=("news",)), person("stranger", lists=())
-    perhaps = person("perhaps", lists=(), customer=False, maybe=True)
+    perhaps = person("perhaps", lists=(), customer=False, doubt=("news",))
     lists = (person("news v1", weight=1200, lists=("news",)), person("offers v1", weight=900, lists=("offers",)))
     await admit(store, of("T1", *lists, member, stranger, perhaps))
     await outcome(store, "T1", "relayed")

@@ -130,7 +130,7 @@ async def test_a_list_counts_as_its_people_at_its_version(store: Store) -> None:
 
 @on_sqlite
 async def test_possible_customers_are_counted_separately(store: Store) -> None:
-    unsure = person("a", customer=False, maybe=True, lists=())
+    unsure = person("a", customer=False, lists=(), doubt=("news",))
     await admit(store, of("T1", unsure))
     live = await admit(store, of("T2", "b"))
     assert (live.counts[CUSTOMERS], live.maybe[CUSTOMERS]) == (1, 1)
@@ -142,7 +142,7 @@ async def test_possible_customers_are_counted_separately(store: Store) -> None:
 async def test_a_possible_customer_is_certain_once_the_list_has_an_index(store: Store) -> None:
     """An uncertain customer is one only as long as the list has no index, and not for a day."""
     for n, name in enumerate("abc"):
-        await admit(store, of(f"T{n}", person(name, customer=False, maybe=True, lists=())))
+        await admit(store, of(f"T{n}", person(name, customer=False, lists=(), doubt=("news",))))
     for n, name in enumerate("ab"):
         live = await admit(store, of(f"U{n}", person(name, customer=False, lists=())))
     assert (live.counts[CUSTOMERS], live.maybe[CUSTOMERS]) == (0, 1)
