@@ -283,7 +283,8 @@ class Acts(Upkeep):
                 written = one.sort in (Sort.REPLY, Sort.UNSUBSCRIBE)
                 assert not one.counts or (who in to or RAMADAN in to or NEWS in to if written else not invented), one
                 self._complaints[one.match.mailing] += one.counts and one.sort is Sort.COMPLAINT
-                if self.home.in_force.breakers.each and self._complaints[one.match.mailing] > 1 and one.counts:
+                due = self.home.in_force.breakers.each and self._complaints[one.match.mailing] > 1 and one.counts
+                if due and await self.store.mailings.find(one.match.mailing) is not None:  # it is not forgotten
                     assert receipt.freezes or one.match.mailing in self._tripped, one
             self._tripped |= {stop.value for stop in receipt.freezes}
         await self.home.watch.read()
