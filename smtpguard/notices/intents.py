@@ -56,6 +56,9 @@ AGAIN_SECONDS = 30.0
 """The least time between two journal entries of the same call."""
 OWNER_WINDOW = timedelta(hours=1)
 """How often an owner gets a digest of messages without another reader."""
+LATE = timedelta(minutes=1)
+"""How long after its window a digest is sent: what came at the end of it is written a little later, or by a host whose clock is
+behind."""
 
 
 @dataclass(slots=True)
@@ -483,7 +486,7 @@ def digest(person: str, data: Mapping[str, Any], since: datetime, until: datetim
     kind = "-".join(filter(None, (data["notice"], data.get("role"), data.get("list_name"))))
     window = {"since": utc_text(since), "until": utc_text(until), "person": person}
     about = {**noticedata.NONE, **data, **window}
-    return notice_to(f"{kind}-{since:%Y%m%dT%H%M}-{_tag(person)}", person, about, not_before=until)
+    return notice_to(f"{kind}-{since:%Y%m%dT%H%M}-{_tag(person)}", person, about, not_before=until + LATE)
 
 
 def _approve_data(hold: Hold, excerpt: str = "", covers: Sequence[Phrase] = ()) -> dict[str, Any]:

@@ -336,7 +336,7 @@ async def test_holds_without_a_notified_writer_are_in_the_owners_digest(home: Ho
     digests = [i for i in await waiting(home) if i.data["notice"] == "owner-digest"]
     [digest] = digests
     assert address(digest) == "omar@example.com"
-    assert digest.not_before == MONDAY + timedelta(hours=1)
+    assert digest.not_before == MONDAY + timedelta(hours=1, minutes=1)
     data = await fill(home.store, digest.data, home.in_force)
     assert data["total"] == 5
     assert data["states"] == {"waiting": 5}
@@ -410,6 +410,18 @@ async def test_another_process_adds_no_second_digest(home: House) -> None:
             await home.held(body=f"{n} {id(home.notices)}")
     told = Counter((address(i), i.data["notice"]) for i in await waiting(home))
     assert set(told.values()) == {1}
+
+
+async def test_a_digest_has_what_a_slower_clock_adds_to_its_window(home: House) -> None:
+    home.notices = Notices(flood=Flood(singly=0))
+    await home.held(body="first")
+    home.clock.at += timedelta(minutes=10)
+    sent = [one.intent.data["notice"] for one in await home.store.outbox.lease("p", 100, 0)]
+    home.clock.at -= timedelta(seconds=2)  # of another host
+    await home.held(body="last")
+    assert "digest" not in sent
+    digest = next(one for one in await waiting(home) if one.data["notice"] == "digest")
+    assert (await fill(home.store, digest.data, home.in_force))["total"] == 2
 
 
 async def test_after_the_window_notices_are_single_again() -> None:
