@@ -141,7 +141,6 @@ class Approvals:
         who = canonical(approver, in_force)
         learned = await self.learned(hold_id, seen) if choice is Choice.APPROVE else NOTHING_LEARNED
         held = await self._held(hold_id) if choice is Choice.APPROVE else 0
-        more = 0  # people, if its list has grown
 
         def approve(hold: Hold) -> Change:
             if after(hold.state, Move.APPROVE) is None:
@@ -156,9 +155,8 @@ class Approvals:
             effects.check_answered(hold)
             check_may_vote(hold, hold_id, who, Choice.APPROVE, seen, in_force, now)
             if (reach := effects.grown(hold, in_force)) is not None:
-                nonlocal more
-                more = reach
-                return Change(hold=replace(hold, reach=reach, votes=()))
+                new = replace(hold, reach=reach, votes=())
+                return self._undo(new, frozenset(), LAPSED, (), "", notices) if hold.votes else Change(hold=new)
             effects.check_people(hold, people, in_force)
             bound = people or effects.people_bound(hold, (), in_force)
             vote = Vote.on(hold, who, Choice.APPROVE, now, comment, min(bound, most) if most else people)
@@ -184,8 +182,8 @@ class Approvals:
             back = Revocation(move=Move.REJECT, who=who, by=by, comment=comment, term=self.term, notices=notices)
             return await self._revoke(hold_id, reject, notices)
         hold = await self._change(hold_id, approve)
-        if more:
-            raise Conflict(f"it reaches {more:,} people by now: its list has grown since it was held")
+        if not hold.votes:
+            raise Conflict(f"it reaches {hold.reach:,} people by now: its list has grown since it was held")
         if hold.state is State.WAITING:
             left = missing(hold, in_force.groups, in_force.hours.open_at)
             return Decided(hold=hold, missing=left, frozen=await self._freezes_on(hold) if not left else ())

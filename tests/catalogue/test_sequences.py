@@ -11,11 +11,13 @@ import pytest
 from smtpguard.app.files import indexes
 from smtpguard.holds.effects import Seen
 from smtpguard.holds.model import Choice, Conflict, State
+from smtpguard.journal.event import Kind
 from smtpguard.lists.index import index_path
 from tests.catalogue.test_approval_coverage import CAMPAIGNS, differences, newsletter
 from tests.catalogue.test_first_contacts import reached, words
 from tests.catalogue.test_lists_fail import synced
-from tests.catalogue.wholeguard import DPO, EVA, MEMBERS, NEWSLETTER, READERS, WholeGuard, personal_mail
+from tests.catalogue.test_notices import notices_by_person
+from tests.catalogue.wholeguard import DPO, EVA, MEMBERS, NEWSLETTER, RAMADAN, READERS, WholeGuard, personal_mail
 
 BODY = f"{words(120, 'letter')}\r\nVi ses på tisdag, /Anna\r\n"
 
@@ -64,6 +66,12 @@ async def test_nobody_approves_for_fewer_people_than_get_it(guard: WholeGuard) -
             await guard.office._approvals.vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="test", people=people)
 
 
+async def grow(guard: WholeGuard, name: str) -> None:
+    with (guard.settings.policy.parent / f"{name}.csv").open("a") as source:
+        source.writelines(f"new{n}@readers.example\n" for n in range(3000))
+    await synced(guard, minutes=20)
+
+
 @pytest.mark.parametrize("delay", [0, 60])
 async def test_a_list_that_grew_after_the_look_is_looked_at_again(guard: WholeGuard, delay: int) -> None:
     """The post was held for 400 people. Before it is approved, or before that takes effect, the list gets 3,000 more."""
@@ -73,9 +81,7 @@ async def test_a_list_that_grew_after_the_look_is_looked_at_again(guard: WholeGu
     vote = partial(guard.office._approvals.vote, hold.hold_id, Choice.APPROVE, by="test")
     if delay:
         await vote(approver=EVA)
-    with (guard.settings.policy.parent / "newsletter.csv").open("a") as source:
-        source.writelines(f"new{n}@readers.example\n" for n in range(3000))
-    await synced(guard, minutes=20)
+    await grow(guard, "newsletter")
     if not delay:
         with pytest.raises(Conflict, match="it reaches 3,400 people by now"):
             await vote(approver=EVA)
@@ -89,6 +95,20 @@ async def test_a_list_that_grew_after_the_look_is_looked_at_again(guard: WholeGu
     await guard.office._approvals.enact()
     await guard.deliver()
     assert len(guard.arrived(post)) == 1
+
+
+async def test_who_voted_is_told_that_the_vote_is_void_since_the_list_has_grown(guard: WholeGuard) -> None:
+    hold = await guard.held(personal_mail(to=RAMADAN), RAMADAN)
+    vote = partial(guard.office._approvals.vote, hold.hold_id, Choice.APPROVE, by="test")
+    await vote(approver=EVA)
+    await grow(guard, "ramadan")
+    with pytest.raises(Conflict, match="it reaches 3,080 people by now"):
+        await vote(approver=DPO)
+    told = notices_by_person(await guard.deliver())
+    assert told[EVA] == told[DPO] == ["decided"]
+    entries = await guard.office._store.journal.entries(limit=10_000)
+    choices = [entry.data["choice"] for entry, _ in entries if entry.kind == Kind.VOTE.value]
+    assert sorted(choices) == ["approve", "lapsed"]
 
 
 def lose(guard: WholeGuard, name: str) -> None:
