@@ -365,6 +365,8 @@ async def _decision(store: Store, data: Mapping[str, Any], in_force: InForce) ->
             return data
         case "approved" | "confirmed":
             return None
+        case "reopened" | "lapsed" if hold.state is State.EXPIRED:  # of which only its writers read
+            return None if data.get("writer") else data
         case "reopened" | "lapsed" if hold.state is not State.WAITING or hold.release_at is not None:
             return None
         case "released" if hold.state is not State.RELEASED or hold.stopped:

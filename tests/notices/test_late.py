@@ -112,6 +112,22 @@ async def test_what_waits_again_asks_those_who_were_never_told(away: Office) -> 
     assert "Why it was held" in found[ANNA]["decided"]
 
 
+async def test_who_read_of_an_approval_reads_that_it_was_undone_although_nobody_decided_again(away: Office) -> None:
+    away.home.term = replace(away.home.term, release_delay_seconds=900)
+    hold = await held(away)
+    await away.home.approve(hold.hold_id)
+    await got(away)
+    away.relay.raises = Lost(LATER)
+    await away.home.approvals().unvote(hold.hold_id, approver=EVA, by="test")
+    for _ in range(100):
+        await away.step(hours=1)
+        await away.home.approvals().sweep()
+    assert (await away.home.hold(hold.hold_id)).state is State.EXPIRED
+    found = await got(away)
+    assert list(found[ANNA]) == ["expired"]
+    assert all("The approval was taken back" in found[one]["decided"] for one in (DPO, OMAR))
+
+
 async def test_words_are_told_while_an_approval_can_be_undone(away: Office) -> None:
     home = away.home
     home.term = replace(home.term, release_delay_seconds=90_000)
