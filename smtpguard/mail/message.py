@@ -93,7 +93,7 @@ class Message:
 
 
 def first_text(fields: Mapping[str, Sequence[Field]], name: str) -> str:
-    """The text of the first field of that name, in lower case; "" if there is none."""
+    """Return the text of the first field of a name, which is given in lower case; "" if there is none."""
     found = fields.get(name)
     return found[0].text if found else ""
 

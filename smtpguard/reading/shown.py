@@ -3,10 +3,10 @@ files.
 
 Approvals compare it, so that what people approve is what is sent. So nothing is cut away, and for HTML the source
 counts, not what a browser renders: a style that hides or shows words is a difference. Differences between two ways of
-sending the same content do not count: transfer encoding, charset (but a file is compared as octets, an attached text
-with its charset, a calendar with its method), boundaries, Content-IDs, white space; nor do ids, classes and data-* that no style sheet of the
-message mentions, of which tools generate new ones for each copy. If it is not certain that a style sheet ignores them,
-all of them count. A part that cannot be parsed for certain is compared as octets.
+sending the same content do not count: transfer encoding, charset, boundaries, Content-IDs, white space; nor do ids,
+classes and data-* that no style sheet of the message mentions, of which tools generate new ones for each copy. If it is
+not certain that a style sheet ignores them, all of them count. Files are compared as octets, attached texts also by
+their charset, calendars by their method. A part that cannot be parsed for certain is compared as octets.
 """
 
 from __future__ import annotations
@@ -227,9 +227,10 @@ _OCTETS = "content "
 class Shown:
     """What a message shows. ``subject`` and each of ``blocks`` (a paragraph, or the text between two breaks of line
     or cell) are tokens, each on a line of its own; a token that begins a line in the message follows an empty one.
-    ``sender``: From, Sender, Reply-To, who sent it on and who gets receipts, as they are shown. ``files``: type, name
-    and SHA-256 of attachments, pictures and attached messages; the type has what else it is read by. ``content``: the SHA-256 of the octets; if ``opaque``,
-    nothing else is known. ``recipient``: of the envelope, in lower case; "" if there are several."""
+    ``sender``: From, Sender, Reply-To, who sent it on and who gets answers and receipts, as they are shown. ``files``:
+    type (``_read_as``), name and SHA-256 of attachments, pictures and attached messages. ``content``: the SHA-256 of
+    the octets; if ``opaque``, nothing else is known. ``recipient``: of the envelope, in lower case; "" if
+    there are several."""
 
     content: str
     subject: str = ""
@@ -377,7 +378,7 @@ def _read_as(part: Part, octets: bytes) -> str:
     charset, and the method of a calendar that does not have the same one within (RFC 6047 section 2.4)."""
     charset, method = ("".join(part.parameters.get(name, "").lower().split()) for name in ("charset", "method"))
     said = f";{charset}" if part.kind.startswith("text/") and charset not in _USUAL_CHARSETS else ""
-    if part.kind == "text/calendar" and method and f"method:{method}".encode() not in octets.lower().split():
+    if part.kind == "text/calendar" and method and f"method:{method}".encode() not in octets.lower().splitlines():
         said += f";method={method}"
     return said
 

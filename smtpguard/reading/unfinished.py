@@ -114,7 +114,8 @@ _SIGNS = automaton_of(
 
 
 def unfinished_signs(subject: str, own: str, markup: frozenset[str] = frozenset()) -> Iterator[tuple[str, str]]:
-    """Yield (kind, found text) of the first of each kind (marks.UNFINISHED) except file and empty. ``markup``: the signs of its HTML."""
+    """Yield (kind, found text) of the first of each kind (marks.UNFINISHED) except file and empty. ``markup``: the signs
+    of its HTML."""
     body = own[:_MOST]
     text = f"{subject}\n\n{body}"
     small = text.lower()

@@ -102,6 +102,10 @@ DIFFERENT = {
         TEXT.format(type="; charset=utf-7"),
     ),
     "a calendar whose type says another method": (CALENDAR.format("REQUEST"), CALENDAR.format("CANCEL")),
+    "a calendar with a text that reads like a method": (
+        CALENDAR.replace("END", "COMMENT:no METHOD:CANCEL\r\nEND").format("REQUEST"),
+        CALENDAR.replace("END", "COMMENT:no METHOD:CANCEL\r\nEND").format("CANCEL"),
+    ),
     "an encoding that nobody knows": (plain("Spring", "8bit"), plain("Spring", "x-spring")),
 } | {
     f"the path of a picture that is no pixel: {size}": (html(PIXEL.format("1", size)), html(PIXEL.format("2", size)))
