@@ -350,7 +350,8 @@ class Hold:
     def in_place_of(self, lead: Hold) -> Hold:
         """Return this copy with the lists, rules and writers of the primary hold whose place it takes."""
         versions = tuple(sorted({**dict(lead.versions), **dict(self.versions)}.items()))
-        return replace(self, lists=lead.lists, senders=lead.senders, verdict=lead.verdict, versions=versions)
+        told = tuple(one for one in dict.fromkeys((lead.sender, *lead.told)) if one and one != self.sender)
+        return replace(self, lists=lead.lists, senders=lead.senders, told=told, verdict=lead.verdict, versions=versions)
 
     @property
     def reach_at_most(self) -> bool:

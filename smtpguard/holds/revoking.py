@@ -153,7 +153,7 @@ def _revoke(batch: Batch, group: _Group, step: Step) -> list[Change]:
     # copies that are begun follow the hold
     is_lead = out is ReleaseProgress.NOTHING or (out is not ReleaseProgress.ALL and not group.free)
     if left and not is_lead:
-        successor = replace(deciding.existing(batch, left[0]).in_place_of(lead), told=lead.told)
+        successor = deciding.existing(batch, left[0]).in_place_of(lead)
         if group.free:
             successor = _as_left(batch, lead, successor)
         try:

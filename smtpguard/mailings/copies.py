@@ -70,8 +70,7 @@ async def follow(store: Store, lead_id: str, notices: NoticesNow, term: Deadline
         if not lead.queue and mailing is not None and mailing.entry:
             return Change(hold=copy, events=(event,))
         # It waits for people, who get a notice of the first such: the primary hold of the others.
-        others = tuple(one for one in (lead.sender, *lead.told) if one and one != copy.sender)
-        successor = term.anew(replace(copy.in_place_of(lead), primary="", told=others), in_force, now)
+        successor = term.anew(replace(copy.in_place_of(lead), primary=""), in_force, now)
         told: tuple[Intent, ...] = ()
         if not lead.queue or not later:
             told = notices.set_apart(successor, lead, "later" if lead.queue else "ended" if ended else "differs")

@@ -362,6 +362,22 @@ async def test_what_becomes_of_the_copies_of_a_stopped_hold_is_told(how: str, wo
     assert {to for to, data in told if data.get("asked")} == ({DPO, OMAR} if how == "reopen" else set())
 
 
+async def test_who_wrote_a_stopped_hold_is_told_of_their_copies_under_anothers(campaign: Campaign) -> None:
+    campaign.term = campaign._intake.term = campaign.approvals.term = Deadlines(copies=50, release_delay_seconds=0)
+    await campaign.to_members(0, 4)
+    await campaign.send(MEMBERS[4], MEMBERS[5])
+    await campaign.send(MEMBERS[6], sender="ulf@example.com")
+    await campaign.send(MEMBERS[7])
+    entry = await primary_hold(campaign)
+    await campaign.decide(entry.hold_id)
+    campaign.office.relay.says = {MEMBERS[5]: LATER}
+    [lease] = await releases(campaign.home, 1)
+    await campaign.office.worker.carry_out(lease)
+    await campaign.service.reject(entry.mailing_id, approver=EVA, by="test", comment="Wrong text")
+    told = [str(i.recipients[0].address) for i in await campaign.home.outbox() if i.data.get("outcome") == "rejected"]
+    assert sorted(told) == [ANNA, DPO, OMAR, "ulf@example.com"]
+
+
 async def test_a_whole_mailing_is_rejected(spring: Campaign) -> None:
     id = (await spring.one())["id"]
     with pytest.raises(Refused, match="give a reason"):

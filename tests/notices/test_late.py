@@ -156,3 +156,18 @@ async def test_a_copy_in_the_place_of_a_void_hold_is_asked_about(campaign: Campa
     found = await got(office)
     assert "approve" in found[EVA]
     assert MEMBERS[4] not in found
+
+
+async def test_all_writers_are_told_of_the_copy_in_the_place_of_a_void_hold(campaign: Campaign) -> None:
+    given = await campaign.to_members(0, 5)
+    first = given[4]
+    assert isinstance(first, Held)
+    for n, writer in ((5, "ulf@example.com"), (6, "ida@example.com"), (7, ANNA)):
+        await campaign.send(MEMBERS[n], sender=writer)
+    await campaign.home.store._writer.submit(
+        lambda b: b.execute("UPDATE hold SET acknowledged = false WHERE hold_id = ?", [(first.hold_id,)])
+    )
+    await campaign.office.go(minutes=16)
+    await campaign.approvals.sweep()
+    [lead] = [one for one in await campaign.home.holds() if one.state is State.WAITING and not one.primary]
+    assert {lead.sender, *lead.told} == {ANNA, "ulf@example.com", "ida@example.com"}
