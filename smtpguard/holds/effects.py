@@ -243,13 +243,19 @@ def _looked_at(hold: Hold, votes: Sequence[Vote]) -> int:
     return hold.reach if bounding is None or bounding.held is None else bounding.held
 
 
-def grown(hold: Hold, in_force: InForce) -> int | None:
-    """Return how many people a post to a list's address reaches by now, None unless that is a tenth more than it is held
-    for, and more than ``FEW``: the list has grown, or the address is another list's."""
-    if not hold.by_address or hold.kind == TEST or hold.reach_at_least:
+def grown(hold: Hold, in_force: InForce) -> Hold | None:
+    """Return a post to a list's address as people are to look at it again, without votes, if it reaches a list by now
+    that it is not held for, as when that list's address is a member, or a tenth more people, and more than ``FEW``."""
+    if not hold.by_address or hold.kind == TEST:
         return None
-    people = int(in_force.registry.classify(hold.envelope.addresses).reach.low)
-    return people if people > hold.reach + max(FEW, hold.reach // 10) else None
+    found = in_force.registry.classify(hold.envelope.addresses)
+    lists, people = tuple(sorted({*hold.lists, *found.lists})), int(found.reach.low)
+    more = not hold.reach_at_least and people > hold.reach + max(FEW, hold.reach // 10)
+    if not more and len(lists) == len(hold.lists):
+        return None
+    quorum = in_force.rules.quorum(lists, hold.verdict.quorum)
+    verdict = replace(hold.verdict, quorum=quorum)
+    return replace(hold, lists=lists, reach=max(people, hold.reach), votes=(), verdict=verdict)
 
 
 def people_bound(hold: Hold, votes: Sequence[Vote], in_force: InForce) -> int:

@@ -154,9 +154,10 @@ class Approvals:
                 raise Conflict(f"only its writer can let it go until {until}; it can be rejected")
             effects.check_answered(hold)
             check_may_vote(hold, hold_id, who, Choice.APPROVE, seen, in_force, now)
-            if (reach := effects.grown(hold, in_force)) is not None:
-                new = replace(hold, reach=reach, votes=())
-                return self._undo(new, frozenset(), LAPSED, (), "", notices) if hold.votes else Change(hold=new)
+            if (new := effects.grown(hold, in_force)) is not None:
+                if hold.votes:
+                    return self._undo(new, frozenset(), LAPSED, (), "", notices)
+                return Change(hold=new, intents=notices.asked_too(hold, new))
             effects.check_people(hold, people, in_force)
             bound = people or effects.people_bound(hold, (), in_force)
             vote = Vote.on(hold, who, Choice.APPROVE, now, comment, min(bound, most) if most else people)
@@ -340,8 +341,8 @@ class Approvals:
         last = max(standing_votes(hold), key=lambda vote: vote.at, default=None)
         if last is None or not complete(hold, in_force.groups, in_force.hours.open_at):
             return self._undo(hold, frozenset(), LAPSED, (), "", notices)
-        if (reach := effects.grown(hold, in_force)) is not None:
-            return self._undo(replace(hold, reach=reach, votes=()), frozenset(), LAPSED, (), "", notices)
+        if (new := effects.grown(hold, in_force)) is not None:
+            return self._undo(new, frozenset(), LAPSED, (), "", notices)
         if now < hold.release_at:
             raise Conflict("it is not due yet")
         whole = effects.at_once(hold, in_force)

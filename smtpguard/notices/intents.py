@@ -183,6 +183,11 @@ class NoticesNow:
             return ()
         return self._notices(hold, [person], self._waiting_with_reasons(hold) | _approve_data(hold), alone=since)
 
+    def asked_too(self, before: Hold, grown: Hold) -> Intents:
+        """Return the notices to approvers who are new to a held post, since it reaches another list by now."""
+        new = self._approvers_except(grown, *self._approvers(before))
+        return tuple(intent for person in sorted(new) for intent in self.asked_anew(grown, person))
+
     def _asked_again(self, hold: Hold, person: str, suffix: str, **more: Any) -> Intents:
         """Return a notice to the writer, who is still asked to confirm the message."""
         data = self._waiting_with_reasons(hold) | noticedata.confirmation(hold) | {"notice": "confirm", **more}

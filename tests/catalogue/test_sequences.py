@@ -111,6 +111,36 @@ async def test_who_voted_is_told_that_the_vote_is_void_since_the_list_has_grown(
     assert sorted(choices) == ["approve", "lapsed"]
 
 
+@pytest.mark.parametrize("delay", [0, 60])
+async def test_a_list_that_reaches_another_one_by_now_is_asked_about_there_too(guard: WholeGuard, delay: int) -> None:
+    """The post was held for the newsletter. Then the address of a list that is always asked becomes a member."""
+    guard.office._approvals.term = replace(guard.office._approvals.term, release_delay_seconds=delay)
+    post = newsletter()
+    hold = await guard.held(post, NEWSLETTER, sender=CAMPAIGNS)
+    vote = partial(guard.office._approvals.vote, hold.hold_id, Choice.APPROVE, by="test")
+    if delay:
+        await vote(approver=EVA)
+    with (guard.settings.policy.parent / "newsletter.csv").open("a") as source:
+        source.write(f"{RAMADAN}\n")
+    await synced(guard, minutes=20)
+    if delay:
+        await guard.office._approvals.enact()
+    else:
+        with pytest.raises(Conflict, match="it reaches 481 people by now"):
+            await vote(approver=EVA)
+    assert notices_by_person(await guard.deliver())[DPO] == ["decided" if delay else "approve"]
+    [hold] = await guard.holds()
+    assert (hold.lists, hold.reach, hold.votes) == (("newsletter", "ramadan-greetings"), 481, ())
+    await vote(approver=EVA)
+    await guard.deliver()
+    assert not guard.arrived(post)
+    await vote(approver=DPO)
+    await guard.pass_(minutes=2)
+    await guard.office._approvals.enact()
+    await guard.deliver()
+    assert len(guard.arrived(post)) == 1
+
+
 def lose(guard: WholeGuard, name: str) -> None:
     """Remove the index of a list, as it is for a process that starts then."""
     index_path(indexes(guard.settings), name).unlink()
