@@ -401,7 +401,8 @@ def _put(settings: Settings, kept: Path, place: Path) -> None:
     if place.exists() or not kept.exists():
         return
     draft = place.with_name(f".{place.name}.restored")
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+    draft.unlink(missing_ok=True)  # of a restore that was killed, or a planted link
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
         file.write(kept.read_bytes())
         file.flush()
         os.fsync(file.fileno())

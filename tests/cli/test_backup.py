@@ -22,6 +22,7 @@ import zstandard
 from smtpguard.app import backup
 from smtpguard.app.services import opened
 from smtpguard.config.settings import read_settings
+from smtpguard.journal.linefiles import CHECKPOINTS
 from smtpguard.policy.freezing import Freeze
 from tests.cli.test_another_store import Installation
 from tests.cli.test_readonly import url_as
@@ -95,6 +96,16 @@ def test_what_a_killed_restore_left_is_removed_by_the_next(home: Installation, t
     with backup._locked(running):
         assert home.run("restore", "--yes", str(file))[0] == 0
     assert (killed.exists(), running.exists()) == (False, True)
+
+
+def test_a_restore_writes_through_no_planted_link(home: Installation, tmp_path: Path) -> None:
+    file, other = tmp_path / "guard.tar.zst", tmp_path / "other"
+    assert home.run("backup", str(file))[0] == 0
+    other.write_text("of root")
+    (home.state / CHECKPOINTS).unlink()
+    (home.state / f".{CHECKPOINTS}.restored").symlink_to(other)
+    assert home.run("restore", "--yes", str(file))[0] == 0
+    assert (other.read_text(), (home.state / CHECKPOINTS).is_symlink()) == ("of root", False)
 
 
 def test_a_full_disk_is_named(home: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
