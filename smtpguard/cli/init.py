@@ -13,6 +13,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -41,7 +42,7 @@ from smtpguard.wire.target import RelayTarget, Timeouts, Tls
 T = TypeVar("T")
 _SYSTEM = Path("/etc/smtpguard")
 _GROUP = "smtpguard"
-_TRIAL = ".init-"
+_TRIAL = ".smtpguard-init-"
 """The beginning of the name of the folder where the files are checked before they get their names."""
 _LIST_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?\Z")
 _PATIENCE = Timeouts(connect=10, greeting=10, command=10)
@@ -320,9 +321,10 @@ def _take_back(settings: Path, policy: Path) -> None:
     the same file as the one in the folder."""
     for left in settings.parent.glob(f"{_TRIAL}*"):
         trial = left / policy.name
-        if not os.path.lexists(settings) and policy.exists() and trial.exists() and policy.samefile(trial):
-            policy.unlink()
-        shutil.rmtree(left)
+        with suppress(OSError):  # what another user has left, as in /tmp, stays
+            if not os.path.lexists(settings) and policy.exists() and trial.exists() and policy.samefile(trial):
+                policy.unlink()
+            shutil.rmtree(left)
 
 
 def _write(settings: Path, policy: Path, **answers: object) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from smtpguard.cli.init import _TRIAL
 from tests import program
 from tests.cli.test_another_store import Installation
 from tests.faults.machine import ROOT
@@ -54,12 +55,14 @@ def test_init(tmp_path: Path) -> None:
 
 
 def test_init_keeps_what_is_not_its_own(tmp_path: Path) -> None:
-    """A policy that stands beside what a killed ``init`` has left, and is another file."""
-    (tmp_path / ".init-abc").mkdir()
-    (tmp_path / ".init-abc" / "policy.yaml").write_text("# half\n")
+    """A policy that stands beside what a killed ``init`` has left, and is another file; a folder of the user's."""
+    for folder in (f"{_TRIAL}abc", ".init-scripts"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "policy.yaml").write_text("# half\n")
     (tmp_path / "policy.yaml").write_text("# half\n")
+    (tmp_path / f"{_TRIAL}link").symlink_to(tmp_path / ".init-scripts")
     done = program.run(["-c", str(tmp_path / "smtpguard.yaml"), "init"], timeout=PATIENCE, cwd=ROOT)
-    assert (done.returncode, names(tmp_path)) == (2, ["policy.yaml"]), done
+    assert (done.returncode, names(tmp_path)) == (2, [".init-scripts", f"{_TRIAL}link", "policy.yaml"]), done
 
 
 def test_restore_puts_the_secret_on_another_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
