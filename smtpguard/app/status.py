@@ -134,7 +134,7 @@ async def status(settings: Settings) -> Status:
         found.store["problem"] = found.store["problem"] or seen.store or None
     known = {**(found.store or {}).pop("alarms", {}), **await _remembered(settings, found)}
     now = {alarm.key: alarm for alarm in raised(seen)}
-    kept = _ONLY_REMEMBERED if has_alarms_part(found.trees) else {}  # nobody else ends_by_file them
+    kept = _ONLY_REMEMBERED if has_alarms_part(found.trees) else {}  # nobody else ends them
     for key, past in known.items():
         if key not in now and past.told is not None and past.name in kept:
             now[key] = Alarm(condition=BY_NAME[past.name], found=Found(words=kept[past.name]))

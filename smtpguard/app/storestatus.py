@@ -96,7 +96,7 @@ def unreadable(settings: Settings) -> Finding | None:
     """Return a finding if this command cannot read the store, or this user may not. It is an error only for the user who serves, who
     may write the state folder."""
     password = settings.store.password_file
-    if password is not None and CREDENTIALS in password.parts:
+    if any(file is not None and CREDENTIALS in file.parts for file in (password, settings.secret_file)):
         return State.UNKNOWN.of("store", f"the store was not read: {NO_CREDENTIALS}")
     for path, bits in (
         (settings.state, os.R_OK | os.X_OK),

@@ -197,10 +197,14 @@ def test_a_server_that_takes_no_writes_is_named(postgresql: str, tmp_path: Path)
     assert "Promote it if it is a stand-by" in finding.text
 
 
-def test_a_command_without_the_credentials_of_the_unit_does_not_call_the_store_away(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["password_file", "secret_file"])
+def test_a_command_without_the_credentials_of_the_unit_does_not_call_the_store_away(key: str, tmp_path: Path) -> None:
     install(tmp_path, KEY, "postgresql://guard@127.0.0.1:9/guard")
-    file = tmp_path / "smtpguard.yaml"
-    file.write_text(file.read_text().replace(':9/guard"', ':9/guard", password_file: $CREDENTIALS_DIRECTORY/database'))
+    file, place = tmp_path / "smtpguard.yaml", "$CREDENTIALS_DIRECTORY/x"
+    if key == "password_file":
+        file.write_text(file.read_text().replace(':9/guard"', f':9/guard", password_file: {place}'))
+    else:
+        file.write_text(file.read_text().replace(f"secret_file: {tmp_path}/secret", f"secret_file: {place}"))
     settings = read_settings(file, {})
     [finding] = asyncio.run(store_findings(settings))
     assert finding.state is State.UNKNOWN
