@@ -366,6 +366,9 @@ def _set_apart(
     own = {"lead": under} if under else {"lead": None, "copies": 0, "reach": reach}
     batch.connection.execute(update(table).where(table.c.hold_id == copy.hold_id).values(**own))
     if under:
+        first = existing(batch, under)
+        if (told := first.told_with(copy)) != first.told:
+            holds.grow(batch.connection, replace(first, told=told))
         more = {"copies": table.c.copies + 1, "reach": table.c.reach + reach}
         batch.connection.execute(update(table).where(table.c.hold_id == under).values(**more))
 

@@ -350,8 +350,13 @@ class Hold:
     def in_place_of(self, lead: Hold) -> Hold:
         """Return this copy with the lists, rules and writers of the primary hold whose place it takes."""
         versions = tuple(sorted({**dict(lead.versions), **dict(self.versions)}.items()))
-        told = tuple(one for one in dict.fromkeys((lead.sender, *lead.told)) if one and one != self.sender)
-        return replace(self, lists=lead.lists, senders=lead.senders, told=told, verdict=lead.verdict, versions=versions)
+        own = replace(self, told=self.told_with(lead), versions=versions)
+        return replace(own, lists=lead.lists, senders=lead.senders, verdict=lead.verdict)
+
+    def told_with(self, other: Hold) -> tuple[str, ...]:
+        """Return who is told of this hold once it stands for the other too."""
+        writers = dict.fromkeys((*self.told, other.sender, *other.told))
+        return tuple(one for one in writers if one and one != self.sender)
 
     @property
     def reach_at_most(self) -> bool:

@@ -183,11 +183,13 @@ class Mailboxes:
             elif letter.kind in WORDS and said.get("hold_id"):
                 word = "waiting" if said.get("asked") else said.get("outcome", WORDS[letter.kind])
                 last[said["hold_id"], letter.to] = word
-        for hold in await self.home.holds():
+        there = await self.home.holds()
+        for hold in there:
             if hold.primary or hold.state is State.VOID or not hold.acknowledged:
                 continue
             id, ends = hold.hold_id, ENDED[hold.shown_state] | ({"stopped"} if hold.stopped else set())
-            for who in {one for one in (hold.sender, *hold.told) if one} - short:
+            mine = [copy.sender for copy in there if copy.primary == id and copy.acknowledged]
+            for who in {one for one in (hold.sender, *hold.told, *mine) if one} - short:
                 assert last.get((id, who)) in ends, (id, who, last.get((id, who)), hold.state)
             history = await self.home.store.journal.history(id)
             acted = [clear["actor"][0] for one, clear in history if one.kind in ACTED and clear and clear.get("actor")]
