@@ -258,6 +258,11 @@ def grown(hold: Hold, in_force: InForce) -> Hold | None:
     return replace(hold, lists=lists, reach=max(people, hold.reach), votes=(), verdict=verdict)
 
 
+def has_grown(hold: Hold) -> Conflict:
+    """Return the error for who decided on a post that is to be looked at again."""
+    return Conflict(f"it reaches {hold.reach:,} people by now: its list has grown since it was held")
+
+
 def people_bound(hold: Hold, votes: Sequence[Vote], in_force: InForce) -> int:
     """Return how many people a mailing may reach in all: the least that a vote allows. If no vote says so, as many as
     its largest list has, or as were seen; for a single message without earlier copies, only the people seen."""

@@ -184,7 +184,7 @@ class Approvals:
             return await self._revoke(hold_id, reject, notices)
         hold = await self._change(hold_id, approve)
         if not hold.votes:
-            raise Conflict(f"it reaches {hold.reach:,} people by now: its list has grown since it was held")
+            raise effects.has_grown(hold)
         if hold.state is State.WAITING:
             left = missing(hold, in_force.groups, in_force.hours.open_at)
             return Decided(hold=hold, missing=left, frozen=await self._freezes_on(hold) if not left else ())
@@ -234,6 +234,8 @@ class Approvals:
             asked = hold.confirm
             if asked is None or who not in in_force.addresses_of(asked.writer):
                 raise NotEntitled(f"{who} is not the writer who is asked")
+            if (new := effects.grown(hold, in_force)) is not None:
+                return Change(hold=new)
             if people != hold.reach:
                 raise Unconfirmed(f"it goes to {hold.reach:,} people, and the number given is {people:,}")
             confirmed = hold.moved(Move.CONFIRM, confirm=replace(asked, at=now, people=people))
@@ -249,6 +251,8 @@ class Approvals:
             )
 
         hold = await self._change(hold_id, step)
+        if not hold.confirmed:
+            raise effects.has_grown(hold)
         await copies.begin(self.store, hold.hold_id, notices, self.term)
         return Decided(hold=hold, frozen=await self._freezes_on(hold))
 

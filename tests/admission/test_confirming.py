@@ -634,3 +634,19 @@ async def test_a_copy_that_came_after_a_confirmation_was_reopened_was_not_confir
     await home.approve(lead.hold_id, EVA)
     found = [await home.hold(id) for id in (lead.hold_id, late.hold_id)]
     assert [(one.state, one.confirmed, one.asks_writer) for one in found] == [(State.APPROVED, False, False)] * 2
+
+
+@on_sqlite
+async def test_a_writer_does_not_confirm_for_whom_the_list_has_got_since(home: House) -> None:
+    index(home.folder, "news", READERS[:20])
+    home.in_force = home.build(documents())
+    hold = await asked(home, NEWS)
+    index(home.folder, "news", READERS)
+    home.clock.pass_(minutes=1)
+    with pytest.raises(Conflict, match="its list has grown"):
+        await confirm(home, hold)
+    assert await releases(home) == 0
+    again = await home.hold(hold.hold_id)
+    assert (again.state, again.reach) == (State.WAITING, 60)
+    await confirm(home, again)
+    assert await releases(home) == 1
