@@ -16,9 +16,10 @@ from urllib.parse import quote
 from smtpguard.config.documents import policy_documents
 from smtpguard.config.fields import read_secret
 from smtpguard.config.problem import Broken
-from smtpguard.config.statefiles import LEAST_ROOM, hand_over, read_only, refusal, sqlite_file
+from smtpguard.config.statefiles import LEAST_ROOM, NO_SPACE, READ_ONLY, hand_over, read_only, refusal, sqlite_file
 from smtpguard.journal.linefiles import CHECKPOINTS
 from smtpguard.lists.digest import BadKey, installation_key
+from smtpguard.locale.phrase import Phrase, Said
 from smtpguard.policy.verdict import Action
 
 if TYPE_CHECKING:
@@ -144,18 +145,18 @@ def store_url(settings: Settings) -> str:
     return f"{url}{'&' if '?' in url else '?'}password_file={quote(str(file))}"
 
 
-def no_room(settings: Settings) -> str:
+def no_room(settings: Settings) -> Said:
     """Return whether the disk of a SQLite database is full, as a sentence, "" if not. If it is, no record can be written, and mail
     is answered 452."""
     database = sqlite_file(settings.store.url)
-    return _full(database.parent) if database is not None else ""
+    return Phrase(NO_SPACE, file=str(database)) if database is not None and _full(database.parent) else ""
 
 
-def unwritable(settings: Settings) -> str:
+def unwritable(settings: Settings) -> Said:
     """Return why no process can write a SQLite database, though it may be readable; "" if that cannot be seen from here."""
     database = sqlite_file(settings.store.url)
     wrong = database is not None and read_only(database.parent)
-    return f"{database} is on a read-only file system" if wrong else ""
+    return Phrase(READ_ONLY, file=str(database)) if wrong else ""
 
 
 def no_spool(settings: Settings) -> str:

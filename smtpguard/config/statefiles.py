@@ -12,6 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote
 
+from smtpguard.locale.phrase import N_
+
+NO_SPACE = N_("no space left for {file}. Make room on its disk")
+READ_ONLY = N_("{file} is on a read-only file system. Repair the disk and mount it for writing")
+
 
 def hand_over(path: Path, folder: Path) -> None:
     """If root made ``path``, give it to the owner of ``folder``, so that the guard can read and replace it; a symlink is

@@ -30,7 +30,7 @@ from sqlalchemy.pool import NullPool, Pool, QueuePool
 
 from smtpguard.config.fields import read_secret
 from smtpguard.config.problem import Broken
-from smtpguard.config.statefiles import hand_over, owner_of, refusal, sqlite_file
+from smtpguard.config.statefiles import NO_SPACE, READ_ONLY, hand_over, owner_of, refusal, sqlite_file
 from smtpguard.database.errors import CommitUnknown, Full, Unavailable, Unusable, no_space, reason
 from smtpguard.database.failpoint import failpoint
 from smtpguard.database.files import FairLock, ReadOnlyCopy, inode, is_only_readable, write_log_again
@@ -100,12 +100,12 @@ _REASONS = {  # by SQLSTATE, or the beginning of it
 """What is wrong and what to do, where the server says why in its first line. That line has no data of a row."""
 _ROWLESS = ("08", "25", "40")
 """Other classes of SQLSTATE whose first line has none: connections, the state of the transaction, conflicts of transactions."""
-_SQLITE_PROBLEMS = {
-    "SQLITE_NOTADB": "is not an SQLite database",
-    "SQLITE_CORRUPT": "is damaged",
-    "SQLITE_READONLY": "cannot be written by this user",
-    "SQLITE_CANTOPEN": "cannot be opened",
-    "SQLITE_BUSY": "is locked by another program",
+_SQLITE_REASONS = {  # by the beginning of its error
+    "SQLITE_NOTADB": N_("{file} is not an SQLite database ({error}). Put the database there, or correct the url"),
+    "SQLITE_CORRUPT": N_("{file} is damaged ({error}). Move it away as it is, and restore a backup"),
+    "SQLITE_READONLY": N_("{file} cannot be written by this user ({error}). Give it to the user who serves"),
+    "SQLITE_CANTOPEN": N_("{file} cannot be opened ({error}). Look whether it is there, and whose it is"),
+    "SQLITE_BUSY": N_("{file} is locked by another program ({error}). End that program"),
 }
 _SERVER = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*)(?::(?P<port>[0-9]*))?")
 _CLOCK = "extract(epoch FROM clock_timestamp())::bigint"
@@ -440,7 +440,7 @@ class Database:
                 return Full("no space left for the store")
             file = original.filename or "the store"
             if original.errno == errno.EROFS:
-                return Unavailable(f"{file} is on a read-only file system")
+                return Unavailable(Phrase(READ_ONLY, file=str(file)))
             kind = Unusable if isinstance(original, PermissionError) else Unavailable
             return kind(f"{file}: {os.strerror(original.errno or 0)}")
         if isinstance(original, sqlite3.Error):
@@ -466,21 +466,22 @@ class Database:
         disk = name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN"))  # a quota, or no inode, is no SQLITE_FULL
         refused = refusal(self.path.parent) if disk or name.startswith("SQLITE_READONLY") else None
         if name == "SQLITE_FULL" or (disk and refused is not None and no_space(refused)):
-            return Full(f"no space left for {self.path}" + (f": {refused.strerror}" if refused is not None else ""))
+            said = f"{self.path}: {refused.strerror}" if refused is not None else str(self.path)
+            return Full(Phrase(NO_SPACE, file=said))
         if isinstance(error, (sqlite3.IntegrityError, sqlite3.DataError)) or name == "SQLITE_TOOBIG":
             return BadItem(f"refused by the database ({name})")
-        problem = next((text for code, text in _SQLITE_PROBLEMS.items() if name.startswith(code)), "")
         if refused is not None and refused.errno == errno.EROFS:
-            return Unavailable(f"{self.path} is on a read-only file system ({name})")
+            return Unavailable(Phrase(READ_ONLY, file=str(self.path)))
         if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):
             for file in (self.path, *(Path(f"{self.path}{end}") for end in ("-wal", "-shm"))):
                 if os.access(file, os.F_OK) and not os.access(file, os.R_OK | os.W_OK):
                     problem = f"belongs to {owner_of(file)}, and cannot be read and written by this user"
                     return Unusable(f"{file} {problem} ({name})")
-        if not problem:
+        why = next((text for beginning, text in _SQLITE_REASONS.items() if name.startswith(beginning)), "")
+        if not why:
             return Unavailable(f"the database: {name}")
         kind = Unavailable if name.startswith("SQLITE_BUSY") else Unusable
-        return kind(f"{self.path} {problem} ({name})")
+        return kind(Phrase(why, file=str(self.path), error=name))
 
     def _free(self) -> float:
         """Return the number of free octets on the disk; infinity if it cannot be found out."""

@@ -32,6 +32,7 @@ from smtpguard.cli.offline import second_way
 from smtpguard.config.settings import Settings, settings_of
 from smtpguard.config.yaml import load_yaml
 from smtpguard.database import engine
+from smtpguard.locale.phrase import dump
 from smtpguard.mail import reply
 from smtpguard.mail.reply import Reply
 from smtpguard.observe.alarms import SLOW_SECONDS, RaisedAlarm, raised
@@ -343,7 +344,7 @@ async def test_a_database_that_can_only_be_read_is_away(
                 found = alarms.seen().store
                 assert found is not None
                 assert said in found if said else not found, statement
-                assert alarms.said().store == found
+                assert alarms.said().store == dump(found)
     why, over = (line for line in caplog.messages if line.startswith("alarms: "))
     assert why.startswith(f"alarms: looking at the store: {tmp_path / 'guard.db'} is locked by another program")
     assert over == "alarms: looking at the store: over, after 60 s"
@@ -388,7 +389,8 @@ def test_a_full_disk_of_the_state_folder_is_an_alarm(tmp_path: Path, monkeypatch
         assert no_spool(settings) == "", "another user may not write there"
     full.add(tmp_path / "a folder")
     encoded = f"store: {{url: 'sqlite:///{tmp_path}/a%20folder/guard.db'}}\n"
-    assert no_room(settings_of(load_yaml(encoded), tmp_path, {})) == f"no space left in {tmp_path}/a folder"
+    said = f"no space left for {tmp_path}/a folder/guard.db. Make room on its disk"
+    assert no_room(settings_of(load_yaml(encoded), tmp_path, {})) == said
 
 
 @pytest.mark.parametrize("there", [False, True])

@@ -250,7 +250,8 @@ def test_an_invalid_database_file_stops_the_start(config: Path, serve: Serve) ->
     database = config.parent / "var" / "smtpguard.db"
     database.parent.mkdir(exist_ok=True)
     database.write_text("no database, but a text that is long enough to be taken for the head of one" * 20)
-    assert serve(SMTP) == (2, f"smtpguard: the store: {database} is not an SQLite database (SQLITE_NOTADB)\n")
+    said = f"smtpguard: the store: {database} is not an SQLite database (SQLITE_NOTADB). Put the database there, or"
+    assert serve(SMTP) == (2, f"{said} correct the url\n")
 
 
 @pytest.mark.parametrize("name", [".", "secret", "smtpguard.db"])

@@ -310,5 +310,5 @@ def test_a_lock_file_on_a_read_only_disk_is_named_as_such(file: Path, monkeypatc
         return opens(path, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr("smtpguard.database.files.os.open", read_only)
-    with pytest.raises(Unavailable, match=r"next is on a read-only file system$"):
+    with pytest.raises(Unavailable, match=r"next is on a read-only file system\. Repair"):
         Database(f"sqlite:///{file}")

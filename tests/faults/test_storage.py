@@ -114,7 +114,7 @@ def test_a_full_disk_defers_mail(on_a_disk: tuple[OnADisk, Recorder]) -> None:
     assert all(a.text.startswith("4.3.1 ") for a in done)
     found = json.loads(guard.run("--json", "status", exits=1).stdout)
     assert found["serves"], found
-    assert found["store"]["problem"].startswith("no space left in "), found["store"]
+    assert found["store"]["problem"].startswith("no space left for "), found["store"]
     assert "store-away" in [alarm["alarm"] for alarm in found["alarms"]]
     large = Mta(guard).once(ordinary("large@x", 3_000_000), ANNA, PETER)
     assert large.code // 100 == 4, "content spooled to that disk"

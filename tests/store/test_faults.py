@@ -118,7 +118,7 @@ def test_a_full_disk_is_reported_and_recovers(tmp_path: Path) -> None:
     if ran.returncode and ("unshare" in ran.stderr or "mount" in ran.stderr):
         pytest.skip(f"no disk of one's own to fill: {ran.stderr.strip()}")
     assert ran.returncode == 0, ran.stderr
-    assert lines(ran.stdout, "full") == [f"no space left for {disk}/guard.db"]
+    assert lines(ran.stdout, "full") == [f"no space left for {disk}/guard.db. Make room on its disk"]
     assert lines(ran.stdout, "proof") == [True]
     answered = lines(ran.stdout, "answered")
     assert answered[-1] == "after"
@@ -145,9 +145,12 @@ def test_no_inode_and_no_quota_are_a_full_disk(
     found = database.translate(raised.value)
     database.close()
     assert (type(found), str(found)) == (
-        (Full, f"no space left for {database.path}: {why}")
+        (Full, f"no space left for {database.path}: {why}. Make room on its disk")
         if why
-        else (Unusable, f"{database.path} cannot be opened (SQLITE_CANTOPEN)")
+        else (
+            Unusable,
+            f"{database.path} cannot be opened (SQLITE_CANTOPEN). Look whether it is there, and whose it is",
+        )
     )
 
 
