@@ -282,7 +282,7 @@ class Hold:
     grant: Grant | None = None
     """The approval of its mailing that takes effect at ``release_at``."""
     undone: int = 0
-    """How often people were asked anew, and how many approvals were undone before they took effect."""
+    """How often people were asked anew, or an approval was undone before it took effect."""
     by_sender: bool = False
     """Whether it is held only for the number of people its sender writes to. More letters of that sender then wait with
     it, whatever their text."""
