@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -11,6 +11,7 @@ import pytest
 from smtpguard.app.files import indexes
 from smtpguard.holds.effects import Seen
 from smtpguard.holds.model import Choice, Conflict, State
+from smtpguard.holds.service import Decided
 from smtpguard.journal.event import Kind
 from smtpguard.lists.index import index_path
 from tests.catalogue.test_approval_coverage import CAMPAIGNS, differences, newsletter
@@ -72,15 +73,22 @@ async def grow(guard: WholeGuard, name: str) -> None:
     await synced(guard, minutes=20)
 
 
-@pytest.mark.parametrize("delay", [0, 60])
-async def test_a_list_that_grew_after_the_look_is_looked_at_again(guard: WholeGuard, delay: int) -> None:
-    """The post was held for 400 people. Before it is approved, or before that takes effect, the list gets 3,000 more."""
+async def looked_at(guard: WholeGuard, post: bytes, delay: int) -> Callable[..., Awaitable[Decided]]:
+    """Hold a post to the newsletter. If an approval takes effect only after some seconds, one person approves it. Returns
+    the vote."""
     guard.office._approvals.term = replace(guard.office._approvals.term, release_delay_seconds=delay)
-    post = newsletter()
     hold = await guard.held(post, NEWSLETTER, sender=CAMPAIGNS)
     vote = partial(guard.office._approvals.vote, hold.hold_id, Choice.APPROVE, by="test")
     if delay:
         await vote(approver=EVA)
+    return vote
+
+
+@pytest.mark.parametrize("delay", [0, 60])
+async def test_a_list_that_grew_after_the_look_is_looked_at_again(guard: WholeGuard, delay: int) -> None:
+    """The post was held for 400 people. Before it is approved, or before that takes effect, the list gets 3,000 more."""
+    post = newsletter()
+    vote = await looked_at(guard, post, delay)
     await grow(guard, "newsletter")
     if not delay:
         with pytest.raises(Conflict, match="it reaches 3,400 people by now"):
@@ -114,12 +122,8 @@ async def test_who_voted_is_told_that_the_vote_is_void_since_the_list_has_grown(
 @pytest.mark.parametrize("delay", [0, 60])
 async def test_a_list_that_reaches_another_one_by_now_is_asked_about_there_too(guard: WholeGuard, delay: int) -> None:
     """The post was held for the newsletter. Then the address of a list that is always asked becomes a member."""
-    guard.office._approvals.term = replace(guard.office._approvals.term, release_delay_seconds=delay)
     post = newsletter()
-    hold = await guard.held(post, NEWSLETTER, sender=CAMPAIGNS)
-    vote = partial(guard.office._approvals.vote, hold.hold_id, Choice.APPROVE, by="test")
-    if delay:
-        await vote(approver=EVA)
+    vote = await looked_at(guard, post, delay)
     with (guard.settings.policy.parent / "newsletter.csv").open("a") as source:
         source.write(f"{RAMADAN}\n")
     await synced(guard, minutes=20)

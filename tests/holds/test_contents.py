@@ -12,10 +12,9 @@ from datetime import timedelta
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 
 from smtpguard.admission.model import Admission, Seen
 from smtpguard.database.batch import Batch
@@ -32,7 +31,7 @@ from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store, open_store
 from tests.clocks import Clock
 from tests.every import every
-from tests.store.making import SECRET, T0, a_hold, held, holds, item, on_sqlite, relays, release
+from tests.store.making import SECRET, T0, a_hold, held, holds, item, on_sqlite, relays, release, sqlite_plans
 
 
 def made(size: int, seed: int = 1) -> Message:
@@ -235,16 +234,7 @@ async def test_pages_keep_all_holds_of_one_moment(store: Store) -> None:
 @on_sqlite
 async def test_what_is_due_is_found_without_reading_all_holds(store: Store) -> None:
     """It is looked for every few seconds, and the holds of a year are decided."""
-
-    def planned(connection: Connection) -> str:
-        statements: list[str] = []
-        driver: Any = connection.connection.driver_connection
-        driver.set_trace_callback(statements.append)
-        due(connection, T0)
-        driver.set_trace_callback(None)
-        return str([driver.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall() for sql in statements])
-
-    plans = await store.ask(planned)
+    plans = str(await store.ask(partial(sqlite_plans, ask=partial(due, now=T0))))
     assert re.search(r"SCAN hold(?! USING INDEX hold_asked)", plans) is None, plans
 
 

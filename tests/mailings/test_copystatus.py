@@ -39,7 +39,7 @@ from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store, open_store
 from tests.clocks import Clock
 from tests.mailings.test_mailingbatch import admit, of, outcome, person
-from tests.store.making import CONTENT, SECRET, T0, a_freeze, a_hold, event, hold_of, on_sqlite, release
+from tests.store.making import CONTENT, SECRET, T0, a_freeze, a_hold, event, hold_of, on_sqlite, release, sqlite_plans
 
 LIST = person("news v1", weight=1200, lists=("offers",))
 
@@ -395,18 +395,8 @@ async def test_held_mail_in_the_outbox_is_found_without_reading_the_notices_ther
         partial(attempted, stop=a_freeze()),
         partial(holds_to_ask, now=T0),
     )
-
-    def plans(connection: Connection) -> list[str]:
-        statements: list[str] = []
-        driver: Any = connection.connection.driver_connection
-        driver.set_trace_callback(statements.append)
-        for ask in asked:
-            ask(connection)
-        driver.set_trace_callback(None)
-        of_outbox = [sql for sql in statements if " outbox" in sql]
-        return [str(driver.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall()) for sql in of_outbox]
-
-    found = await store.ask(plans)
+    plans = [one for ask in asked for one in await store.ask(partial(sqlite_plans, ask=ask))]
+    found = [plan for sql, plan in plans if " outbox" in sql]
     assert len(found) == len(asked)
     assert all("USING INDEX outbox_unsent" in plan for plan in found), found
     assert {kind.value for kind in OF_CONTENT} == set(re.findall(r"'([a-z]+)'", UNSENT))
@@ -421,13 +411,9 @@ async def test_a_release_needs_no_query_for_each_waiting_copy(store: Store) -> N
     wanted = [person(name).digest for name in ("p1", "p7")]
 
     def traced(connection: Connection, ask: Callable[[Connection], Any]) -> tuple[Any, str, int]:
-        statements: list[str] = []
-        driver: Any = connection.connection.driver_connection
-        driver.set_trace_callback(statements.append)
-        found = ask(connection)
-        driver.set_trace_callback(None)
-        plans = [str(driver.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall()) for sql in statements]
-        return found, "".join(plans), len(statements)
+        found: list[Any] = []
+        plans = sqlite_plans(connection, lambda c: found.append(ask(c)))
+        return found[0], "".join(plan for _, plan in plans), len(plans)
 
     def asked(connection: Connection) -> tuple[InFlight, InFlight, str, int]:
         return in_flight(connection, [1])[1], *traced(connection, lambda c: in_flight(c, [1], wanted)[1])

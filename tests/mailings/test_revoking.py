@@ -325,16 +325,21 @@ async def test_a_partly_sent_mailing_is_revoked_for_the_rest(spring: Campaign) -
         await spring.approvals.vote(entry.hold_id, REJECT, approver=EVA, by="test", comment="Once more")
 
 
+async def send_in_part(campaign: Campaign, entry: Hold) -> None:
+    """Approve a hold, and try to send it once. The relay puts one of its recipients off."""
+    await campaign.decide(entry.hold_id)
+    campaign.office.relay.says = {MEMBERS[5]: LATER}
+    [lease] = await releases(campaign.home, 1)
+    await campaign.office.worker.carry_out(lease)
+
+
 async def test_who_did_not_get_a_stopped_copy_has_nothing_although_another_was_on_its_way(campaign: Campaign) -> None:
     campaign.term = campaign._intake.term = campaign.approvals.term = Deadlines(copies=50, release_delay_seconds=0)
     await campaign.to_members(0, 4)
     await campaign.send(MEMBERS[4], MEMBERS[5])
     await campaign.send(MEMBERS[5])
     entry = await primary_hold(campaign)
-    await campaign.decide(entry.hold_id)
-    campaign.office.relay.says = {MEMBERS[5]: LATER}
-    [lease] = await releases(campaign.home, 1)
-    await campaign.office.worker.carry_out(lease)
+    await send_in_part(campaign, entry)
     await campaign.approvals.vote(entry.hold_id, REJECT, approver=EVA, by="test", comment="No more of it")
     assert await states(campaign) == ["released", "rejected"]
     (mailing,) = await campaign.service.list(least=1)
@@ -348,10 +353,7 @@ async def test_what_becomes_of_the_copies_of_a_stopped_hold_is_told(how: str, wo
     await campaign.send(MEMBERS[4], MEMBERS[5])
     await campaign.to_members(6, 9)
     entry = await primary_hold(campaign)
-    await campaign.decide(entry.hold_id)
-    campaign.office.relay.says = {MEMBERS[5]: LATER}
-    [lease] = await releases(campaign.home, 1)
-    await campaign.office.worker.carry_out(lease)
+    await send_in_part(campaign, entry)
     revoke = campaign.service.reopen if how == "reopen" else campaign.service.reject
     await revoke(entry.mailing_id, approver=EVA, by="test", comment="Wrong text")
     told = [
@@ -369,10 +371,7 @@ async def test_who_wrote_a_stopped_hold_is_told_of_their_copies_under_anothers(c
     await campaign.send(MEMBERS[6], sender="ulf@example.com")
     await campaign.send(MEMBERS[7])
     entry = await primary_hold(campaign)
-    await campaign.decide(entry.hold_id)
-    campaign.office.relay.says = {MEMBERS[5]: LATER}
-    [lease] = await releases(campaign.home, 1)
-    await campaign.office.worker.carry_out(lease)
+    await send_in_part(campaign, entry)
     await campaign.service.reject(entry.mailing_id, approver=EVA, by="test", comment="Wrong text")
     told = [str(i.recipients[0].address) for i in await campaign.home.outbox() if i.data.get("outcome") == "rejected"]
     assert sorted(told) == [ANNA, DPO, OMAR, "ulf@example.com"]

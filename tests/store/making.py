@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from smtpguard.admission.model import Admission, Item, Seen
 from smtpguard.database.migrate import migrate
@@ -44,6 +45,16 @@ CONTENT = Message.of(b"Subject: lunch\r\n\r\nBacon and liquor at noon.\r\n")
 
 on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 """For an example whose every statement another test runs on PostgreSQL."""
+
+
+def sqlite_plans(connection: Connection, ask: Callable[[Connection], object]) -> list[tuple[str, str]]:
+    """Do ``ask``, and return each of its statements with SQLite's plan of it."""
+    statements: list[str] = []
+    driver: Any = connection.connection.driver_connection
+    driver.set_trace_callback(statements.append)
+    ask(connection)
+    driver.set_trace_callback(None)
+    return [(sql, str(driver.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall())) for sql in statements]
 
 
 def sqlite_url(path: Path) -> str:

@@ -6,13 +6,14 @@ import random
 import unicodedata
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
 from smtpguard.database.engine import Database
 from smtpguard.database.migrate import migrate
@@ -23,7 +24,7 @@ from smtpguard.holds.rows import count_waiting, marks_of, words_of
 from smtpguard.journal.chain import microseconds
 from smtpguard.policy.verdict import Action, Hit, Mode, Quorum, Verdict
 from smtpguard.store.store import Store
-from tests.store.making import T0, a_hold, on_sqlite
+from tests.store.making import T0, a_hold, on_sqlite, sqlite_plans
 from tests.store.servers import new_database
 from tests.store.test_upgrade import brought_to
 
@@ -78,16 +79,8 @@ async def test_copies_are_shown_with_their_primary_hold(store: Store, filled: Da
 @on_sqlite
 async def test_to_count_what_waits_reads_nothing_else(store: Store) -> None:
     """Two pages do so at each view, and the holds of a year are decided."""
-
-    def planned(connection: Connection) -> str:
-        statements: list[str] = []
-        driver: Any = connection.connection.driver_connection
-        driver.set_trace_callback(statements.append)
-        count_waiting(connection)
-        driver.set_trace_callback(None)
-        return str(driver.execute(f"EXPLAIN QUERY PLAN {statements[-1]}").fetchall())
-
-    assert "COVERING INDEX hold_lead (lead=? AND state=?)" in await store.ask(planned)
+    plans = await store.ask(partial(sqlite_plans, ask=count_waiting))
+    assert "COVERING INDEX hold_lead (lead=? AND state=?)" in plans[-1][1]
 
 
 SOUGHT: list[tuple[dict[str, Any], list[str]]] = [
