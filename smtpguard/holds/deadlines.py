@@ -55,8 +55,7 @@ class Deadlines:
     def anew(self, hold: Hold, in_force: InForce, now: datetime) -> Hold:
         """Return the hold with a new period for people to decide, as long as that of a new hold."""
         expires_at = self.expires_at(hold.deliver_by, in_force, now)
-        again = replace(hold, votes=(), reopened_at=now, undone=hold.undone + 1)
-        again = replace(again, expires_at=expires_at, reminded=0, escalated=False)
+        again = replace(hold.in_next_turn(now), votes=(), expires_at=expires_at, reminded=0, escalated=False)
         return replace(again, attend_at=self.attend_at(again, in_force))
 
     def asks_others(self, hold: Hold, in_force: InForce, now: datetime) -> Hold:

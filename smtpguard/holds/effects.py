@@ -50,6 +50,8 @@ FEW = 20
 """The most people whom a message reaches that is released without delay."""
 TEST = "test"
 """The kind of a hold that was sent to be approved beforehand."""
+OTHER_SCOPE = "a copy for another list, or under another rule, has come since it was shown"
+"""Why an approval of what was shown is refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +120,7 @@ def check_may_vote(
     if seen is not None and hold.hold_id == hold_id and not seen.is_of(hold):
         raise Conflict("it has changed since it was shown")
     if seen is not None and choice is Choice.APPROVE and not seen.has_scope_of(hold):
-        raise Conflict("a copy for another list, or under another rule, has come since it was shown")
+        raise Conflict(OTHER_SCOPE)
     if seen is not None and seen.policy_sha256 not in (None, in_force.sha256):
         raise PolicyChanged("the policy has changed since it was shown")
     mine = check_decides(hold, who, in_force, now, instead=": its writer withdraws it" * (choice is Choice.REJECT))

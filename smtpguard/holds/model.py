@@ -364,6 +364,10 @@ class Hold:
         of its copies."""
         return bool(self.copies and self.by_address) and not self.by_sender and not self.reach_at_least
 
+    def in_next_turn(self, now: datetime) -> Hold:
+        """Return the hold as people are asked anew from ``now`` on."""
+        return replace(self, reopened_at=now, undone=self.undone + 1)
+
     @property
     def turn(self) -> str:
         """What the ids of its outbox entries have after its own: each approval has entries of its own. "" for the first. The

@@ -120,7 +120,7 @@ def with_its_lead(lead: Hold, copy: Hold, sending: Sending | None, notices: Noti
     if back is None:
         return None
     if move is Move.REOPEN and back.state not in LET_GO:
-        back = replace(back, reopened_at=notices.now, undone=copy.undone + 1)
+        back = back.in_next_turn(notices.now)
     return _change(copy, back, sending, move, notices, {"with": lead.hold_id})
 
 

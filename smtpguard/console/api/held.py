@@ -68,7 +68,7 @@ async def approve(call: Call) -> rows.HeldDetail:
     if not _looked_at(body.seen, hold).has_scope_of(hold) and not _has_voted(
         hold, call.who.address, Choice.APPROVE, body.seen
     ):
-        raise Refusal(409, "a copy for another list, or under another rule, has come since it was shown")
+        raise Refusal(409, effects.OTHER_SCOPE)
     people = 0
     if ahead.may and ahead.sends:
         if body.reach != hold.reach and (hold.reach >= LARGE or body.reach is not None):
