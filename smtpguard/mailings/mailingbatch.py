@@ -178,7 +178,7 @@ class MailingBatch:
                 self._memory.forget(n)
 
     def _slide(self, row: MailingRow) -> None:
-        """Subtract people who have left the window, or add those back whom a clock that is set back finds in it again."""
+        """Subtract the people who have left the window. If the clock was set back, add those who are in it again."""
         floor = self._page.now_us - WINDOW
         low, high = sorted((row.floor, floor))
         if row.last_us <= floor:  # all have left; there may be hundreds of thousands

@@ -143,7 +143,8 @@ class Grant:
     version stored it. ``before``: the number of people that the mailing had reached when it was approved, if they are not part
     of ``own``; else 0. ``waits``: how many people have a place in that number while their copies wait for their stage or their
     turn; on a held message, how many its approvers looked at. ``said``: an approver gave the number. ``approved``: the identity
-    it is counted by; ``cover``: the content that it covers. ``beforehand``: of a test. ``by_writer``: its writer confirmed it, without an approver.
+    it is counted by; ``cover``: the content that it covers. ``beforehand``: of a test. ``by_writer``: its writer confirmed it,
+    without an approver.
     """
 
     hold_id: str
@@ -422,9 +423,11 @@ class Mailing:
         held: int = 0,
         reach: int = 0,
     ) -> Mailing:
-        """Return the mailing with a new approval for ``grant.people``, when ``out`` people have been admitted so far, and the
-        copies of ``held`` wait, of ``reach`` of them at most for this approval. All get it whom its approvers looked at, and who
-        had a place in an approval that it replaces.
+        """Return the mailing with a new approval for ``grant.people``.
+
+        ``out``: how many people have been admitted so far. ``held``: how many people wait. ``reach``: how many of these wait for
+        this approval, at most. The approval has places (``Grant.waits``) for all whom its approvers looked at, and for all who
+        had one in an approval that it replaces.
 
         If it is for other lists than an earlier one, both are in force, and their people add up. An unfinished release in stages
         goes on for another list, and beside what this lets go ``at_once``.
@@ -470,7 +473,8 @@ class Mailing:
         return self._under(tuple(grant for grant in self.grants if hold and grant.only), rejection, None)
 
     def followed(self, hold_id: str, people: int) -> Mailing:
-        """Return the mailing when so many people no longer wait under that hold: for its approval, or one that replaced it."""
+        """Return the mailing after this number of people no longer wait under a hold. Their places are in the approval of that
+        hold, or in one that replaced it."""
         holding = [grant for grant in self.grants if grant.waits]
         left = next((grant for grant in holding if grant.hold_id == hold_id), holding[0] if holding else None)
         if left is None or not people:

@@ -57,8 +57,8 @@ AGAIN_SECONDS = 30.0
 OWNER_WINDOW = timedelta(hours=1)
 """How often an owner gets a digest of messages without another reader."""
 LATE = timedelta(minutes=1)
-"""How long after its window a digest is sent: what came at the end of it is written a little later, or by a host whose clock is
-behind."""
+"""The time from the end of a digest's window until it is sent. Notices from the end of the window may be written later, as by a
+host whose clock is behind."""
 
 
 @dataclass(slots=True)

@@ -164,8 +164,8 @@ def _family(name: str) -> str:
 
 _ONCE = ("from", "sender", "reply-to", "subject")
 _SENDERS = (*WRITERS, "mail-followup-to", "mail-reply-to", "disposition-notification-to", "return-receipt-to")
-"""Who wrote it; who sent it on, as a mail program does that leaves all else as it is; who gets the answers of some
-programs (Mutt); and who learns of each reader, whom programs ask for a receipt (RFC 8098; the last is its older form)."""
+"""The fields that name who wrote a message, who resent it, where Mutt and others send answers, and where programs send
+receipts of reading (RFC 8098; Return-Receipt-To is the older form)."""
 _OTHERS = ("x-message-flag", "thread-topic", "keywords", "newsgroups", "followup-to")
 """Fields whose text some program shows: Outlook above the message, over its conversation and as categories, Thunderbird as
 recipients."""
