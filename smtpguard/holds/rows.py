@@ -31,19 +31,19 @@ from smtpguard.database.batch import Batch
 from smtpguard.database.schema import hold as table
 from smtpguard.database.statements import rows_of
 from smtpguard.holds.model import HOLD, LIVE, Hold, HoldQuery, Rank, State
-from smtpguard.journal.chain import microseconds
+from smtpguard.journal.chain import instant, microseconds
 from smtpguard.mail.address import with_ascii_domain
 from smtpguard.mailings.inflight import unpack_people
 from smtpguard.reading.fold import searched
 from smtpguard.reading.shown import Shown
 
-_COLUMNS = (table.c.state, table.c.acknowledged, table.c.doc, table.c.copies, table.c.reach, table.c.lead)
+_COLUMNS = tuple(table.c[name] for name in ("state", "acknowledged", "doc", "copies", "reach", "lead", "asked"))
 _IN_SQL = f"SELECT {', '.join(column.name for column in _COLUMNS)} FROM hold"
 _BY_ID = f"{_IN_SQL} WHERE hold_id = ?"
 _LEAVING = f"{_IN_SQL} WHERE release_at IS NOT NULL ORDER BY release_at, hold_id"
 _PEOPLE = "SELECT people FROM hold WHERE hold_id = ?"
 _INSERT = insert(table)
-_TWINS = """SELECT key, state, acknowledged, doc, copies, reach, lead FROM hold WHERE (state IN ('waiting', 'approved', 'releasing', 'void') OR asked IS NOT NULL OR (state IN ('released', 'granted') AND over_at > ? AND NOT EXISTS (
+_TWINS = """SELECT key, state, acknowledged, doc, copies, reach, lead, asked FROM hold WHERE (state IN ('waiting', 'approved', 'releasing', 'void') OR asked IS NOT NULL OR (state IN ('released', 'granted') AND over_at > ? AND NOT EXISTS (
   SELECT 1 FROM outbox JOIN delivery ON delivery.intent_id = outbox.intent_id
   WHERE outbox.hold_id = hold.hold_id AND outbox.kind = 'release' AND delivery.state <> 'delivered'))) AND key {} ORDER BY held_at"""
 _ENDED = [state.value for state in (State.REJECTED, State.WITHDRAWN, State.EXPIRED)]
@@ -64,13 +64,22 @@ CONFIRMED = "confirmed"
 
 
 @lru_cache(maxsize=32)
-def _read(state: str, acknowledged: bool, text: str, copies: int | None, reach: int | None, lead: str | None) -> Hold:
+def _read(
+    state: str,
+    acknowledged: bool,
+    text: str,
+    copies: int | None,
+    reach: int | None,
+    lead: str | None,
+    asked: int | None,
+) -> Hold:
     """Read a hold from its row. Columns win over the document, since they are changed without it. The last holds are
     kept: the worker and the transaction of an attempt read the same one."""
     document = json.loads(text)
     if state == State.RELEASED.value and document.get("kind") == "test":
         state = State.GRANTED.value  # as an earlier version wrote it
     document["state"], document["acknowledged"], document["primary"] = state, bool(acknowledged), lead or ""
+    document["asked_at"] = None if asked is None else instant(asked).isoformat()
     if copies is not None:
         document["copies"] = copies
     if reach is not None:
@@ -154,13 +163,10 @@ def people_of(connection: Connection, ids: Sequence[str]) -> list[bytes]:
 
 def write_attempt(batch: Batch, hold: Hold) -> None:
     """Write the state after an attempt to release it."""
-    values: dict[str, Any] = {"state": hold.state.value}
+    asked = None if hold.asked_at is None else microseconds(hold.asked_at)
+    values: dict[str, Any] = {"state": hold.state.value, "asked": asked}
     if hold.settled is not None:
-        values |= {"over_at": batch.now_us}
-    if hold.settled is not None or hold.asked_at is not None:
-        values |= {"doc": HOLD.dumps(hold)}
-    if hold.asked_at is None:
-        values |= {"asked": None}
+        values |= {"over_at": batch.now_us, "doc": HOLD.dumps(hold)}
     sql = f"UPDATE hold SET {', '.join(f'{name} = ?' for name in values)} WHERE hold_id = ?"
     batch.execute(sql, [(*values.values(), hold.hold_id)])
 

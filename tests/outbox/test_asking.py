@@ -358,3 +358,26 @@ async def test_an_outcome_that_comes_while_doubts_are_reported_counts(home: Hous
     store: Any = PatchedStore(home.store, {"journal.unsettled": as_before_it})
     assert await report_doubts(store, home.clock) == ()
     assert [kind for kind, _ in await home.settled(transaction.id)] == ["verdict", "outcome"]
+
+
+async def test_a_release_in_doubt_again_after_a_late_refusal_is_asked_about_anew(office: Office) -> None:
+    """The worker was stopped for longer than an attempt may take: people are asked, and then it finds that nothing was sent."""
+    hold_id = await office.approved()
+
+    async def stopped() -> None:
+        await office.go(minutes=31)
+        await approvals(office).sweep()
+        assert [h.hold_id for h in await office.store.holds.asked_about()] == [hold_id]
+
+    office.relay.before_dot = stopped
+    await office.step()
+    assert await office.store.holds.asked_about() == []
+    assert (await office.home.hold(hold_id)).asked_at is None
+    office.relay.before_dot = lambda: None
+    office.relay.raises = Lost(RELAY_LOST, after_dot=True)
+    await office.step(minutes=1)
+    office.relay.raises = None
+    await approvals(office).sweep()
+    assert [h.hold_id for h in await office.store.holds.asked_about()] == [hold_id]
+    await approvals(office).answer_doubt(hold_id, sent=True, approver=EVA, by="root")
+    assert await office.state(hold_id) is State.RELEASED
