@@ -207,7 +207,7 @@ class AccountKeys:
 class AccountChange:
     """A change of an account, committed with its events. ``begins``: a session to start. ``ends``: the token of a session to
     end. ``ends_all``: end all sessions but the one in ``begins``. ``deletes``: delete the account with its sessions and tokens.
-    ``refused``: why, and only the events are written."""
+    ``refused``: why the caller did not get what they asked for."""
 
     account: Account | None = None
     events: tuple[Event, ...] = ()

@@ -55,8 +55,6 @@ def turn(batch: Batch, keys: AccountKeys, step: TurnStep) -> AccountChange:
     found = find(batch.connection, keys)
     made = step(found)
     batch.record(made.events)
-    if made.refused:
-        return made
     if (account := made.account) is not None:
         if made.deletes or made.ends_all:
             batch.connection.execute(delete(signed_in).where(signed_in.c.account == account.account_id))

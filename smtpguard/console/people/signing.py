@@ -172,7 +172,8 @@ class Signing:
         of ``Role``.
 
         An account with their address that has neither password nor subject becomes theirs. If the account belongs to
-        another subject, the person is refused. ``asked``: the groups there that the policy names for approvers; which of
+        another subject, the person is refused. A known person without a role by now is refused too, and loses what earlier
+        sign-ins gave them. ``asked``: the groups there that the policy names for approvers; which of
         them the person has is stored until the next sign-in. Raises SignInRefused, StoreError.
         """
         who = self._canonical(proven.address)
@@ -191,7 +192,12 @@ class Signing:
             if mine is not None and mine.disabled:
                 return self._refusal(mine, "disabled", client)
             if not roles:
-                return self._refusal(mine, "no group of theirs gives a role", client)
+                refused = self._refusal(mine, "no group of theirs gives a role", client)
+                if mine is None or mine not in found:
+                    return refused
+                lost = (self._role_change(mine, "roles", ()),) if mine.roles else ()
+                none = replace(mine, roles=(), claims=(), claimed_at=self._clock.now())
+                return replace(refused, account=none, events=(*lost, *refused.events), ends_all=True)
             events: tuple[Event, ...] = ()
             if mine is None:
                 mine = Account(

@@ -105,3 +105,35 @@ async def test_a_claim_may_make_a_person_an_approver(sso: SignOn) -> None:
     assert (await home.follow()).groups.of("communications") == {OMAR}
     assert [event["groups"] for event in await sso.stage.kinds("group")] == [["deciders"], ["deciders"], []]
     assert (await home.store.journal.verify()).ok
+
+
+async def test_a_person_without_a_role_at_the_provider_loses_what_they_had(sso: SignOn) -> None:
+    """Their sign-on is refused, and their roles, groups, sessions and tokens end with it."""
+    home, provider = sso.stage.home, sso.at
+    claims = b"[eva@example.com, omar@example.com]", b"{addresses: [omar@example.com], claim: deciders}"
+    await home.put({**DOCUMENTS, "policy.yaml": DOCUMENTS["policy.yaml"].replace(*claims)})
+    await home.follow()
+    provider.claims = {"groups": ["guards", "deciders"]}
+    await sso.signs_on(first := sso.stage.browser())
+    assert EVA in (await home.follow()).groups.of("communications")
+    hold = await home.held()
+    await home.approve(hold.hold_id, EVA)
+    provider.claims = {"groups": ["others"]}
+    assert (await sso.signs_on()).status_code == 401
+    account = await sso.eva()
+    assert (account.roles, account.claims, account.subject != "") == ((), (), True)
+    assert (await first.get("/held")).status_code == 303, "the session has ended"
+    assert EVA not in (await home.follow()).groups.of("communications")
+    assert (await home.approve(hold.hold_id, "dpo@example.com")).missing, "the vote counts no more"
+    assert (await sso.stage.kinds("account"))[-1] == {"change": "roles", "roles": [], "before": ["approver"]}
+    assert (await sso.stage.kinds("sign-in-refused"))[-1]["why"] == "no group of theirs gives a role"
+    provider.claims = {"groups": ["guards", "deciders"]}
+    assert (await sso.signs_on()).status_code == 303
+    assert (await sso.eva()).roles == (Role.APPROVER,)
+
+
+async def test_a_prepared_account_is_not_bound_without_a_role(sso: SignOn) -> None:
+    await sso.stage.accounts.add(EVA, roles=[Role.VIEWER], by="root")
+    sso.at.claims = {"groups": ["others"]}
+    assert (await sso.signs_on()).status_code == 401
+    assert ((await sso.eva()).roles, (await sso.eva()).subject) == ((Role.VIEWER,), "")
