@@ -140,8 +140,8 @@ def mailing_verdict(verdict: Verdict, gathered: Gathered, live: Seen, term: Dead
         verdict = _with_reasons(verdict, tuple(differs))
     if queued:
         return _queued(verdict, queue, term)
-    if entry is not None and mailing.copies >= term.copies:
-        return MailingVerdict(verdict=_with(verdict, _stored_enough(mailing.entry, mailing.copies)), entry=entry)
+    if entry is not None and entry.copies >= term.copies:
+        return MailingVerdict(verdict=_with(verdict, _stored_enough(entry)), entry=entry)
     return MailingVerdict(verdict=verdict, entry=entry, leads=leads)
 
 
@@ -181,7 +181,7 @@ def _queued(verdict: Verdict, queue: Hold | None, term: Deadlines) -> MailingVer
         reason = Reason(fact="sender.waits", observed="true", limit="", public=WITH_IT)
         return MailingVerdict(verdict=_with_reasons(verdict, [reason]))
     if queue.copies >= term.copies:
-        return MailingVerdict(verdict=_with(verdict, _stored_enough(queue.hold_id, queue.copies)), entry=queue)
+        return MailingVerdict(verdict=_with(verdict, _stored_enough(queue)), entry=queue)
     return MailingVerdict(verdict=verdict, entry=queue)
 
 
@@ -422,9 +422,9 @@ def _waits(mailing: Mailing, action: Action) -> Hit:
     return hit(WAITS, action, "mailing.waits", public, detail=f"held as {mailing.entry}")
 
 
-def _stored_enough(hold_id: str, copies: int) -> Hit:
-    public = Phrase("This mailing is held for review as {hold_id}, try again later.", hold_id=hold_id)
-    return hit(COPIES, Action.DEFER, "mailing.copies", public, observed=str(copies), limit="")
+def _stored_enough(lead: Hold) -> Hit:
+    public = Phrase("This mailing is held for review as {hold_id}, try again later.", hold_id=lead.hold_id)
+    return hit(COPIES, Action.DEFER, "mailing.copies", public, observed=str(lead.copies), limit="")
 
 
 def _not_yet(progress: Progress) -> Hit:

@@ -58,7 +58,7 @@ class Run:
         self._doubts = {key for (key,) in batch.among(_DOUBTS, keys)}
         self._entries: dict[str, Hold | None] = {}
         self._queues = holds.queues(batch, list({item.sent_by[-1] for item in items if item.sent_by}))
-        self._leading: dict[str, tuple[int, int]] = {}  # by primary hold: its copies and people after this run
+        self._joined: set[str] = set()  # primary holds that have more copies or people after this run
         self._sets = PeopleSets(batch)
         mailings_of(batch).look_up_items(items)
         self._counts = WindowCounts(batch, items)  # some counts need the mailing of an item
@@ -122,14 +122,15 @@ class Run:
 
     def finish(self) -> None:
         self._counts.write()
-        if self._leading:
-            self._batch.execute(_SET_REACH, [(*after, lead) for lead, after in self._leading.items()])
+        if self._joined:
+            leads = (lead for id in self._joined if (lead := self._entry(id)) is not None)
+            self._batch.execute(_SET_REACH, [(lead.copies, lead.reach, lead.hold_id) for lead in leads])
 
     def _under(self, adopted: Hold, row: MailingRow | None) -> str | None:
         """The hold that an adopted one waits under: its mailing's primary hold, if there is another by now."""
         entry = row.mailing.entry if row is not None else ""
         if row is not None and not entry:
-            mailings_of(self._batch).change(row, replace(row.mailing, entry=adopted.hold_id, copies=0))
+            mailings_of(self._batch).change(row, replace(row.mailing, entry=adopted.hold_id))
         return entry if entry != adopted.hold_id and entry else None
 
     def _live(self, item: Item, row: MailingRow | None) -> Seen:
@@ -223,48 +224,27 @@ class Run:
             mailing = replace(mailing, progress=admission.progress)
         if mailing.progress is not None and status is CopyStatus.ADMITTED:
             mailing = replace(mailing, progress=mailing.progress.with_reached(mailings.view(row).out, self._batch.now))
-        adopt = admission.adopt
-        joins = adopt is not None and mailing.entry not in ("", adopt.hold_id, adopt.primary)
-        if admission.hold is not None and not admission.hold.primary and not admission.hold.kind and admission.leads:
-            mailing = replace(mailing, entry=admission.hold.hold_id, copies=0)
-            self._entries[admission.hold.hold_id] = admission.hold
+        hold, adopt, under, stored = admission.hold, admission.adopt, mailing.entry, False
+        if hold is not None and not hold.primary and not hold.kind and admission.leads:
+            mailing, under = replace(mailing, entry=hold.hold_id), hold.hold_id
+            self._entries[hold.hold_id] = hold
             more = row.statuses[CopyStatus.DEFERRED]  # to its reach; other held copies have a hold of their own
-        elif admission.hold is not None and admission.hold.primary and admission.hold.primary != mailing.entry:
-            self._queue_up(admission.hold)
-        elif joins or (admission.hold is not None and admission.hold.primary):
-            mailing = replace(mailing, copies=mailing.copies + 1)
+        elif hold is not None:
+            under, stored = hold.primary, True
+            more = hold.reach if under != mailing.entry else more  # a letter waits with those of its sender
+        elif adopt is not None:
+            stored = under not in (adopt.hold_id, adopt.primary)
+            more = more if under != adopt.hold_id else 0
         if admission.grown is not None:
             holds.grow(self._batch.connection, admission.grown)
             self._entries[admission.grown.hold_id] = admission.grown
         if mailing is not row.mailing:
             mailings.change(row, mailing)
-        apart = admission.hold is not None and mailing.entry not in (admission.hold.hold_id, admission.hold.primary)
-        if mailing.entry and status in (CopyStatus.HELD, CopyStatus.DEFERRED) and not apart:
-            itself = admission.adopt is not None and admission.adopt.hold_id == mailing.entry
-            self._join(mailing, 0 if itself else more)
+        lead = self._entry(under)
+        if lead is not None and status in (CopyStatus.HELD, CopyStatus.DEFERRED):
+            self._entries[under] = replace(lead, copies=lead.copies + stored, reach=lead.reach + more)
+            self._joined.add(under)
         return people
-
-    def _join(self, mailing: Mailing, more: int) -> None:
-        """The copies stored under the mailing's primary hold, and the people it waits for, those of deferred copies included. A
-        person with an earlier copy counts too, so the number never falls."""
-        lead = self._entry(mailing.entry)
-        if lead is not None:
-            _, reach = self._leading.get(lead.hold_id, (0, lead.reach))
-            self._leading[lead.hold_id] = mailing.copies, reach + more
-
-    def _queue_up(self, hold: Hold) -> None:
-        """Store another letter under the hold of its sender's first. It is also counted as a copy in that hold's
-        mailing, which sets the number again with each further copy."""
-        lead = self._entry(hold.primary)
-        if lead is None:
-            return
-        copies, reach = self._leading.get(hold.primary, (lead.copies, lead.reach))
-        row = mailings_of(self._batch).by_name(lead.mailing_id) if lead.mailing_id else None
-        if row is not None and row.mailing.entry == hold.primary:
-            mailings_of(self._batch).change(row, replace(row.mailing, copies=row.mailing.copies + 1))
-            copies = row.mailing.copies - 1
-        self._leading[hold.primary] = copies + 1, reach + hold.reach
-        self._entries[hold.primary] = replace(lead, copies=copies + 1, reach=reach + hold.reach)
 
     def _adopted(self, item: Item, admission: Admission) -> Hold | None:
         """The void hold, as it waits again. Raises ValueError if it is not a hold of this item."""

@@ -170,8 +170,8 @@ def _apply_to_mailing(
     mailings, now = mailings_of(batch), batch.now
     mailing = row.mailing
     if mailing.entry == hold.hold_id and hold.state is not State.WAITING:
-        entry, copies = _promote(batch, hold, heir) if heir is not None else _next_entry(batch, hold.mailing_id)
-        mailing = replace(mailing, entry=entry, copies=copies)
+        entry = _promote(batch, hold, heir) if heir is not None else _next_entry(batch, hold.mailing_id)
+        mailing = replace(mailing, entry=entry)
     if made.grant is not None:
         view = mailings.view(row)
         waiting, reach = view.people.held, hold.reach if hold.state is State.APPROVED else 0  # a test goes to nobody
@@ -226,9 +226,8 @@ def _heir(batch: Batch, row: MailingRow, void: Hold) -> Hold | None:
     return replace(copy.in_place_of(void), primary="", confirm=asked, expires_at=void.expires_at)
 
 
-def _promote(batch: Batch, void: Hold, successor: Hold) -> tuple[str, int]:
-    """Put the successor in the place of a primary hold that became void. Returns its id, and how many copies are under
-    it."""
+def _promote(batch: Batch, void: Hold, successor: Hold) -> str:
+    """Put the successor in the place of a primary hold that became void. Returns its id."""
     batch.flush()
     waiting = select(func.count()).where(table.c.lead == void.hold_id, table.c.state == State.WAITING.value)
     copies = batch.connection.execute(waiting).scalar_one() - 1
@@ -236,18 +235,17 @@ def _promote(batch: Batch, void: Hold, successor: Hold) -> tuple[str, int]:
     for ids, values in (
         (table.c.hold_id == successor.hold_id, {"lead": None, "copies": copies, "reach": void.reach}),
         (and_(table.c.lead == void.hold_id, table.c.state.not_in(_LET_GO)), {"lead": successor.hold_id}),
-        (table.c.hold_id == void.hold_id, {"lead": successor.hold_id}),
+        (table.c.hold_id == void.hold_id, {"lead": successor.hold_id, "copies": 0}),
     ):
         batch.connection.execute(update(table).where(ids).values(**values))
     notices = (outbox.c.hold_id == void.hold_id, outbox.c.done.is_(False), outbox.c.kind == IntentKind.NOTICE.value)
     batch.connection.execute(update(outbox).where(*notices).values(hold_id=successor.hold_id))
-    return successor.hold_id, copies
+    return successor.hold_id
 
 
-def _next_entry(batch: Batch, mailing_id: str) -> tuple[str, int]:
-    """Return the hold that people decide on after the one that has ended, "" for none; and the number of its copies. An
-    earlier one that was reopened may have waited beside it, or a post to a list's address. Letters of a sender lead no
-    mailing."""
+def _next_entry(batch: Batch, mailing_id: str) -> str:
+    """Return the hold that people decide on after the one that has ended, "" for none. An earlier one that was reopened
+    may have waited beside it, or a post to a list's address. Letters of a sender lead no mailing."""
     batch.flush()
     ids = select(table.c.hold_id).where(
         table.c.state == State.WAITING.value,
@@ -256,9 +254,8 @@ def _next_entry(batch: Batch, mailing_id: str) -> tuple[str, int]:
         table.c.mailing == mailing_id,
     )
     found = holds.find_all(batch.connection, batch.connection.execute(ids).scalars().all())
-    wait = [(hold.by_address, hold.held_at, hold.hold_id, hold.copies) for hold in found if not hold.kind]
-    *_, entry, copies = min(wait, default=("", 0))
-    return entry, copies
+    wait = [(hold.by_address, hold.held_at, hold.hold_id) for hold in found if not hold.kind]
+    return min(wait, default=("",))[-1]
 
 
 def leads_to_follow(connection: Connection) -> list[str]:
@@ -361,15 +358,14 @@ def _set_apart(
     reach = copy.reach
     if row is not None and not lead.queue:
         reach = mailings_of(batch).weight(row, people)
-        entry, copies = (entry, row.mailing.copies + 1) if entry else (copy.hold_id, 0)
-        mailings_of(batch).change(row, replace(row.mailing, entry=entry, copies=copies))
+        mailings_of(batch).change(row, replace(row.mailing, entry=entry or copy.hold_id))
     own = {"lead": under} if under else {"lead": None, "copies": 0, "reach": reach}
     batch.connection.execute(update(table).where(table.c.hold_id == copy.hold_id).values(**own))
     if under:
         first = existing(batch, under)
         if (told := first.told_with(copy)) != first.told:
             holds.grow(batch.connection, replace(first, told=told))
-        more = {"copies": table.c.copies + 1, "reach": table.c.reach + reach}
+        more = {"copies": func.coalesce(table.c.copies, 0) + 1, "reach": table.c.reach + reach}
         batch.connection.execute(update(table).where(table.c.hold_id == under).values(**more))
 
 

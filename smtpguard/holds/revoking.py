@@ -195,4 +195,4 @@ def _lead(batch: Batch, hold: Hold) -> None:
     batch.connection.execute(update(table).where(table.c.hold_id == hold.hold_id).values(copies=hold.copies))
     row = mailings_of(batch).by_name(hold.mailing_id) if hold.mailing_id else None
     if row is not None and hold.state is State.WAITING and row.mailing.entry in ("", hold.hold_id):
-        mailings_of(batch).change(row, replace(row.mailing, entry=hold.hold_id, copies=hold.copies))
+        mailings_of(batch).change(row, replace(row.mailing, entry=hold.hold_id))

@@ -184,7 +184,7 @@ def document_of(mailing: Mailing) -> str:
     fields: dict[str, Any] = {"subject": mailing.subject, "reverse_path": mailing.reverse_path, "sender": mailing.sender,
                                 "lists": mailing.lists}  # fmt: skip
     decided = mailing.entry or mailing.grant or mailing.rejection or mailing.disclosure
-    if decided or mailing.bounces or mailing.complaints or mailing.copies:
+    if decided or mailing.bounces or mailing.complaints:
         fields |= MAILING.to(mailing)
     try:
         return orjson.dumps(fields).decode()

@@ -294,8 +294,9 @@ class Mailing:
     relay accepted the first and the last, None if it accepted none. ``subject``, ``reverse_path``, ``sender``: those of its
     first message; they are erased with the retention of addresses.
 
-    ``entry``: the hold that people are to decide on, "" if none waits; ``release_at``: when its approval takes effect,
-    if it is approved and that can still be undone (mailings.rows adds it). ``copies``: the messages stored under it.
+    ``entry``: the hold that people are to decide on, "" if none waits; ``copies``: the messages stored under it;
+    ``release_at``: when its approval takes effect, if it is approved and that can still be undone. The hold has these
+    two, and mailings.rows adds them.
     ``customers``: the distinct customers among its recipients in all, whatever the outcome. ``grant``: the last approval;
     ``earlier``: approvals before it for other lists, still in force.
     """

@@ -21,7 +21,7 @@ from smtpguard.database.access import among
 from smtpguard.database.batch import Batch
 from smtpguard.database.schema import DECIDED, entry, hold, mailing, mailing_key, peopleset, reached
 from smtpguard.journal import rows as journal
-from smtpguard.journal.chain import instant, microseconds
+from smtpguard.journal.chain import instant, instant_or_none, microseconds
 from smtpguard.journal.distinct import Changes, Interval, Version, Where, interval
 from smtpguard.journal.event import Kind
 from smtpguard.mailings.finder import KnownMailing, nearest
@@ -224,26 +224,29 @@ def _status_now(status: CopyStatus, person: bytes, now: InFlight) -> CopyStatus:
 def _mailings(connection: Connection, rows: Sequence[Any], now: datetime) -> list[Mailing]:
     """Return the mailings of these rows as they are now, their people each once."""
     under_way = in_flight(connection, [row.n for row in rows])
-    leaving = connection.execute(select(hold.c.hold_id, hold.c.release_at).where(hold.c.release_at.is_not(None)))
-    due = {hold_id: instant(at) for hold_id, at in leaving}
+    read = [MailingRow.read(*columns) for columns in rows]
+    entries = [row.mailing.entry for row in read if row.mailing.entry]
+    query = select(hold.c.hold_id, hold.c.copies, hold.c.release_at)
+    held = {id: (copies or 0, at) for id, copies, at in among(connection, query, hold.c.hold_id, entries)}
     found = []
-    for columns in rows:
-        row = MailingRow.read(*columns)
+    for row in read:
         mailing = row.view(now)
         people = mailing.people
-        still = under_way[columns.n]
-        doubted = _people(connection, columns.n, still.may_have)
-        admitted = _people(connection, columns.n, still.people - still.may_have)
+        n = row.known.n
+        still = under_way[n]
+        doubted = _people(connection, n, still.may_have)
+        admitted = _people(connection, n, still.people - still.may_have)
         arrived = max(people.admitted - admitted - doubted, 0)
         tally = replace(people, admitted=admitted, doubted=people.doubted + doubted, relayed=people.relayed + arrived)
         if row.crowds:
             tally = _each_once(connection, row, still, tally)
         if row.unbounded:
-            more = select(reached.c.person, reached.c.status).where(reached.c.n == columns.n)
+            more = select(reached.c.person, reached.c.status).where(reached.c.n == n)
             open_ = among(connection, more, reached.c.person, list(row.unbounded))
             became = {_status_now(CopyStatus(s), bytes(p), still) for p, s in open_}
             tally = replace(tally, unbounded=frozenset(FIELDS[one] for one in became if one in FIELDS))
-        found.append(replace(mailing, people=tally, release_at=due.get(mailing.entry)))
+        copies, at = held.get(mailing.entry, (0, None))
+        found.append(replace(mailing, people=tally, copies=copies, release_at=instant_or_none(at)))
     return found
 
 

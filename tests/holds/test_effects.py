@@ -249,7 +249,8 @@ async def test_if_the_primary_hold_is_void_the_next_copy_is_promoted(campaign: C
     )
     of = dict(await campaign.home.events(first.hold_id))
     assert of["voided"]["leads"]["hold"] == of["adopted"]["with"] == entry.hold_id
-    assert (await campaign.home.hold(first.hold_id)).primary == entry.hold_id
+    again, lead = await campaign.home.hold(first.hold_id), await campaign.home.hold(entry.hold_id)
+    assert (again.primary, again.copies, lead.copies, (await campaign.one())["copies"]) == (entry.hold_id, 0, 2, 2)
     await campaign.decide(first.hold_id)
     await campaign.office.until_quiet(steps=2)
     assert [campaign.office.relay.has(m) for m in MEMBERS[4:8]] == [1, 1, 1, 1]
