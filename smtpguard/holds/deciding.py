@@ -27,6 +27,7 @@ from smtpguard.holds.model import (
     Choice,
     Hold,
     OnReleaseEnd,
+    PolicyChanged,
     State,
     after,
     held_up_by,
@@ -72,8 +73,11 @@ Asking = Callable[[Hold, Sequence[Recipient]], Change]
 change."""
 
 
-def change(batch: Batch, hold_id: str, step: Callable[[Hold], Change]) -> Change:
-    """Apply ``step`` to a hold. Raises NoSuch if there is no such hold."""
+def change(batch: Batch, hold_id: str, step: Callable[[Hold], Change], policy: str = "") -> Change:
+    """Apply ``step`` to a hold. ``policy``: the SHA-256 of the policy by which people decide, "" for any. Raises NoSuch
+    if there is no such hold, and PolicyChanged if another policy is in force."""
+    if policy not in ("", batch.head.policy):
+        raise PolicyChanged("the policy has changed meanwhile")
     held = existing(batch, hold_id)
     return apply(batch, held, step(held))
 

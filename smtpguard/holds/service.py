@@ -136,7 +136,7 @@ class Approvals:
         before the vote and the change, and returns the change with additions to the same commit; it may raise Refused.
         """
         hold_id = await self._lead_id(hold_id)
-        notices = self._notices_now()
+        notices = self._notices_now() if choice is Choice.REJECT else await self._notices_newest()
         in_force, now = notices.in_force, notices.now
         who = canonical(approver, in_force)
         learned = await self.learned(hold_id, seen) if choice is Choice.APPROVE else NOTHING_LEARNED
@@ -182,7 +182,7 @@ class Approvals:
         if choice is Choice.REJECT:
             back = Revocation(move=Move.REJECT, who=who, by=by, comment=comment, term=self.term, notices=notices)
             return await self._revoke(hold_id, reject, notices)
-        hold = await self._change(hold_id, approve)
+        hold = await self._change(hold_id, approve, in_force.sha256)
         if not hold.votes:
             raise effects.has_grown(hold)
         if hold.state is State.WAITING:
@@ -220,7 +220,7 @@ class Approvals:
         journalled beside it; ``way``: how the caller is known: a signed "link", an "account", a "token", a "command".
         Raises NoSuch, NotEntitled, Unconfirmed, Conflict, StoreError."""
         hold_id = await self._lead_id(hold_id)
-        notices = self._notices_now()
+        notices = await self._notices_newest()
         in_force, now = notices.in_force, notices.now
         who = canonical(writer, in_force)
         learned = await self.learned(hold_id, seen)
@@ -250,7 +250,7 @@ class Approvals:
                 intents=(release(hold), *notices.decided(hold, "confirmed", who, "")),
             )
 
-        hold = await self._change(hold_id, step)
+        hold = await self._change(hold_id, step, in_force.sha256)
         if not hold.confirmed:
             raise effects.has_grown(hold)
         await copies.begin(self.store, hold.hold_id, notices, self.term)
@@ -308,6 +308,10 @@ class Approvals:
     def _notices_now(self) -> NoticesNow:
         return self.notices.at(self.policies.current(), self.clock.now())
 
+    async def _notices_newest(self) -> NoticesNow:
+        """For what lets mail go: by the policy that the store has now, so that nobody decides who may no longer."""
+        return self.notices.at(await self.policies.follow(), self.clock.now())
+
     def delay(self, hold: Hold, people: int) -> timedelta:
         """Return how long an approval can be undone before it takes effect, if it may reach ``people``."""
         return effects.delay(hold, people, self.policies.current(), self.term)
@@ -315,7 +319,7 @@ class Approvals:
     async def enact(self) -> int:
         """Let approvals whose delay is over take effect, each in a commit of its own, and those without a quorum lapse.
         Returns how many did. One delivery process calls it every second or so; of several at once one does it."""
-        notices = self._notices_now()
+        notices = await self._notices_newest()
         in_force, now, tick = notices.in_force, notices.now, self.clock.monotonic()
         leaving = {(hold.hold_id, hold.release_at or now): hold for hold in await self.store.holds.leaving()}
         begun = {key: max([self.clock.passed(), *(vote.at for vote in hold.votes)]) for key, hold in leaving.items()}
@@ -330,7 +334,7 @@ class Approvals:
         ]
 
         async def enact(hold_id: str) -> None:
-            await self._change(hold_id, partial(self._enact, notices=notices))
+            await self._change(hold_id, partial(self._enact, notices=notices), in_force.sha256)
             await copies.begin(self.store, hold_id, notices, self.term)
 
         return await asking.each(due, enact, self._unsent)
@@ -410,7 +414,7 @@ class Approvals:
     async def answer_doubt(self, hold_id: str, *, sent: bool, approver: str, by: str, comment: str = "") -> Hold:
         """Take an approver's answer about a release to a list address in doubt: it was ``sent``, or is to be sent
         again. Raises NoSuch, NotEntitled, Conflict, StoreError."""
-        notices = self._notices_now()
+        notices = await self._notices_newest()
         in_force, now = notices.in_force, notices.now
         who = canonical(approver, in_force)
 
@@ -551,7 +555,7 @@ class Approvals:
             intents=notices.unconfirmed(others),
         )
 
-    async def _change(self, hold_id: str, step: Callable[[Hold], Change]) -> Hold:
-        made = await self.store.holds.change(hold_id, step)
+    async def _change(self, hold_id: str, step: Callable[[Hold], Change], policy: str = "") -> Hold:
+        made = await self.store.holds.change(hold_id, step, policy)
         assert made.hold is not None
         return made.hold

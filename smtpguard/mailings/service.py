@@ -214,7 +214,7 @@ class Mailings:
 
         Raises NoSuch, NotEntitled, and Conflict if two have agreed or the same person asks again.
         """
-        in_force, now = self.policies.current(), self.clock.now()
+        in_force, now = await self.policies.follow(), self.clock.now()
         who = canonical(approver, in_force)
 
         def step(mailing: Mailing) -> tuple[Mailing, Change]:
@@ -240,7 +240,8 @@ class Mailings:
         return disclosure is not None and bool(disclosure.people & in_force.addresses_of(canonical(approver, in_force)))
 
     async def _moved(self, mailing_id: str, move: Step, approver: str, by: str, comment: str) -> Mailing:
-        in_force, now = self.policies.current(), self.clock.now()
+        in_force = await self.policies.follow() if move is Step.GO else self.policies.current()
+        now = self.clock.now()
         who = canonical(approver, in_force)
 
         def step(mailing: Mailing) -> tuple[Mailing, Change]:

@@ -72,7 +72,7 @@ async def test_an_approver_cannot_decide_on_mail_from_their_name_at_another_own_
 async def test_an_alias_added_after_the_hold_counts(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         hold_id = await held(home, "eva.berg@example.se")
-        home.in_force = home.build(WITH_ALIASES)
+        await home.put(WITH_ALIASES)
         with pytest.raises(NotEntitled, match="no one decides on their own"):
             await home.approve(hold_id, "eva@example.com")
 

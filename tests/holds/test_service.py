@@ -12,11 +12,12 @@ import pytest
 from sqlalchemy import select
 
 from smtpguard.app.clock import learned_clock
-from smtpguard.database.errors import Unavailable
+from smtpguard.database.errors import PolicyUnreadable, Unavailable
 from smtpguard.database.schema import outbox
+from smtpguard.guard.inforce import InForce
 from smtpguard.holds.deadlines import REMINDERS, Deadlines, deliver_by
 from smtpguard.holds.effects import Seen
-from smtpguard.holds.model import Change, Choice, Conflict, NotEntitled, State, event_on
+from smtpguard.holds.model import Change, Choice, Conflict, NotEntitled, PolicyChanged, State, event_on
 from smtpguard.holds.service import Approvals
 from smtpguard.journal.chain import utc_text
 from smtpguard.journal.clock import SteadyClock
@@ -124,11 +125,34 @@ async def test_an_approver_who_left_the_group_cannot_vote_or_count(home: House) 
     hold = await home.held()
     await home.approve(hold.hold_id, "dpo@example.com")
     left = DOCUMENTS["policy.yaml"].replace(b"[dpo@example.com]", b"[legal@example.com]")
-    home.in_force = home.build(DOCUMENTS | {"policy.yaml": left})
+    await home.put(DOCUMENTS | {"policy.yaml": left})
+    await home.follow()
     with pytest.raises(NotEntitled):
         await home.approvals().vote(hold.hold_id, REJECT, approver="dpo@example.com", by="root")
     done = await home.approve(hold.hold_id, "eva@example.com")
     assert done.hold.state is State.WAITING
+
+
+async def test_a_process_that_has_not_followed_the_policy_counts_no_vote_by_the_old_one(home: House) -> None:
+    """The store has another policy by now, whether the process follows late, cannot read it, or follows within the vote."""
+    hold = await home.held()
+    await home.approve(hold.hold_id, "eva@example.com")
+    left = DOCUMENTS["policy.yaml"].replace(b"[dpo@example.com]", b"[legal@example.com]")
+    await home.put(DOCUMENTS | {"policy.yaml": left})
+    old, follow = home.current(), home.follow
+
+    async def cannot() -> InForce:
+        raise PolicyUnreadable("of a later version")
+
+    async def just_before() -> InForce:
+        return old
+
+    for home.follow, error in (  # type: ignore[method-assign]
+        (cannot, PolicyUnreadable), (just_before, PolicyChanged), (follow, NotEntitled),
+    ):  # fmt: skip
+        with pytest.raises(error):
+            await home.approve(hold.hold_id, "dpo@example.com")
+    assert (await home.hold(hold.hold_id)).state is State.WAITING
 
 
 async def test_a_person_has_one_vote_and_may_change_it(home: House) -> None:

@@ -269,10 +269,10 @@ async def test_an_enactment_that_fails_is_retried_and_blocks_no_other(home: Hous
     first, second = await approve(home, await held(home)), await approve(home, await held(home, subject="Another"))
     home.clock.pass_(seconds=60)
 
-    async def change(hold_id: str, step: Any) -> Any:
+    async def change(hold_id: str, *step: Any) -> Any:
         if hold_id == first.hold_id:
             raise Unavailable("gone")
-        return await home.store.holds.change(hold_id, step)
+        return await home.store.holds.change(hold_id, *step)
 
     home.given_store = PatchedStore(home.store, {"holds.change": change})
     assert await home.approvals().enact() == 1
@@ -286,7 +286,6 @@ async def test_if_an_approver_left_the_group_the_approval_lapses(home: House) ->
     policy = POLICY.replace("compliance: [dpo@example.com", "compliance: [new@example.com")
     assert policy != POLICY
     await home.put({**DOCUMENTS, "policy.yaml": policy.encode()})
-    await home.follow()
     assert await home.approvals().enact() == 1
     hold = await home.hold(hold.hold_id)
     assert (hold.state, hold.release_at, len(hold.votes)) == (State.WAITING, None, 2)
