@@ -87,9 +87,10 @@ def members(
     now: datetime,
 ) -> Iterator[Member]:
     """Yield the members of all groups. ``directories``: the directory (``source_of``) of each group in the policy; answers of
-    another do not count. ``claims``: the provider's groups that stand for each group."""
+    another, or of more than a day ago, do not count. ``claims``: the provider's groups that stand for each group."""
     for one in memberships:
-        if directories.get(one.group) == one.source:
+        counts = one.read_at is not None and now - one.read_at < ANSWER_COUNTS
+        if counts and directories.get(one.group) == one.source:
             yield from (Member(group=one.group, addresses=person) for person in one.people)
     for account in accounts:
         theirs = frozenset(claimed(account, now))

@@ -20,6 +20,7 @@ from smtpguard.app.listrefresh import Memberships
 from smtpguard.app.status import Status, directories
 from smtpguard.cli.status import lines
 from smtpguard.database.errors import Unavailable
+from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.model import Choice, NotEntitled, State
 from smtpguard.lists.members import LdapMembers
 from smtpguard.lists.sources import SourceError
@@ -170,6 +171,23 @@ async def test_a_sign_on_counts_for_thirty_days_in_every_process(tmp_path: Path)
         assert (await home.store.gate.read()).generation == generation + 1
         assert await people(home) == {EVA}
         assert [data["groups"] for _, data in await home.events("U")] == [["deciders"], []]
+
+
+async def test_after_a_day_without_a_delivery_part_an_answer_does_not_count(tmp_path: Path) -> None:
+    """At the start of a guard that was off, no approval takes effect by the old answer before the directory is asked."""
+    async with asking(tmp_path, Directory((STENS,))) as (home, memberships):
+        await memberships.step()
+        assert await people(home) == {EVA, STEN}
+        home.term = Deadlines(release_delay_seconds=60)
+        hold = await home.held()
+        done = await home.approve(hold.hold_id, STEN, "dpo@example.com")
+        assert done.hold.release_at is not None
+        home.clock.pass_(hours=25)
+        await home.approvals().enact()
+        assert (await home.hold(hold.hold_id)).state is State.WAITING
+        assert await people(home) == {EVA}
+        await memberships.step()
+        assert await people(home) == {EVA, STEN}, "every process reads it anew"
 
 
 async def test_a_group_that_leaves_the_policy_leaves_the_store(tmp_path: Path) -> None:
