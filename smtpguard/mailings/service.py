@@ -220,6 +220,8 @@ class Mailings:
         def step(mailing: Mailing) -> tuple[Mailing, Change]:
             _check_decides(who, mailing, in_force, now)
             asked = mailing.disclosure
+            if asked is not None and not _may_decide(asked.asked_by, mailing, in_force, now):
+                asked = None
             if asked is not None and asked.agreed_by:
                 raise Conflict("two people have already agreed")
             if asked is not None and asked.asked_by in in_force.addresses_of(who):
@@ -234,10 +236,11 @@ class Mailings:
         return await self._changed(mailing_id, step)
 
     def may_see_recipients(self, mailing: Mailing, approver: str) -> bool:
-        """Return whether two people agreed to disclose its recipients, and this is one of them."""
-        disclosure = mailing.as_of(self.clock.now()).disclosure
-        in_force = self.policies.current()
-        return disclosure is not None and bool(disclosure.people & in_force.addresses_of(canonical(approver, in_force)))
+        """Return whether two people agreed to disclose its recipients, and this is one of them and still decides on it."""
+        in_force, now = self.policies.current(), self.clock.now()
+        disclosure, who = mailing.as_of(now).disclosure, canonical(approver, in_force)
+        agreed = disclosure is not None and bool(disclosure.people & in_force.addresses_of(who))
+        return agreed and _may_decide(who, mailing, in_force, now)
 
     async def _moved(self, mailing_id: str, move: Step, approver: str, by: str, comment: str) -> Mailing:
         in_force = await self.policies.follow() if move is Step.GO else self.policies.current()
@@ -322,10 +325,14 @@ def row(mailing: Mailing) -> Mapping[str, Any]:
 
 
 def _check_decides(who: str, mailing: Mailing, in_force: InForce, now: datetime) -> None:
-    """Raises NotEntitled unless the person decides on mailings to its lists, and wrote no copy of it."""
-    wrote = writers(mailing, in_force)
-    if who in wrote or not decides(who, mailing.lists, in_force, now, wrote):
+    if not _may_decide(who, mailing, in_force, now):
         raise NotEntitled(f"{who} is not an approver of it")
+
+
+def _may_decide(who: str, mailing: Mailing, in_force: InForce, now: datetime) -> bool:
+    """Return whether the person decides on mailings to its lists, and wrote no copy of it."""
+    wrote = writers(mailing, in_force)
+    return who not in wrote and decides(who, mailing.lists, in_force, now, wrote)
 
 
 def writers(mailing: Mailing, in_force: InForce) -> frozenset[str]:

@@ -92,6 +92,27 @@ async def test_two_people_must_agree_to_see_recipients(here: Stage) -> None:
     assert not service.may_see_recipients(await service.show(id), EVA), "a day is over"
 
 
+async def test_who_decides_no_more_sees_no_recipients_and_agrees_for_nobody(here: Stage) -> None:
+    """Also with another role, by which they still see the mailing."""
+    id, home = await mailing(here), here.home
+    await here.person(EVA, Role.APPROVER, Role.OPERATOR)
+    await (eva := here.browser()).sign_in(EVA)
+    omar = await here.signed_in(OMAR, Role.APPROVER)
+    without = {**DOCUMENTS, "policy.yaml": DOCUMENTS["policy.yaml"].replace(b"[eva@example.com, omar", b"[omar")}
+    await ask(eva, id)
+    await home.put(without)
+    await home.follow()
+    assert "Another approver must agree" in (await ask(omar, id))[1], "it is as if nobody had asked"
+    await home.put(DOCUMENTS)
+    await home.follow()
+    await ask(eva, id)
+    assert (await save(eva, id, list="ramadan"))[0] == 200
+    await home.put(without)
+    await home.follow()
+    assert (await save(eva, id, list="ramadan"))[0] == 403
+    assert (await save(omar, id, list="ramadan"))[0] == 200
+
+
 async def test_the_file_is_closed_if_the_reader_has_gone() -> None:
     async def asked() -> Message:
         return {"type": "http.request", "body": b""}
@@ -114,7 +135,8 @@ async def test_its_writer_cannot_ask_from_an_alias(here: Stage) -> None:
     id = await mailing(here)
     aliases = f"hours: {{zone: UTC}}, aliases: {{{EVA}: [{ANNA}]}}}}".encode()
     policy = DOCUMENTS["policy.yaml"].replace(b"hours: {zone: UTC}}", aliases)
-    here.home.in_force = here.home.build({**DOCUMENTS, "policy.yaml": policy})
+    await here.home.put({**DOCUMENTS, "policy.yaml": policy})
+    await here.home.follow()
     eva, omar = [await here.signed_in(who, Role.APPROVER) for who in (EVA, OMAR)]
     assert (await ask(eva, id))[0] == 403
     assert ['value="disclose"' in (await one.get(f"/mailings/{id}")).text for one in (eva, omar)] == [False, True]
