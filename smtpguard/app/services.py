@@ -6,7 +6,7 @@ Imports that only some commands need are inside functions: a freeze waits for th
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -175,13 +175,13 @@ async def opened(
     migrate: bool = False,
     hot: bool = False,
     new_secret: bytes | None = None,
-    old_secret: bytes = b"",
+    old_secrets: Sequence[bytes] = (),
     reads: bool = False,
     clock: Clock | None = None,
     committed: Committed | None = None,
 ) -> AsyncIterator[tuple[Store, Digester]]:
     """Open the store and the digester of this installation. ``hot``: clients wait for the store; ``new_secret``: one to use from now
-    on, instead of ``old_secret``, b"" if that is lost; ``reads``: a read-only store is enough; ``clock``: replaces the system's;
+    on, instead of that of ``old_secrets`` which is in force, if one is; ``reads``: a read-only store is enough; ``clock``: replaces the system's;
     ``committed`` is called with the events of each commit. Raises CannotStart and StoreError."""
     missing = not settings.secret_file.exists()
     if not migrate and new_secret is None and never_served(settings):
@@ -199,7 +199,7 @@ async def opened(
                 quota_bytes=settings.hold.quota,
                 migrate=migrate,
                 hot=hot,
-                renewing=old_secret if new_secret is not None else None,
+                renewing=old_secrets if new_secret is not None else None,
                 reads=reads,
                 committed=committed,
             )

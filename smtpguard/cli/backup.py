@@ -17,7 +17,7 @@ from smtpguard.app.files import CannotStart
 from smtpguard.app.services import opened
 from smtpguard.cli.context import AtLeast, CannotRun, Command, Context, NotFine, progress
 from smtpguard.journal.event import Event, Kind
-from smtpguard.lists.digest import KEY_OCTETS, BadKey, installation_key, new_key
+from smtpguard.lists.digest import KEY_OCTETS, BadKey, earlier_keys, new_key
 
 if TYPE_CHECKING:
     from smtpguard.app import backup
@@ -119,17 +119,13 @@ async def renew_secret(context: Context) -> None:
     from smtpguard.app.backup import check_unused
 
     settings, key = context.settings(), secrets.token_bytes(KEY_OCTETS)
-    try:
-        before = installation_key(settings.secret_file) if settings.secret_file.exists() else b""
-    except BadKey:
-        before = b""
     check_unused(settings)
-    async with opened(settings, new_secret=key, old_secret=before) as (store, _):
+    async with opened(settings, new_secret=key, old_secrets=(*earlier_keys(settings.secret_file),)) as (store, _):
         try:
             aside = new_key(settings.secret_file, key)
         except BadKey as e:
             raise CannotStart(str(e)) from None
-        # If this fails, the file is new already, and the next call makes another secret.
+        # If this fails, the file is new already. The next call makes another secret, and finds the old one set aside.
         await store.renew(Event(kind=Kind.SECRET, id=ids()(), at=store.now(), private={"actor": (context.user,)}))
     row = {"secret_file": str(settings.secret_file), "old": None if aside is None else str(aside)}
     new = f"{settings.secret_file} is new" + (f"; the old one is {aside} now." if aside else ".")

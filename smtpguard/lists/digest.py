@@ -8,11 +8,14 @@ form too (``every``).
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import itertools
 import os
 import re
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from smtpguard.config.statefiles import hand_over, sync_folder
@@ -122,36 +125,60 @@ def installation_key(path: Path) -> bytes:
 
 
 def new_key(path: Path, key: bytes) -> Path | None:
-    """Replace the installation's secret by ``key``. Return the name under which the old one stays beside it, None if there was
-    none. Raises BadKey."""
+    """Replace the installation's secret by ``key``, in one step. Return the name under which the old one stays beside it, None if
+    there was none. Raises BadKey, and then nothing has changed. No other process may use the secret meanwhile."""
     try:
-        aside = None
-        if path.exists():
-            aside = next(
-                name for n in itertools.count(1) if not (name := path.with_name(f"{path.name}.old-{n}")).exists()
-            )
-            path.rename(aside)
-        _make(path, key)
+        for left in path.parent.glob(
+            f".{glob.escape(path.name)}.*"
+        ):  # copies of secrets, of processes that were killed
+            left.unlink()
+        with _draft(path, key) as draft:
+            aside = None
+            if path.exists():
+                aside = next(name for n in itertools.count(1) if not (name := _aside(path, n)).exists())
+                os.link(path, aside)
+            draft.replace(path)
+            sync_folder(path.parent)
     except OSError as error:
-        raise BadKey(f"cannot make {path}: {error.strerror}") from None
+        raise BadKey(f"cannot make {path}: {error.strerror}", error.errno) from None
     return aside
 
 
-def _make(path: Path, key: bytes | None = None) -> None:
+def earlier_keys(path: Path) -> Iterator[bytes]:
+    """Yield the installation's secrets, as far as they can be read, newest first: the one at ``path``, and those that were set aside."""
+    last = next(n for n in itertools.count() if not _aside(path, n + 1).exists())
+    for file in (path, *(_aside(path, n) for n in range(last, 0, -1))):
+        with suppress(OSError):
+            if len(key := file.read_bytes()) == KEY_OCTETS:
+                yield key
+
+
+def _aside(path: Path, n: int) -> Path:
+    return path.with_name(f"{path.name}.old-{n}")
+
+
+def _make(path: Path) -> None:
     """Make a secret atomically, and never over an existing one: several processes may start at once."""
     if path.exists():
         return
+    with _draft(path, secrets.token_bytes(KEY_OCTETS)) as draft:
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            return  # another process was quicker: its key is used
+        sync_folder(path.parent)  # the database, which may be on another disk, is useless without it
+
+
+@contextmanager
+def _draft(path: Path, key: bytes) -> Iterator[Path]:
+    """Write a secret to a file beside ``path``, which is removed at the end."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(key or secrets.token_bytes(KEY_OCTETS))
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(key)
             file.flush()
             os.fsync(file.fileno())
         hand_over(draft, path.parent)
-        os.link(draft, path)
-        sync_folder(path.parent)  # the database, which may be on another disk, is useless without it
-    except FileExistsError:
-        pass  # another process was quicker: its key is used
+        yield draft
     finally:
-        draft.unlink()
+        draft.unlink(missing_ok=True)

@@ -37,6 +37,7 @@ from smtpguard.policy.freezing import ITSELF, PUT_BACK, Freeze, Gate, Selector
 log = logging.getLogger(__name__)
 
 _ENDS = "SELECT seq, at FROM entry WHERE seq = (SELECT min(seq) FROM entry) OR seq = (SELECT max(seq) FROM entry) ORDER BY seq"
+_NEWEST = "ORDER BY seq DESC LIMIT 1"
 _TAIL = 1 << 16  # octets that are read at a time: the checkpoints of some hours, of all processes that write there
 
 
@@ -93,7 +94,7 @@ def look(
     lines = _from_the_end(state_dir / linefiles.CHECKPOINTS)
     known = _Known().add(next(lines, []), *keys)  # first, since a line is written only after its entries are committed
     here = read_head(connection).journal
-    newest = _Known().add(_lines(connection, "ORDER BY seq DESC LIMIT 1"), *keys)
+    newest = _Known().add(_lines(connection, _NEWEST), *keys)
     if newest.claimed and renewing is None:
         raise OtherSecret  # the last signer has the right secret
     for more in lines:
@@ -110,6 +111,12 @@ def look(
             raise Foreign(last)
         known.claimed.append(last)
     return _compare(connection, known, keys, state_dir, here, older)
+
+
+def in_force(connection: Connection, known: Sequence[bytes]) -> bytes:
+    """Return the one of some secrets that signed the last checkpoint of a database, b"" if none did."""
+    last = next(map(readable, _lines(connection, _NEWEST)), None)
+    return next((each for each in known if last is not None and genuine(each, last)), b"")
 
 
 def check_uncreated(secret: bytes, state_dir: Path) -> None:

@@ -174,8 +174,7 @@ class Store(Access):
 
         def step(batch: Batch) -> None:
             before = self._before
-            # the old secret is lost, or not the one in force, as after a renewal that was cut off
-            if not journal.sign_anew(batch, before):
+            if not journal.sign_anew(batch, before):  # the old secret is lost, or no longer the one in force
                 before = b""
                 journal.sign_anew(batch, before)
             batch.record([signing.renewal(batch, batch.end_generation(event), before)])
@@ -186,16 +185,20 @@ class Store(Access):
         await self.write(step)
 
 
-def _check_known(connection: Connection, secret: bytes, state_dir: Path, *, renewing: bytes | None) -> Rollback | None:
-    """Compare the database with the state folder before it is migrated. Raises Foreign and OtherSecret."""
+def _check_known(
+    connection: Connection, secret: bytes, state_dir: Path, *, renewing: Sequence[bytes] | None
+) -> tuple[bytes | None, Rollback | None]:
+    """Compare the database with the state folder before it is migrated. Return that of ``renewing`` which is in force, b"" if none is,
+    and what was found. Raises Foreign and OtherSecret."""
     found = revision(connection)
     if found is not None:
-        return rollbackcheck.look(connection, secret, state_dir, renewing=renewing, older=found != SCHEMA)
+        before = None if renewing is None else rollbackcheck.in_force(connection, renewing)
+        return before, rollbackcheck.look(connection, secret, state_dir, renewing=before, older=found != SCHEMA)
     rollbackcheck.check_uncreated(secret, state_dir)
-    return None
+    return None, None
 
 
-def _close_opened(opening: asyncio.Future[tuple[Database, Rollback | None]]) -> None:
+def _close_opened(opening: asyncio.Future[tuple[Database, bytes | None, Rollback | None]]) -> None:
     if not opening.cancelled() and opening.exception() is None:
         opening.result()[0].close()
 
@@ -210,21 +213,21 @@ async def open_store(
     quota_bytes: int = 0,
     migrate: bool = False,
     hot: bool = False,
-    renewing: bytes | None = None,
+    renewing: Sequence[bytes] | None = None,
     reads: bool = False,
     committed: Committed | None = None,
 ) -> AsyncIterator[Store]:
     """Open the store at ``url`` (sqlite:///path or postgresql://...).
 
     ``quota_bytes``: of held content, 0 for no limit. ``migrate``: create the database, or migrate it to this version; without it
-    SchemaError says what to do. ``hot``: mail waits for its writes. ``renewing``: the secret in force, b"" if it is lost;
+    SchemaError says what to do. ``hot``: mail waits for its writes. ``renewing``: secrets of which one is in force, unless it is lost;
     ``secret`` is then a new one, which ``renew`` puts in force. ``reads``: nothing will be written, so a read-only store is
     enough. ``committed``: called in the writer thread with the events of each commit of this process.
 
     Raises Foreign and OtherSecret, before anything is written, if ``state_dir`` or ``secret`` is another store's.
     """
 
-    def connect() -> tuple[Database, Rollback | None]:
+    def connect() -> tuple[Database, bytes | None, Rollback | None]:
         if not is_there(url):
             rollbackcheck.check_uncreated(secret, state_dir)
             if not migrate:
@@ -232,7 +235,7 @@ async def open_store(
         database = Database(url, hot=hot, reads=reads)
         try:
             with database.read() as connection:
-                put_back = _check_known(connection, secret, state_dir, renewing=renewing)
+                before, put_back = _check_known(connection, secret, state_dir, renewing=renewing)
             if migrate:
                 migrate_open(database)
             with database.read() as connection:
@@ -240,17 +243,17 @@ async def open_store(
         except BaseException:
             database.close()
             raise
-        return database, put_back
+        return database, before, put_back
 
     opening = asyncio.get_running_loop().run_in_executor(None, connect)
     try:
-        database, put_back = await asyncio.shield(opening)
+        database, before, put_back = await asyncio.shield(opening)
     except asyncio.CancelledError:  # the thread goes on; close the database once it is open
         opening.add_done_callback(_close_opened)
         raise
     store = Store(
         database, secret=secret, state_dir=state_dir, clock=clock, quota_bytes=quota_bytes, put_back=put_back,
-        renewing=renewing, committed=committed,
+        renewing=before, committed=committed,
     )  # fmt: skip
     try:
         yield store

@@ -20,6 +20,7 @@ from smtpguard.cli import main
 from smtpguard.config.settings import read_settings
 from smtpguard.policy.freezing import PUT_BACK
 from tests.every import every
+from tests.faults.killing import killed
 
 POLICY = """\
 version: 1
@@ -328,11 +329,28 @@ def test_an_interrupted_renewal_is_repeated(here: Installation, monkeypatch: pyt
     assert here.run("audit", "verify")[0] == 0
 
 
+@pytest.mark.parametrize("at", ["os.fsync", "os.link", "pathlib.Path.replace", "smtpguard.store.store.Store.renew"])
+def test_a_renewal_that_was_killed_is_repeated(here: Installation, at: str) -> None:
+    """The old secret stays in its place until the new one takes it, and is found beside it by the next renewal."""
+    before = here.secret.read_bytes()
+    killed(at, "-c", str(here.config), "renew-secret")
+    serves = at != "smtpguard.store.store.Store.renew"
+    assert (here.secret.read_bytes() == before) is serves
+    if serves:
+        here.start()
+    assert here.run("renew-secret")[0] == 0
+    here.start()
+    assert here.run("audit", "verify")[0] == 0
+    entries = [json.loads(line) for line in here.run("audit", "export")[1].splitlines()]
+    assert ["signed_by_before" in e["data"] for e in entries if e["kind"] == "secret"] == [True], "it is not lost"
+    assert not list(here.state.glob(".secret.*"))
+
+
 def test_a_secret_that_cannot_be_replaced_stays(here: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(self: Path, target: Path) -> Path:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "rename", refused)
+    monkeypatch.setattr(Path, "replace", refused)
     status, _, err = here.run("renew-secret")
     who = "run it as root, or as the user of smtpguard serve"
     assert (status, err) == (2, f"smtpguard: cannot make {here.secret}: Permission denied; {who}\n")

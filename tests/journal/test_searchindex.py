@@ -173,7 +173,7 @@ async def test_a_new_secret_rebuilds_the_index(url: str, tmp_path: Path, clock: 
     async with opened(b"1" * 32, migrate=True) as store:
         await store.journal.record([mail(store, "M1", message_id="<1@desk.example>")])
         await written(store)
-    async with opened(b"2" * 32, renewing=b"") as store:
+    async with opened(b"2" * 32, renewing=()) as store:
         await store.renew(Event(kind=Kind.SECRET, id="S", at=clock.now()))
     async with opened(b"2" * 32) as store:
         assert await store.journal.find(["1@desk.example"], 10) == ["M1"], "found without the index"

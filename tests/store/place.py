@@ -44,7 +44,7 @@ class Place:
         async def work(store: Store) -> None:
             await store.renew(event(Kind.SECRET, "S", at=store.now()))
 
-        await self.within(work, secret=OTHER, renewing=before)
+        await self.within(work, secret=OTHER, renewing=[before])
 
     async def begin(self, **more: Any) -> None:
         async def work(store: Store) -> None:

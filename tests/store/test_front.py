@@ -300,7 +300,7 @@ async def test_any_change_of_the_gate_ends_what_was_decided_before(store: Store,
 async def test_with_a_former_secret_nothing_is_written(store: Store, tmp_path: Path) -> None:
     front = await fronted(store)
     async with open_store(
-        sqlite_url(tmp_path / "guard.db"), secret=b"another" * 5, state_dir=tmp_path, clock=Clock(), renewing=b""
+        sqlite_url(tmp_path / "guard.db"), secret=b"another" * 5, state_dir=tmp_path, clock=Clock(), renewing=()
     ) as other:
         await other.renew(event(Kind.SECRET, "renewed"))
     assert (await store.gate.read()).generation == front.generation == 2

@@ -30,7 +30,7 @@ async def test_a_renewed_secret_is_accepted(place: Place, caplog: pytest.LogCapt
     async with place.opened() as running:
         await running.admit(item("U0"), relays("U0"))
         place.clock.pass_(minutes=1)
-        async with place.opened(secret=OTHER, renewing=b"") as store:
+        async with place.opened(secret=OTHER, renewing=()) as store:
             await store.renew(Event(kind=Kind.SECRET, id="S", at=store.now(), private={"actor": ("root",)}))
         with pytest.raises(OtherSecret):
             await running.admit(item("U1"), relays("U1"))
@@ -168,7 +168,7 @@ async def test_after_a_renewal_the_old_secret_excuses_nothing(place: Place) -> N
 async def test_a_restore_to_before_a_renewed_secret_freezes(place: Place) -> None:
     """With the old secret, the new one's checkpoints look forged, so all mail is frozen."""
     copy = place.copy()
-    async with place.opened(secret=OTHER, renewing=b"") as store:
+    async with place.opened(secret=OTHER, renewing=()) as store:
         await store.renew(Event(kind=Kind.SECRET, id="S", at=store.now()))
     place.clock.pass_(minutes=1)
     await place.mail("U0", "U1", secret=OTHER)
