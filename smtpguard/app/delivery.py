@@ -128,6 +128,7 @@ class Deliverer(Part):
             owner=owner,
             trace_key=secret,
             hostname=name,
+            agreed=self._approvals.still_agreed,
             route=lambda listener, address: ways[relays.to(listener, address, policies.list_at)],
         )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -52,7 +53,7 @@ from smtpguard.holds.model import (
     standing_votes,
     vote_on,
 )
-from smtpguard.holds.sending import NOTHING, Outgoing, Sending
+from smtpguard.holds.sending import NOTHING, UNSENT, Outgoing, ReleaseProgress, Sending
 from smtpguard.journal.chain import utc_text
 from smtpguard.journal.clock import SteadyClock
 from smtpguard.journal.event import Event, Kind
@@ -360,6 +361,23 @@ class Approvals:
         if grant is not None:
             grant = replace(grant, since=now, until=now + timedelta(seconds=self.term.approval_seconds))
         return self._take_effect(replace(hold, release_at=None, grant=None), grant, last, notices)
+
+    async def still_agreed(self, hold: Hold) -> bool:
+        """Return whether a post that is about to be released goes to those for whom it was approved. If its list has grown since,
+        the approval ends, and people are asked anew; if somebody has it already, the rest is not sent. Raises StoreError."""
+        notices = self._notices_now()
+        if effects.grown(hold, notices.in_force) is None:
+            return True
+        back = Revocation(move=Move.REOPEN, who="", by="", comment="", term=self.term, notices=notices)
+
+        def step(hold: Hold, sending: Sending | None, outgoing: Outgoing, leads: bool) -> Change:
+            unsent = (sending or UNSENT).out is ReleaseProgress.NOTHING
+            new = effects.grown(hold, notices.in_force) if unsent else None
+            return back.step(new or hold, sending, outgoing, leads)
+
+        with suppress(Conflict):  # it was revoked meanwhile
+            await self._revoke(hold.hold_id, step, notices)
+        return False
 
     async def withdraw(self, hold_id: str, *, sender: str, by: str, comment: str = "") -> Decided:
         """Withdraw a message as its writer, with all copies of it, as far as they are not sent. Raises NoSuch,

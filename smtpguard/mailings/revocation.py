@@ -44,8 +44,8 @@ _MOVES_WITH_LEAD: Mapping[State, Move] = {State.REJECTED: Move.REJECT, State.WIT
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revocation:
-    """A revocation of an approval, or a decision against a hold that waits. ``who``: the person's address; ``by``: the caller's
-    login."""
+    """A revocation of an approval, or a decision against a hold that waits. ``who``: the person's address, "" if its list has grown;
+    ``by``: the caller's login."""
 
     move: Move
     who: str
@@ -74,7 +74,7 @@ class Revocation:
             of_turn = replace(back, reopened_at=hold.reopened_at, undone=hold.undone)
             told = self.notices.revoked(
                 of_turn,  # the ids are those of the approval that ends
-                "stopped" if stopped else KINDS[self.move].value,
+                "stopped" if stopped else KINDS[self.move].value if self.who else "lapsed",
                 self.who,
                 self.comment,
                 sending=sending or UNSENT,
@@ -85,7 +85,8 @@ class Revocation:
             made = _change(hold, back, sending, self.move, self.notices, {"with": hold.primary})
             return replace(made, intents=told)
         now, rejected = self.notices.now, self.move is Move.REJECT
-        actors: tuple[str, ...] = (self.who, self.by)
+        actors: tuple[str, ...] = (self.who, self.by) if self.who else ()
+        data = {} if self.who else {"reach": hold.reach}
         comment = self.comment
         events: tuple[Event, ...] = ()
         if rejected:
@@ -95,13 +96,13 @@ class Revocation:
             actors = ()  # the vote's entry says who
             if undecided:
                 comment = ""
-        made = _change(hold, back, sending, self.move, self.notices, {}, actors, comment)
+        made = _change(hold, back, sending, self.move, self.notices, data, actors, comment)
         return replace(
             made,
             events=(*events, *made.events),
             intents=told,
             rejection=effects.rejection(hold, self.comment, now, self.term) if rejected else None,
-            ungranted=(hold.primary or hold.hold_id) if self.move is Move.WITHDRAW else "",
+            ungranted=(hold.primary or hold.hold_id) if self.move is Move.WITHDRAW or not self.who else "",
         )
 
 

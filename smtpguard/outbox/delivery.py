@@ -80,7 +80,8 @@ class _Unsendable(Exception):
 
 @dataclass(eq=False)
 class Delivery:
-    """A delivery worker; each node may run one. ``jitter``: returns 0 to 1. ``route``: returns the relay for a listener ("" for
+    """A delivery worker; each node may run one. ``agreed``: says whether a release to a list's address may go to those who are on
+    the list by now, and else asks people about it. ``jitter``: returns 0 to 1. ``route``: returns the relay for a listener ("" for
     smtpguard's own mail) and a recipient, and may raise StoreError; None: ``relay`` for all."""
 
     store: Store
@@ -92,6 +93,7 @@ class Delivery:
     owner: str
     trace_key: bytes = field(repr=False)
     hostname: str
+    agreed: Callable[[Hold], Awaitable[bool]]
     route: Callable[[str, Address], Relay] | None = None
     jitter: Callable[[], float] = random.random
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -153,6 +155,8 @@ class Delivery:
         hold = await self.store.holds.find(lease.intent.hold_id) if lease.intent.hold_id is not None else None
         all_due = dues(lease, partial(self._expands, hold))
         due = [d for d in all_due if d.doubts < MAX_DOUBTS]
+        if hold is not None and any(d.asks for d in due) and not await self.agreed(hold):
+            return
         spent = [d.given_up() for d in all_due if d.doubts >= MAX_DOUBTS]
         try:
             parcel = await self._parcel(lease, hold, [d.recipient for d in due]) if due else None

@@ -19,6 +19,7 @@ from tests.catalogue.test_first_contacts import reached, words
 from tests.catalogue.test_lists_fail import synced
 from tests.catalogue.test_notices import notices_by_person
 from tests.catalogue.wholeguard import DPO, EVA, MEMBERS, NEWSLETTER, RAMADAN, READERS, WholeGuard, personal_mail
+from tests.scripted_relay import Message
 
 BODY = f"{words(120, 'letter')}\r\nVi ses på tisdag, /Anna\r\n"
 
@@ -67,10 +68,11 @@ async def test_nobody_approves_for_fewer_people_than_get_it(guard: WholeGuard) -
             await guard.office._approvals.vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="test", people=people)
 
 
-async def grow(guard: WholeGuard, name: str) -> None:
+async def grow(guard: WholeGuard, name: str, people: int = 3000) -> list[Message]:
+    """Let people come to a list. Returns what was sent then."""
     with (guard.settings.policy.parent / f"{name}.csv").open("a") as source:
-        source.writelines(f"new{n}@readers.example\n" for n in range(3000))
-    await synced(guard, minutes=20)
+        source.writelines(f"new{n}@readers.example\n" for n in range(people))
+    return await synced(guard, minutes=20)
 
 
 async def looked_at(guard: WholeGuard, post: bytes, delay: int) -> Callable[..., Awaitable[Decided]]:
@@ -102,6 +104,30 @@ async def test_a_list_that_grew_after_the_look_is_looked_at_again(guard: WholeGu
     await guard.pass_(minutes=2)
     await guard.office._approvals.enact()
     await guard.deliver()
+    assert len(guard.arrived(post)) == 1
+
+
+async def test_a_list_that_grew_after_the_approval_took_effect_is_looked_at_again(guard: WholeGuard) -> None:
+    """A freeze, or a relay that is away, can keep a release for days."""
+    post = newsletter()
+    vote = await looked_at(guard, post, 0)
+    await vote(approver=EVA)
+    told = notices_by_person(await grow(guard, "newsletter"))
+    assert not guard.arrived(post)
+    assert told[EVA] == ["decided"]
+    [hold] = await guard.holds()
+    [mailing] = await guard.office._store.mailings.newest()
+    assert (hold.state, hold.reach, hold.votes, mailing.grants) == (State.WAITING, 3400, (), ())
+    await vote(approver=EVA)
+    await guard.deliver()
+    assert len(guard.arrived(post)) == 1
+
+
+async def test_a_list_that_grew_by_a_few_after_the_approval_stops_nothing(guard: WholeGuard) -> None:
+    post = newsletter()
+    vote = await looked_at(guard, post, 0)
+    await vote(approver=EVA)
+    await grow(guard, "newsletter", 40)
     assert len(guard.arrived(post)) == 1
 
 

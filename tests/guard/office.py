@@ -97,6 +97,7 @@ class Office:
             "owner": owner,
             "trace_key": KEY,
             "hostname": "guard.example.com",
+            "agreed": self.home.approvals().still_agreed,
             "jitter": lambda: 0.5,
             "pause": self.pause,
         }

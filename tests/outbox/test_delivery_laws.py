@@ -245,6 +245,9 @@ def test_nothing_is_lost_and_duplicates_are_bounded(held: Hold, attempts: list[A
     async def pause(seconds: float) -> None:
         clock.pass_(seconds=seconds)
 
+    async def agreed(hold: Hold) -> bool:
+        return True
+
     async def live() -> None:
         for _ in range(120):
             worker = Delivery(
@@ -257,6 +260,7 @@ def test_nothing_is_lost_and_duplicates_are_bounded(held: Hold, attempts: list[A
                 owner="x",
                 trace_key=KEY,
                 hostname="guard.example.com",
+                agreed=agreed,
                 jitter=lambda: 0.5,
                 pause=pause,
             )
