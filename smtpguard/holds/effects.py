@@ -262,7 +262,10 @@ def grown(hold: Hold, in_force: InForce) -> Hold | None:
 
 def has_grown(hold: Hold) -> Conflict:
     """Return the error for who decided on a post that is to be looked at again."""
-    return Conflict(f"it reaches {hold.reach:,} people by now: its list has grown since it was held")
+    lists = ", ".join(hold.lists)
+    return Conflict(
+        f"it reaches {hold.reach:,} people by now ({lists}): its list has grown, or has come to reach another, since it was held"
+    )
 
 
 def people_bound(hold: Hold, votes: Sequence[Vote], in_force: InForce) -> int:
