@@ -35,6 +35,7 @@ from smtpguard.counts.backfill import known_since
 from smtpguard.database.errors import StoreError, reason
 from smtpguard.database.migrate import NotSetUp, SchemaError
 from smtpguard.database.schema import checkpoint
+from smtpguard.freezes.service import thaw_asked
 from smtpguard.guard.ports import PolicyInForce
 from smtpguard.journal.bypass import Bypass, Bypasses
 from smtpguard.journal.chain import instant
@@ -75,6 +76,8 @@ class Status:
     """The names of alarms that the settings suppress: they are shown, and do not count as critical."""
     policy: dict[str, Any] | None = None
     waiting: figures.Waiting | None = None
+    thaws_asked: dict[str, tuple[str, datetime]] = field(default_factory=dict)
+    """Who has asked to lift a freeze, and when, by freeze, where two must agree."""
     quota: int = 0
     """The octets of held content above which mail that would be held is answered 452."""
     relay: dict[str, Any] | None = None
@@ -195,6 +198,9 @@ async def _store(settings: Settings, found: Status) -> Seen:
             found.store |= {"put_back": seen.put_back or None, "alarms": await Alarmed(store).known()}
             found.store["fronts_aside"] = [str(file) for file in store.journal.fronts_aside()]
             found.waiting = await store.ask(lambda c: figures.look(c, found.at, settled_within=SETTLED_WITHIN))
+            for one in found.waiting.freezes if settings.freeze.thaw == "two" else ():
+                if (asked := await thaw_asked(store, one.freeze_id)) is not None:
+                    found.thaws_asked[one.freeze_id] = asked
             found.checkpoint = _checkpoint_row(await store.ask(newest_checkpoint))
             for key in settings.audit.receivers:
                 at = found.waiting.hooks.get(f"({key})")

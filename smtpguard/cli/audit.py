@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import socket
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from email import message_from_string
 from email.policy import default
@@ -21,6 +22,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from smtpguard.cli.context import AtLeast, CannotRun, Command, Context, Group, NotFine, may_name, progress
+from smtpguard.cli.holdrow import freeze_row, goes_out
+from smtpguard.holds.model import LIVE, held_up_by
 from smtpguard.journal.chain import Clear, Entry, Pair, utc_text
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.outcome import Message, Outcome
@@ -29,6 +32,7 @@ from smtpguard.locale.speech import Speech
 if TYPE_CHECKING:
     from smtpguard.config.settings import Settings
     from smtpguard.journal.timestamp import Stamped, Timestamp
+    from smtpguard.policy.freezing import Freeze
     from smtpguard.store.store import Store
 
 
@@ -268,15 +272,26 @@ async def find(context: Context, words: tuple[str, ...], most: int) -> None:
             ids = list(
                 await store.journal.find(text.split(), most + 1, moved) or await store.journal.matching_ids(text)
             )
-        shown = [row(id, await _history(store, id)) for id in ids[:most]]
+        freezes = (await store.gate.read()).freezes
+        shown = [await _found(store, id, freezes) for id in ids[:most]]
         await context.journal_export(store, words=text, what="find", found=len(shown))
     rows = [one for one in shown if one is not None]
-    for each in rows:
-        context.answer(each, lines(each))
+    for each, goes in rows:
+        context.answer(each, lines(each, goes))
     if not rows:
         raise NotFine(f"nothing matches {text}")
     if len(ids) > most:
         click.echo(f"There are more: the newest {len(rows)} are shown (--most).", err=True)
+
+
+async def _found(store: Store, id: str, freezes: Sequence[Freeze]) -> tuple[dict[str, Any], str] | None:
+    """Return the JSON object of a message with the freezes that stop it, and when it goes if any does."""
+    if (one := row(id, await _history(store, id))) is None:
+        return None
+    hold = await store.holds.find(one["hold"]) if one["hold"] and freezes else None
+    stopped = held_up_by(hold, freezes) if hold is not None and hold.state in LIVE else ()
+    goes = goes_out(hold, stopped) if hold is not None and stopped else ""
+    return one | {"frozen": [freeze_row(freeze) for freeze in stopped]}, goes
 
 
 async def _history(store: Store, id: str) -> Sequence[Pair]:
@@ -297,11 +312,15 @@ def row(id: str, history: Sequence[Pair]) -> dict[str, Any] | None:
     data, message = last.data, Message.of(last.data, last.content["private"])
     for one, _ in history[verdicts[-1] + 1 :]:
         message.add(one.kind, one.data, one.content["private"])
+    numbers = Counter(end.value for end in message.ends() or ())
+    for share in message.shares() if not numbers else ():
+        numbers[share.end.value] += share.people
     ends = [end.value for end in Outcome if end in message.outcomes]
     return {
         "at": entry.time,
         "id": id,
         "ends": ends,
+        "numbers": {end: numbers[end] for end in ends},
         "hold": data.get("hold"),
         "mailing": data.get("mailing"),
         "reverse_path": _first(names, "reverse_path"),
@@ -333,9 +352,20 @@ def _answers(history: Sequence[Pair]) -> Iterator[str]:
         yield from queue_ids(replies)
 
 
-def lines(each: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the lines of a message: time and id, what happened to it, its sender and number of people, and its other ids."""
-    yield f"{each['at']:%Y-%m-%d %H:%M:%S} UTC  {each['id']}  {', '.join(each['ends'])}"
+def _ends(each: Mapping[str, Any]) -> str:
+    """Write the outcomes: one as a word, several with their numbers."""
+    words = {Outcome.ON_ITS_WAY.value: "approved, frozen"} if each["frozen"] else {}
+    several = len(each["ends"]) > 1
+    return ", ".join(
+        f"{words.get(end, end)} {n:,}" if several else words.get(end, end) for end, n in each["numbers"].items()
+    )
+
+
+def lines(each: Mapping[str, Any], goes: str) -> Iterator[str]:
+    """Yield the lines of a message: time and id, what happened to it, when it goes if a freeze stops it, its sender and number of people, and its other ids."""
+    yield f"{each['at']:%Y-%m-%d %H:%M:%S} UTC  {each['id']}  {_ends(each)}"
+    if goes:
+        yield f"    {goes}"
     sender = each["from"] or each["reverse_path"] or ("<>" if each["reverse_path"] == "" else "erased")
     total, reach = each["recipients"] or 0, each["reach"] or 0
     people = f", {reach:,} people" if reach > total else ""

@@ -15,7 +15,7 @@ import click
 
 from smtpguard.app.files import CannotStart
 from smtpguard.cli.context import CannotRun, Command, Context, NotFine, length, mailbox, options, sentence_of
-from smtpguard.cli.holdrow import freeze_row, freeze_target
+from smtpguard.cli.holdrow import freeze_row, freeze_target, thaw_command
 from smtpguard.config.problem import unknown
 from smtpguard.config.settings import STORE
 from smtpguard.database.errors import CommitUnknown, StoreError
@@ -113,7 +113,10 @@ async def thaw(context: Context, /, yes: bool, **given: Any) -> None:
         hooks: list[Hook] = []
         meant = await services.freezes.active(*await _resolve(services, chosen, must_exist=False))
         if meant:
-            for line in released(await services.freezes.released_by(meant)):
+            asks = [one for one in meant if await services.freezes.only_asks(one.freeze_id, {context.user})]
+            for line in released(
+                await services.freezes.released_by(meant), "once another person agrees" if asks else "at once"
+            ):
                 click.echo(line, err=True)
             if not yes and sys.stdin.isatty() and sys.stderr.isatty():
                 click.confirm(f"Thaw {', '.join(map(freeze_target, meant))}?", abort=True, err=True)
@@ -122,7 +125,7 @@ async def thaw(context: Context, /, yes: bool, **given: Any) -> None:
                 hooks += await services.freezes.thaw(freeze.freeze_id, by=context.user)
             except SecondPersonNeeded:
                 raise NotFine(
-                    f"{freeze_target(freeze)} is still frozen: another person must agree to the thaw"
+                    f"{freeze_target(freeze)} is still frozen: another person must agree, by {thaw_command(freeze)}"
                 ) from None
             lifted.append(freeze)
         active = await services.freezes.active()
@@ -136,13 +139,13 @@ async def thaw(context: Context, /, yes: bool, **given: Any) -> None:
     _complain(hooks)
 
 
-def released(goes: Released) -> Iterator[str]:
-    """Return what goes out with a thaw, in words."""
+def released(goes: Released, when: str) -> Iterator[str]:
+    """Return what goes out with a thaw, and when, in words."""
     from smtpguard.locale.phrase import many
 
     if goes.messages:
         to = f", to {', '.join(goes.lists)}" if goes.lists else ""
-        yield f"Goes out at once: {many(goes.messages, 'approved message', 'approved messages')} for up to {many(goes.people, 'person', 'people')}{to}."
+        yield f"Goes out {when}: {many(goes.messages, 'approved message', 'approved messages')} for up to {many(goes.people, 'person', 'people')}{to}."
         if goes.doubt:
             yield f"May already have it, and are tried once more: {many(goes.doubt, 'recipient', 'recipients')}."
     else:

@@ -427,9 +427,13 @@ def _print_decision(context: Context, done: Decided, covers: Coverage | None = N
     elif done.missing:
         click.echo(f"{hold.hold_id}: {vote_in_words(done, vote)}")
     else:
-        click.echo(f"{hold.hold_id}: {leaves(hold, done.frozen) or hold.state.value}{_how(done)}")
+        click.echo(f"{hold.hold_id}: {leaves(hold, done.frozen) or (_decision(hold))}{_how(done)}")
         for sentence in coverage.sentences(covers) if covers is not None else ():
             click.echo(f"  {plain(sentence)}")
+
+
+def _decision(hold: Hold) -> str:
+    return "confirmed" if hold.state is State.APPROVED and hold.confirmed else hold.state.value
 
 
 def _how(done: Decided) -> str:

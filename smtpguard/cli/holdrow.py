@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -35,6 +36,11 @@ def reach(hold: Hold) -> str:
 
 def freeze_target(freeze: Freeze) -> str:
     return "everything" if freeze.selector is Selector.ALL else f"the {freeze.selector.value} {freeze.value}"
+
+
+def thaw_command(freeze: Freeze) -> str:
+    value = f" {shlex.quote(freeze.value)}" if freeze.value else ""
+    return f"smtpguard thaw --{freeze.selector.value}{value}"
 
 
 def freeze_row(freeze: Freeze) -> dict[str, Any]:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 _COLUMNS = (
-    "asked", "held", "deferred", "refused", "observed", "waiting", "confirmed", "approved", "rejected", "withdrawn", "expired", "mistaken", "share", "median",
+    "asked", "held", "deferred", "rejected on arrival", "observed", "waiting", "confirmed", "approved", "rejected", "withdrawn", "expired", "mistaken", "share", "median",
 )  # fmt: skip
 WATCHES = "this needs audit: {approvers: true}, since it monitors employees (docs/privacy.md)"
 ERASED = "(erased)"
@@ -160,7 +160,7 @@ def lines(found: Activity, now: Mapping[str, Any]) -> Iterator[str]:
     asked = f"asked the writers of {found.asked:,}, " if found.asked else ""
     yield (
         f"Passed {found.relayed:,} ({many(found.customers, 'copy', 'copies')} to customers), {asked}held {found.held:,}, "
-        f"deferred {found.deferred:,}, refused {found.rejected:,}."
+        f"deferred {found.deferred:,}, rejected on arrival {found.rejected:,}."
     )
     if found.held or found.asked:
         yield from _decisions(found)
@@ -180,7 +180,7 @@ def lines(found: Activity, now: Mapping[str, Any]) -> Iterator[str]:
     if len(found.days) > 1:
         yield ""
         rows = [(str(d.day), [f"{n:,}" for n in (d.relayed, d.held, d.deferred, d.rejected)]) for d in found.days]
-        yield from _figures("Day", ("passed", "held", "deferred", "refused"), rows)
+        yield from _figures("Day", ("passed", "held", "deferred", "rejected on arrival"), rows)
     strict = [share for share in found.rules if share.decided.too_strict]
     if strict:
         yield ""
@@ -230,7 +230,8 @@ def _figures(what: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequen
     """Yield the lines of a table of numbers by name. ``what``: its title."""
     width = max(len(what), *(len(name) for name, _ in rows))
     for name, cells in ((what, columns), *rows):
-        yield plain(f"{name:<{width}}" + "".join(f"{cell:>10}" for cell in cells))
+        aligned = (f"{cell:>{max(10, len(column) + 2)}}" for column, cell in zip(columns, cells, strict=True))
+        yield plain(f"{name:<{width}}{''.join(aligned)}")
 
 
 def _period(since: datetime, until: datetime) -> str:

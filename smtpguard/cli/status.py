@@ -12,7 +12,7 @@ import click
 
 from smtpguard.cli.bypass import row as bypass_row
 from smtpguard.cli.context import Command, Context, roughly
-from smtpguard.cli.holdrow import plain
+from smtpguard.cli.holdrow import plain, thaw_command
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import STORE
 from smtpguard.processes.statusfile import Tree, hidden, trees
@@ -112,6 +112,9 @@ def row(found: Status) -> dict[str, Any]:
                 "reason": f.reason,
                 "since": f.at,
                 "until": f.until,
+                "thaw_asked": None
+                if f.freeze_id not in found.thaws_asked
+                else dict(zip(("by", "at"), found.thaws_asked[f.freeze_id], strict=True)),
             }
             for f in waiting.freezes
         ],
@@ -161,6 +164,8 @@ def lines(found: Status) -> Iterator[str]:
             meant = f"{f.selector.value} {f.value}".strip()
             until = f" until {_when(f.until)}" if f.until else ""
             yield f"{'' if n else 'Freezes':<12}{meant}, since {_when(f.at)}{until}, by {f.by}: {f.reason}"
+            if (asked := found.thaws_asked.get(f.freeze_id)) is not None:
+                yield f"{'':<12}{asked[0]} asked to thaw it at {_when(asked[1])}; another person must agree, by {thaw_command(f)}"
         if not waiting.freezes:
             yield "Freezes     none"
         first = f", the first since {_when(waiting.held_at)}" if waiting.held_at else ""

@@ -12,7 +12,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -53,6 +53,13 @@ class Frozen:
 
 
 UNCOUNTED = "how many messages were stopped on their way is not known: the store was lost after the freeze"
+
+
+async def thaw_asked(store: Store, freeze_id: str) -> tuple[str, datetime] | None:
+    """Return who has asked to thaw it, and when, from the journal; None for nobody."""
+    for entry, clear in await store.journal.history(freeze_id, Kind.THAW_ASKED):
+        return str((clear or {}).get("actor", [""])[0]), entry.time
+    return None
 
 
 class SecondPersonNeeded(Exception):
@@ -129,8 +136,8 @@ class Freezes:
         if freeze is None:
             raise KeyError(freeze_id)
         who = person or by
-        if self.thaw_two and (asked := await self.asked_to_thaw(freeze_id)) in ("", *addresses_of(who)):
-            if not asked:
+        if await self.only_asks(freeze_id, addresses_of(who)):
+            if not await self.asked_to_thaw(freeze_id):
                 await self.store.journal.record([event_of(Kind.THAW_ASKED, freeze, who, self.clock.now())])
             raise SecondPersonNeeded
         gate = await self.store.gate.thaw(freeze_id, event_of(Kind.THAW, freeze, by, self.clock.now()))
@@ -138,10 +145,14 @@ class Freezes:
             return ()  # it is still frozen
         return await self._hooks(self.thaw_hook, "thaw", freeze, by)
 
+    async def only_asks(self, freeze_id: str, mine: Collection[str]) -> bool:
+        """Return whether a thaw by the person with these addresses lifts nothing, since another one must agree."""
+        return self.thaw_two and await self.asked_to_thaw(freeze_id) in ("", *mine)
+
     async def asked_to_thaw(self, freeze_id: str) -> str:
-        """Return the person who has asked to thaw it, from the journal, "" for none."""
-        asked = await self.store.journal.history(freeze_id, Kind.THAW_ASKED)
-        return str((asked[0][1] or {}).get("actor", [""])[0]) if asked else ""
+        """Return the person who has asked to thaw it, "" for none."""
+        asked = await thaw_asked(self.store, freeze_id)
+        return asked[0] if asked is not None else ""
 
     async def lift_ended(self) -> tuple[Hook, ...]:
         """Lift the freezes whose time is over. If several processes try, one does it. Raises StoreError."""

@@ -152,7 +152,9 @@ class Approvals:
                 raise Conflict(f"it is already approved, and will be sent{decided_by(hold)}")
             if hold.question is not None:
                 until = f"{hold.question.until:%Y-%m-%d %H:%M} UTC"
-                raise Conflict(f"only its writer can let it go until {until}; it can be rejected")
+                raise Conflict(
+                    f"only its writer can let it go until {until} (smtpguard held confirm); others can only reject it"
+                )
             effects.check_answered(hold)
             check_may_vote(hold, hold_id, who, Choice.APPROVE, seen, in_force, now)
             if (new := effects.grown(hold, in_force)) is not None:

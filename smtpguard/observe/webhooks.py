@@ -189,9 +189,13 @@ def shaped(payload: Mapping[str, Any], form: Format) -> Mapping[str, Any]:
     return _slack(head, words, url) if form == "slack" else _teams(head, words, url)
 
 
+_LOOK = "Look at it"
+"""The words of the link to what an event is about."""
+
+
 def _slack(head: str, words: Sequence[str], url: str) -> Mapping[str, Any]:
     """https://api.slack.com/messaging/webhooks; three characters are escaped, and so no link or mention can be made."""
-    lines = [f"*{_escaped(head)}*", *map(_escaped, words), *([f"<{_escaped(url)}|Look at it>"] if url else [])]
+    lines = [f"*{_escaped(head)}*", *map(_escaped, words), *([f"<{_escaped(url)}|{_LOOK}>"] if url else [])]
     text = "\n".join(lines)
     return {"text": text, "blocks": [{"type": "section", "text": {"type": "mrkdwn", "text": text, "verbatim": True}}]}
 
@@ -214,7 +218,7 @@ def _teams(head: str, words: Sequence[str], url: str) -> Mapping[str, Any]:
         "body": [line(head, weight="Bolder"), *map(line, words)],
     }
     if url:
-        card["actions"] = [{"type": "Action.OpenUrl", "title": "View", "url": url}]
+        card["actions"] = [{"type": "Action.OpenUrl", "title": _LOOK, "url": url}]
     return {
         "type": "message",
         "attachments": [

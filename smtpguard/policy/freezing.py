@@ -136,7 +136,7 @@ def _hit(freeze: Freeze, answer: Action, *, uncertain: bool) -> Hit:
         observed=freeze.selector.value if named else what,
         limit="",
         public=_held("" if uncertain else freeze.reason) if answer is Action.HOLD else DEFERRED,
-        detail=f"frozen ({what}) by {freeze.by} at {freeze.at:%Y-%m-%dT%H:%M:%SZ}: {freeze.reason}",
+        detail=f"frozen ({what}) by {freeze.by} at {freeze.at:%Y-%m-%d %H:%M} UTC: {freeze.reason}",
     )
     return Hit(rule=FREEZE, action=answer, description=Phrase(AIM), reasons=(reason,), uncertain=uncertain)
 

@@ -286,7 +286,10 @@ async def test_a_question_whose_client_got_no_answer_is_looked_at_as_early_as_an
 
 async def test_within_four_hours_approvers_may_only_reject(home: House) -> None:
     hold = await asked(home)
-    with pytest.raises(Conflict, match="only its writer can let it go until 2026-03-02 13:00 UTC; it can be rejected"):
+    with pytest.raises(
+        Conflict,
+        match=r"only its writer can let it go until 2026-03-02 13:00 UTC \(smtpguard held confirm\); others can only reject it",
+    ):
         await home.approve(hold.hold_id, EVA)
     done = await home.approvals().vote(hold.hold_id, Choice.REJECT, approver=EVA, by="test", comment="No")
     assert done.hold.state is State.REJECTED

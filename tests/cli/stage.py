@@ -39,6 +39,7 @@ class Stage:
         self.hooks: tuple[tuple[str, ...], ...] = ()
         self.raw = b""
         self.release_delay = 0
+        self.thaw_two = False
         self._numbers = itertools.count(1)
         (folder / "ramadan.csv").write_text("email\n" + "\n".join(f"{m.upper()}" for m in MEMBERS) + "\nno address\n")
 
@@ -56,7 +57,7 @@ class Stage:
                 matching=partial(Matching, mailings, home.store, home, self.folder),
                 freezes=Freezes(
                     home.store, SteadyClock(home.clock), new_id=lambda: f"F{next(self._numbers)}", freeze_hook=self.hooks,
-                    recall_seconds=0, loud=False,
+                    recall_seconds=0, loud=False, thaw_two=self.thaw_two,
                 ),
                 clock=home.clock,
                 digester=home.in_force.registry.digester,

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from smtpguard.cli.audit import _ends
 from smtpguard.holds.model import Choice
 from smtpguard.mail.reply import Reply
 from tests.cli.installing import install, printed, running
@@ -69,7 +70,7 @@ def test_messages_are_found(story: Path, words: list[str], ids: list[str]) -> No
 def test_results_as_json(story: Path) -> None:
     [row] = rows(story, "4FrontQ1")
     assert row == {
-        "at": "2026-03-02T09:00:00Z", "id": PASSED, "ends": ["delivered"], "hold": None, "mailing": None,
+        "at": "2026-03-02T09:00:00Z", "id": PASSED, "ends": ["delivered"], "numbers": {"delivered": 2}, "frozen": [], "hold": None, "mailing": None,
         "reverse_path": "anna@example.com", "from": "anna@example.com", "login": None, "subject": "Drawings", "recipients": 2, "reach": 2,
         "message_id": "<2@example.com>", "queue_ids": ["4FrontQ1", "5RelayQ1"], "client": "192.0.2.1", "listener": "inside",
     }  # fmt: skip
@@ -109,6 +110,29 @@ def test_results_in_words(story: Path) -> None:
     [_, people, called] = run(story, "find", "lunch").stdout.splitlines()
     assert people == "    from anna@example.com to 1 recipient, 60 people"
     assert f"held as {HELD}" in called
+
+
+def test_an_approved_message_that_a_freeze_stops_is_not_on_its_way(tmp_path: Path) -> None:
+    install(tmp_path, KEY)
+
+    async def work() -> None:
+        async with house(tmp_path) as home:
+            await home.send(RAMADAN)
+            await home.freeze()
+            for who in ("eva@example.com", "dpo@example.com"):
+                await home.approvals().vote(HELD, Choice.APPROVE, approver=who, by="eva")
+
+    asyncio.run(work())
+    first, goes, *_ = run(tmp_path, "find", HELD).stdout.splitlines()
+    assert first == f"2026-03-02 09:00:00 UTC  {HELD}  approved, frozen"
+    assert goes.startswith("    it goes out when this is thawed: everything (by ")
+    [row] = rows(tmp_path, HELD)
+    assert (row["ends"], [each["selector"] for each in row["frozen"]]) == (["on its way"], ["all"])
+
+
+def test_several_outcomes_have_their_numbers() -> None:
+    each = {"ends": ["released", "undelivered"], "numbers": {"released": 1200, "undelivered": 3}, "frozen": []}
+    assert _ends(each) == "released 1,200, undelivered 3"
 
 
 def test_a_search_without_a_match_fails(story: Path) -> None:

@@ -290,6 +290,20 @@ def test_a_thaw_lists_what_it_releases(stage: Stage) -> None:
     assert "Lifted: the list ramadan" in both.stdout
 
 
+def test_a_thaw_by_two_says_that_it_waits_for_the_second(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage.thaw_two = True
+    stage.run(freeze, "--list", "ramadan", "--reason", "x")
+    approved(stage, 1)
+    for _ in range(2):
+        first = stage.run(thaw, "--list", "ramadan")
+        assert first.exit_code == 1
+        assert "Goes out once another person agrees: 1 approved message for up to 60 people" in first.stderr
+        assert "is still frozen: another person must agree, by smtpguard thaw --list ramadan\n" in first.stderr
+    monkeypatch.setattr("smtpguard.cli.context.Context.user", "another")
+    second = stage.run(thaw, "--list", "ramadan")
+    assert (second.exit_code, "Goes out at once: 1 approved message" in second.stderr) == (0, True)
+
+
 @pytest.mark.parametrize(("answer", "status", "words"), [("n", 130, ()), ("y", 0, ()), ("", 0, ("--yes",))])
 def test_a_thaw_at_a_terminal_asks(tmp_path: Path, answer: str, status: int, words: tuple[str, ...]) -> None:
     config = served(tmp_path / "etc")

@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 
 from smtpguard.cli import held
+from smtpguard.cli.context import Context
 from smtpguard.cli.freeze import command as freeze
 from smtpguard.cli.freeze import thaw
 from smtpguard.cli.holdrow import Known, print_hold
-from smtpguard.holds.model import Change, Confirmation
+from smtpguard.holds.model import Change, Confirmation, State
+from smtpguard.holds.service import Decided
 from smtpguard.journal.deliverystatus import DeliveryEvent
 from smtpguard.journal.event import Event, Kind
 from smtpguard.outbox.model import AttemptResult, IntentKind
@@ -280,6 +282,18 @@ def test_show_says_that_its_writer_is_asked(stage: Stage) -> None:
     text = stage.run(held.command, "show", ID).output
     assert "until 2026-03-02 13:00 UTC\n" in text
     assert re.findall("Waits for .*", text) == ["Waits for its writer to confirm it"]
+    own = stage.run(held.command, "approve", ID, "--as", ANNA)
+    assert "only its writer can let it go until 2026-03-02 13:00 UTC (smtpguard held confirm)" in own.stderr
+
+
+def test_a_confirmation_is_not_printed_as_an_approval(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    stage.hold()
+    asked = Confirmation(writer=ANNA, until=MONDAY + timedelta(hours=4), at=MONDAY, people=60)
+    [only] = stage.ask(lambda store: store.holds.find_all([ID]))
+    hold = replace(only, confirm=asked, state=State.APPROVED)
+    held._print_decision(Context(config=Path("none")), Decided(hold=hold))
+    held._print_decision(Context(config=Path("none")), Decided(hold=replace(hold, state=State.WITHDRAWN)))
+    assert capsys.readouterr().out == f"{ID}: confirmed\n{ID}: withdrawn\n"
 
 
 def test_show_prints_a_hold(stage: Stage) -> None:

@@ -51,7 +51,7 @@ def test_a_period_as_json(story: Path) -> None:
 def test_a_period_in_words(story: Path) -> None:
     said = run(story, "--since", "2026-03-01", "--until", "2026-03-08").stdout
     assert "2026-03-01 00:00 to 2026-03-08 00:00 UTC, 7 d: 2 messages." in said
-    assert "Passed 1 (0 copies to customers), held 1, deferred 0, refused 0." in said
+    assert "Passed 1 (0 copies to customers), held 1, deferred 0, rejected on arrival 0." in said
     assert "Of 1 to be decided on: 0 approved, 1 rejected, 0 withdrawn, 0 expired, 0 waiting." in said
     assert "Half were decided within 12 min, nine of ten within 12 min." in said
     assert "Rule held rejected share median internal-to-list 1 1 0% 12 min" in " ".join(said.split())

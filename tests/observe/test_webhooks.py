@@ -578,7 +578,9 @@ def test_an_event_is_shown_in_each_chats_format(type_: str, data: Mapping[str, A
     assert slack(type_, data) == [f"*{lines[0]}*", *lines[1:], *([f"<{url}|Look at it>"] if url else [])]
     said, actions = teams(type_, data)
     assert said == lines
-    assert [(action["type"], action["url"]) for action in actions] == ([("Action.OpenUrl", url)] if url else [])
+    assert [(action["type"], action["url"], action["title"]) for action in actions] == (
+        [("Action.OpenUrl", url, "Look at it")] if url else []
+    )
 
 
 @every("form", get_args(Format))

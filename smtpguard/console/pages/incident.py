@@ -265,8 +265,7 @@ async def thaw_page(request: Request, status: int = 200, problem: str = "") -> R
         status,
         freeze=freeze,
         goes=await here.freezes.released_by([freeze]),
-        only_asks=here.freezes.thaw_two
-        and await here.freezes.asked_to_thaw(freeze.freeze_id) in ("", *here.addresses_of(person(request).address)),
+        only_asks=await here.freezes.only_asks(freeze.freeze_id, here.addresses_of(person(request).address)),
         problem=problem,
     )
 
