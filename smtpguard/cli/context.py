@@ -306,15 +306,15 @@ def _plain(value: object) -> object:
 
 
 def write_new(path: Path, octets: bytes) -> None:
-    """Write a new file that only its owner can read, or none. Raises CannotRun."""
+    """Write a new file that only its owner can read, as a whole or not at all. Raises CannotRun."""
+    from smtpguard.config.statefiles import drafted
+
     try:
-        made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(made, "wb") as file:
-                file.write(octets)
-        except OSError:
-            path.unlink()
-            raise
+        with drafted(path, octets) as draft:
+            try:
+                os.link(draft, path)
+            except PermissionError:  # a file system without links, as of a memory stick
+                draft.rename(path)
     except OSError as error:
         raise CannotRun(f"{path}: {error.strerror}") from None
 

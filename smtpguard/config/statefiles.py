@@ -89,19 +89,27 @@ def swap(draft: Path, path: Path, *, durable: bool = True) -> None:
         sync_folder(path.parent)
 
 
-def replace_file(path: Path, text: str, *, durable: bool, at: float | None = None) -> None:
-    """Replace a file as a whole; only the folder's owner can read it. ``at``: its time, instead of now. Raises OSError,
-    and then the old file stays."""
+@contextmanager
+def drafted(path: Path, octets: bytes, *, durable: bool = True) -> Iterator[Path]:
+    """Write a draft of a file beside it, which only its owner can read. It is removed at the end, unless it was moved. ``durable``:
+    synced. Raises OSError."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     draft = Path(name)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(octets)
             if durable:
                 file.flush()
                 os.fsync(descriptor)
+        yield draft
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def replace_file(path: Path, text: str, *, durable: bool, at: float | None = None) -> None:
+    """Replace a file as a whole; only the folder's owner can read it. ``at``: its time, instead of now. Raises OSError,
+    and then the old file stays."""
+    with drafted(path, text.encode(), durable=durable) as draft:
         if at is not None:
             os.utime(draft, (at, at))
         swap(draft, path, durable=durable)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -15,10 +15,10 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
-from smtpguard.config.statefiles import hand_over, sync_folder
+from smtpguard.config.statefiles import drafted, hand_over, swap, sync_folder
 from smtpguard.mail.address import MAX_LABEL_OCTETS, Address, every_delimiter, is_plain
 
 KEY_OCTETS = 32
@@ -128,17 +128,15 @@ def new_key(path: Path, key: bytes) -> Path | None:
     """Replace the installation's secret by ``key``, in one step. Return the name under which the old one stays beside it, None if
     there was none. Raises BadKey, and then nothing has changed. No other process may use the secret meanwhile."""
     try:
-        for left in path.parent.glob(
-            f".{glob.escape(path.name)}.*"
-        ):  # copies of secrets, of processes that were killed
+        # copies of secrets, left by processes that were killed
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
             left.unlink()
-        with _draft(path, key) as draft:
+        with drafted(path, key) as draft:
             aside = None
             if path.exists():
                 aside = next(name for n in itertools.count(1) if not (name := _aside(path, n)).exists())
                 os.link(path, aside)
-            draft.replace(path)
-            sync_folder(path.parent)
+            swap(draft, path)
     except OSError as error:
         raise BadKey(f"cannot make {path}: {error.strerror}", error.errno) from None
     return aside
@@ -161,24 +159,10 @@ def _make(path: Path) -> None:
     """Make a secret atomically, and never over an existing one: several processes may start at once."""
     if path.exists():
         return
-    with _draft(path, secrets.token_bytes(KEY_OCTETS)) as draft:
+    with drafted(path, secrets.token_bytes(KEY_OCTETS)) as draft:
+        hand_over(draft, path.parent)
         try:
             os.link(draft, path)
         except FileExistsError:
             return  # another process was quicker: its key is used
         sync_folder(path.parent)  # the database, which may be on another disk, is useless without it
-
-
-@contextmanager
-def _draft(path: Path, key: bytes) -> Iterator[Path]:
-    """Write a secret to a file beside ``path``, which is removed at the end."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(key)
-            file.flush()
-            os.fsync(file.fileno())
-        hand_over(draft, path.parent)
-        yield draft
-    finally:
-        draft.unlink(missing_ok=True)

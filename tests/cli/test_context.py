@@ -9,6 +9,7 @@ import pwd
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -212,3 +213,25 @@ def test_a_file_that_cannot_be_written_whole_is_not_there(tmp_path: Path) -> Non
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not path.exists(), "else it could not be written again"
     write_new(path, b"whole")
+
+
+KILLED = """
+import resource, signal, sys
+from pathlib import Path
+from smtpguard.cli.context import write_new
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+resource.setrlimit(resource.RLIMIT_FSIZE, (8, 8))
+write_new(Path(sys.argv[1]), bytes(9))
+"""
+
+
+def test_a_file_whose_writer_was_killed_can_be_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "held.eml"
+    killed = subprocess.run([sys.executable, "-c", KILLED, path], check=False)
+    assert killed.returncode == -signal.SIGXFSZ, "the kernel kills it after 8 octets"
+    assert not path.exists()
+    write_new(path, b"whole")
+    assert path.read_bytes() == b"whole"
+    with pytest.raises(CannotRun, match=f"^{path}: File exists$"):
+        write_new(path, b"other")
+    assert path.read_bytes() == b"whole"
