@@ -399,11 +399,11 @@ def _from_one(
 
 
 def _rejected(sentence: str) -> Hit:
-    own = sentence.strip()
+    own = sentence.strip().rstrip(".")
     said = (
-        (own if own[-1] in ".!?" else f"{own}.")
+        Phrase('People have already rejected this mailing: "{reason}".', reason=own)
         if own
-        else Phrase("The approvers of the list have rejected this mailing.")
+        else Phrase("People have already rejected this mailing.")
     )
     return hit(REJECTED, Action.REJECT, "mailing.rejected", said, description="")
 

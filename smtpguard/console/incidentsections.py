@@ -135,7 +135,7 @@ class Sections:
         """Yield details that the words for the entry's kind leave out."""
         data, said = entry.data, self.said
         if entry.kind == Kind.VERDICT.value:
-            yield said("for {n}", n=said.number(data.get("counts", {}).get("reach", 0)))
+            yield said.ngettext("for {n} person", "for {n} people", int(data.get("counts", {}).get("reach", 0)))
             for mode, key in (("enforce", "rules"), ("observe", "observed"), ("approved", "approved")):
                 yield from (said(MODES[mode], name=rule) for rule in data.get(key, ()))
         elif entry.kind in (Kind.FREEZE.value, Kind.THAW.value, Kind.THAW_ASKED.value):

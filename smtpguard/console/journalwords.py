@@ -234,6 +234,8 @@ def entry_in_words(entry: Entry, clear: Clear | None, said: Speech) -> EntryText
         details.append(said.say(why))
     if entry.kind == Kind.RELEASED.value:
         details += _outcomes(data, said)
+    elif entry.kind in (Kind.RELEASE.value, Kind.IN_DOUBT.value):
+        details += _attempted(data, said)
     kind = KIND_WORDS.get(entry.kind, KindWords(entry.kind))  # of another version
     more = ", ".join(details)
     comment = " ".join(private.get("comment", ())) if kind.spoken else ""
@@ -273,6 +275,14 @@ def _outcomes(data: Mapping[str, Any], said: Speech) -> list[str]:
         ("doubted", NN_("{n} recipient is in doubt", "{n} recipients are in doubt")),
     )
     return [said.ngettext(*forms, n) for key, forms in counts if (n := int(data.get(key, 0)))]
+
+
+def _attempted(data: Mapping[str, Any], said: Speech) -> Iterator[str]:
+    """Yield the number of recipients of an attempt, and the code of the mail server's answer."""
+    if n := int(data.get("recipients", 0)):
+        yield said.ngettext("for {n} recipient", "for {n} recipients", n)
+    if (code := str(data.get("code", "")))[:1].isdecimal():
+        yield said("the mail server answered {code}", code=code)
 
 
 def proof_in_words(found: Findings, said: Speech) -> str:

@@ -148,7 +148,9 @@ def _text(approved: Template, coming: Shown, exact: bool) -> Iterator[Difference
     blocks = approved.blocks_in(coming)
     subject = approved.elements[0] if approved.elements else None
     if isinstance(subject, Block) and not fit(subject, blocks[0]):
-        yield Difference(kind="subject", what=_readable(tokens(coming.subject)))
+        yield Difference(
+            kind="subject", what=_readable([item if isinstance(item, str) else "…" for item in subject.items])
+        )
     known = {
         one for each in approved.elements if isinstance(each, Choice) for some in each.alternatives for one in some
     }

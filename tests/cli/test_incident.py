@@ -313,7 +313,7 @@ def test_an_observing_guard_is_named_and_times_have_the_local_zone(tmp_path: Pat
     said = page(tmp_path, "--subject", "lunch")
     assert "came on Monday 2 March 2026 at 10:00 (CET). 1 message went out, to 60 people." in said
     assert ": it only observed and stopped nothing" in said
-    assert "let through, for 60, rule internal-to-list (observes)" in said
+    assert "let through, for 60 people, rule internal-to-list (observes)" in said
     assert "WHEN, IN NUMBERS (UTC, EUROPE/STOCKHOLM)" in said
     assert "  2026-03-02 09:00:00  10:00:00  " in said
     assert "no decision was needed: no enforced rule stopped it" in said

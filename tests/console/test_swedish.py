@@ -246,3 +246,18 @@ async def test_a_report_with_every_statement_is_translated(here: Stage, silent: 
     known += tuple(one.mailing_id for one in made.found.mailings) + tuple(s.entry.id for s in made.report.steps)
     known += tuple(str(s.entry.data.get("sha256"))[:12] for s in made.report.steps)
     assert [left for text in texts if (left := letters(text, *known))] == []
+
+
+def test_an_attempt_to_send_says_to_how_many_and_what_the_server_answered() -> None:
+    refused = {"outcome": "failed", "recipients": 25, "code": "550 5.1.1"}
+    assert list(journalwords._attempted(refused, Speech("en"))) == [
+        "for 25 recipients",
+        "the mail server answered 550 5.1.1",
+    ]
+    assert list(journalwords._attempted(refused, Speech("sv"))) == [
+        "till 25 mottagare",
+        "e-postservern svarade 550 5.1.1",
+    ]
+    assert list(journalwords._attempted({"outcome": "attempt", "recipients": 1, "code": ""}, Speech("en"))) == [
+        "for 1 recipient"
+    ]
