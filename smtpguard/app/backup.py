@@ -472,13 +472,23 @@ def _swap(database: Path, restored: Path) -> Path | None:
         _check_unused_file(database)
         if there:
             names = (database.parent / f"before-restore-{n}" for n in itertools.count(1))
-            aside = next(folder for folder in names if not folder.exists())
-            aside.mkdir(mode=0o700)
+            aside = next(folder for folder in names if not folder.exists() or _has_begun(folder, there))
+            aside.mkdir(mode=0o700, exist_ok=True)
             hand_over(aside, database.parent)
+            for path in there:  # first all of them: a database without its log lacks the last writes
+                if not (aside / path.name).exists():
+                    os.link(path, aside / path.name)
+            sync_folder(aside)
             for path in there:
-                path.rename(aside / path.name)
+                path.unlink()
         swap(restored, database)
     return aside
+
+
+def _has_begun(aside: Path, there: Sequence[Path]) -> bool:
+    """Return whether a restore that was killed has begun to put these files, and no others, into the folder."""
+    kept = [(aside / path.name).samefile(path) for path in there if (aside / path.name).exists()]
+    return bool(kept) and all(kept)
 
 
 def check_unused(settings: Settings) -> None:

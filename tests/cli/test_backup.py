@@ -10,6 +10,8 @@ import os
 import re
 import shutil
 import sqlite3
+import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -26,6 +28,7 @@ from smtpguard.journal.linefiles import CHECKPOINTS
 from smtpguard.policy.freezing import Freeze
 from tests.cli.test_another_store import Installation
 from tests.cli.test_readonly import url_as
+from tests.faults.killing import killed
 from tests.faults.test_recipes import create, server_tools
 from tests.peers.chain import until
 from tests.store.servers import a_server, new_database, several
@@ -96,6 +99,26 @@ def test_what_a_killed_restore_left_is_removed_by_the_next(home: Installation, t
     with backup._locked(running):
         assert home.run("restore", "--yes", str(file))[0] == 0
     assert (killed.exists(), running.exists()) == (False, True)
+
+
+@pytest.mark.parametrize("went", [(), ("",), ("", "-wal")])
+def test_a_killed_restore_keeps_the_earlier_database_with_its_log(
+    home: Installation, tmp_path: Path, went: tuple[str, ...]
+) -> None:
+    """The last writes of a database that nobody closed are in its log. ``went``: what a later kill has found removed."""
+    file, database = tmp_path / "guard.tar.zst", home.state / "guard.db"
+    assert home.run("backup", str(file))[0] == 0
+    writes = "import os, sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('CREATE TABLE last (x)'); os._exit(0)"
+    subprocess.run([sys.executable, "-c", writes, database], check=True)
+    assert Path(f"{database}-wal").stat().st_size
+    killed("smtpguard.app.backup.sync_folder", "-c", str(home.config), "restore", "--yes", str(file))
+    for end in went:
+        Path(f"{database}{end}").unlink()
+    status, out, _ = home.run("--json", "restore", "--yes", str(file))
+    assert (status, json.loads(out)["before"]) == (0, str(home.state / "before-restore-1"))
+    assert len([*home.state.glob("before-restore-*")]) == 1
+    with closing(sqlite3.connect(home.state / "before-restore-1" / "guard.db")) as before:
+        assert before.execute("SELECT count(*) FROM last").fetchone() == (0,)
 
 
 def test_a_restore_writes_through_no_planted_link(home: Installation, tmp_path: Path) -> None:
