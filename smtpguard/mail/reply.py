@@ -15,6 +15,7 @@ LINE_OCTETS = 480
 MOST_LINES = 20
 
 _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?: |\Z)")
+_WORD = re.compile(r'"(?:[^"\\]|\\.)*"@[^\s<>,;]+|[^\s<>()\[\],;:"]+')
 
 
 @pair
@@ -71,6 +72,14 @@ class Reply:
 class Unsendable(Reply):
     """A reply in place of the relay's, which was not asked: it lacks an extension that the message needs, or must not
     get it."""
+
+
+def nameless(said: str) -> str:
+    """Return a relay's reply without addresses and Message-IDs, for the journal: the chain keeps it longer than names, and who may read
+    it may not read who was refused."""
+    if "@" not in said and "%40" not in said:
+        return said
+    return _WORD.sub(lambda word: "…" if "@" in word[0] or "%40" in word[0] else word[0], said)
 
 
 def _one_line(sentence: str) -> str:

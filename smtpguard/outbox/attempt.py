@@ -1,6 +1,6 @@
 """The result of one attempt for each recipient: sent, put off, failed, or in doubt; and the events and DSNs that follow. Pure.
 
-The public data of an event names nobody. A relay's replies often do, so they go into the private part.
+The public data of an event names nobody. A relay's replies often do: without addresses they go into the private part.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from smtpguard.journal.deliverystatus import EVENTS, WORDS, DeliveryEvent
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.persons import Person, each_once, persons
 from smtpguard.mail.envelope import Recipient
-from smtpguard.mail.reply import Reply, Unsendable
+from smtpguard.mail.reply import Reply, Unsendable, nameless
 from smtpguard.notices import intents
 from smtpguard.notices.dsn import Action
 from smtpguard.outbox.model import LONGEST_ATTEMPT, NONE_YET, OF_CONTENT, AttemptResult, Intent, IntentKind, Lease
@@ -183,7 +183,7 @@ def events(
         if of_content and event is DeliveryEvent.PUT_OFF:
             data["in_doubt"] = doubt  # an earlier attempt may have been accepted
         private = {"recipients": tuple(str(r.recipient.address) for r in several)}
-        words = tuple(dict.fromkeys(r.reply[:500] for r in several if r.reply))
+        words = tuple(dict.fromkeys(nameless(r.reply)[:500] for r in several if r.reply))
         if words:
             private["comment"] = words
         yield Event(kind=kind, id=intent.hold_id or intent.intent_id, at=now, data=data, private=private)

@@ -39,3 +39,18 @@ def test_any_sentence_fits_its_lines(sentence: str) -> None:
 def test_an_endless_word_is_split() -> None:
     assert [len(line) for line in reply.rejected("å" * 600).lines] == [246, 246, 126]
     assert len(reply.rejected("x" * 50_000).lines) == reply.MOST_LINES
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("550 5.1.1 <anna@example.com>: no such user", "550 5.1.1 <…>: no such user"),
+        ("250 2.6.0 <m1@ex.example.com> [InternalId=7] Queued", "250 2.6.0 <…> [InternalId=7] Queued"),
+        ("550 RCPT=anna@example.com mailto:anna@example.com?subject=x", "550 … mailto:…"),
+        ('550 "anna b"@example.com, anna@[192.0.2.1]', "550 …, …[192.0.2.1]"),
+        ("550 see http://spf.example/why?s=mfrom;id=anna%40example.com;ip=192.0.2.1", "550 see http://spf.example/why?s=mfrom;…;ip=192.0.2.1"),
+        ("250 2.0.0 Ok: queued as 4bXyz1", "250 2.0.0 Ok: queued as 4bXyz1"),
+    ],
+)  # fmt: skip
+def test_a_nameless_reply_has_no_address_and_keeps_the_rest(said: str, kept: str) -> None:
+    assert reply.nameless(said) == kept

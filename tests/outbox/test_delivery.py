@@ -64,13 +64,15 @@ async def test_a_retry_of_an_incomplete_release_is_judged_again(office: Office, 
     assert (done, len(way.sent)) == (Relayed(replies=(still,)), 1)
 
 
-async def test_no_address_is_in_the_chained_part(office: Office) -> None:
-    office.relay.says = {BO: Reply.of(550, "5.1.1", f"<{BO}>: unknown")}
-    hold_id = await office.approved(BO)
+async def test_no_address_is_in_the_chained_part_nor_in_the_relays_words(office: Office) -> None:
+    office.relay.says = {who: Reply.of(550, "5.1.1", f"<{who}>: unknown") for who in (BO, DI)}
+    hold_id = await office.approved(BO, DI)
     await office.step()
-    told = [str(data) for kind, data in await office.home.events(hold_id) if kind == "release"]
+    told = [(one.data, names) for one, names in await office.store.journal.history(hold_id) if one.kind == "release"]
     assert told
-    assert BO not in "".join(told)
+    assert BO not in str([data for data, _ in told])
+    said = [names["comment"] for data, names in told if names is not None and data["outcome"] == "failed"]
+    assert said == [["550 5.1.1 <…>: unknown"]]
 
 
 async def test_the_colleagues_part_is_sent_while_the_hold_waits(office: Office, home: House) -> None:
