@@ -151,7 +151,7 @@ def apply(batch: Batch, held: Hold, made: Change) -> Change:
 
 
 def _is_revoked(before: Hold, hold: Hold) -> bool:
-    return hold.state not in SENDING or (bool(hold.stopped_by) and not before.stopped_by)
+    return hold.state not in SENDING or (hold.stopped and not before.stopped)
 
 
 def _stop_release(batch: Batch, row: MailingRow | None, held: Hold, back: Hold) -> bool:

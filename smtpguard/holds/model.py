@@ -254,10 +254,9 @@ class Hold:
     policy and its lists may be others when it is sent. Empty if an earlier version held it."""
     settled: Settled | None = None
     """The numbers of its recipients by outcome, once all are settled."""
-    stopped: bool = False
-    """Whether its release was revoked when some had it or may have had it. The others count as failed."""
     stopped_by: str = ""
-    """The move that revoked it: reject, withdraw or reopen. Copies under it are revoked with it."""
+    """The move that revoked its release when some had it or may have had it: reject, withdraw or reopen. The others
+    count as failed, and copies under it are revoked with it."""
     asked_at: datetime | None = None
     """The time since which people are asked whether it was sent. A release to a list address that is in doubt is not
     repeated automatically."""
@@ -293,6 +292,11 @@ class Hold:
     was revoked."""
     correction: Correction | None = None
     """The people that the correction of a mailing goes to, and nobody else. It is approved beforehand."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether its release was revoked when some had it or may have had it."""
+        return bool(self.stopped_by)
 
     @property
     def shown_state(self) -> str:

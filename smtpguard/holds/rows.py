@@ -37,13 +37,15 @@ from smtpguard.mailings.inflight import unpack_people
 from smtpguard.reading.fold import searched
 from smtpguard.reading.shown import Shown
 
-_COLUMNS = tuple(table.c[name] for name in ("state", "acknowledged", "doc", "copies", "reach", "lead", "asked"))
+_COLUMNS = tuple(
+    table.c[name] for name in ("state", "acknowledged", "doc", "copies", "reach", "lead", "asked", "stopped")
+)
 _IN_SQL = f"SELECT {', '.join(column.name for column in _COLUMNS)} FROM hold"
 _BY_ID = f"{_IN_SQL} WHERE hold_id = ?"
 _LEAVING = f"{_IN_SQL} WHERE release_at IS NOT NULL ORDER BY release_at, hold_id"
 _PEOPLE = "SELECT people FROM hold WHERE hold_id = ?"
 _INSERT = insert(table)
-_TWINS = """SELECT key, state, acknowledged, doc, copies, reach, lead, asked FROM hold WHERE (state IN ('waiting', 'approved', 'releasing', 'void') OR asked IS NOT NULL OR (state IN ('released', 'granted') AND over_at > ? AND NOT EXISTS (
+_TWINS = """SELECT key, state, acknowledged, doc, copies, reach, lead, asked, stopped FROM hold WHERE (state IN ('waiting', 'approved', 'releasing', 'void') OR asked IS NOT NULL OR (state IN ('released', 'granted') AND over_at > ? AND NOT EXISTS (
   SELECT 1 FROM outbox JOIN delivery ON delivery.intent_id = outbox.intent_id
   WHERE outbox.hold_id = hold.hold_id AND outbox.kind = 'release' AND delivery.state <> 'delivered'))) AND key {} ORDER BY held_at"""
 _ENDED = [state.value for state in (State.REJECTED, State.WITHDRAWN, State.EXPIRED)]
@@ -72,6 +74,7 @@ def _read(
     reach: int | None,
     lead: str | None,
     asked: int | None,
+    stopped: str | None,
 ) -> Hold:
     """Read a hold from its row. Columns win over the document, since they are changed without it. The last holds are
     kept: the worker and the transaction of an attempt read the same one."""
@@ -80,6 +83,7 @@ def _read(
         state = State.GRANTED.value  # as an earlier version wrote it
     document["state"], document["acknowledged"], document["primary"] = state, bool(acknowledged), lead or ""
     document["asked_at"] = None if asked is None else instant(asked).isoformat()
+    document["stopped_by"] = stopped or ""
     if copies is not None:
         document["copies"] = copies
     if reach is not None:

@@ -135,7 +135,7 @@ def _back(hold: Hold, sending: Sending | None, move: Move) -> Hold | None:
         return None
     if to in LET_GO:
         settled = sending.stopped if sending is not None else None
-        return replace(hold, state=to, stopped=True, stopped_by=move.value, settled=settled, asked_at=None)
+        return replace(hold, state=to, stopped_by=move.value, settled=settled, asked_at=None)
     return replace(hold, state=to, held_up=False, asked_at=None, release_at=None, grant=None)
 
 

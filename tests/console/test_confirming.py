@@ -68,7 +68,7 @@ async def test_what_its_writer_confirmed_is_not_said_to_be_approved(here: Stage,
     browser, path = await opened(here, hold)
     await enters(browser, path, "10")
     eva = await here.signed_in(EVA, Role.APPROVER)
-    await changed(here, hold, state=state, stopped=stopped)
+    await changed(here, hold, state=state, stopped_by="reject" * stopped)
     await here.home.freeze(Selector.ALL, "")
     for page in (text(await browser.get(path)), text(await eva.get(f"/held/{hold.hold_id}"))):
         assert "approved" not in page.partition("Why")[0].lower().replace("approvers", "")

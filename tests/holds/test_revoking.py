@@ -8,10 +8,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
-from smtpguard.database.schema import delivery, outbox
-from smtpguard.holds.model import LET_GO, Change, Conflict, Hold, Move, State
+from smtpguard.database.schema import delivery, hold, outbox
+from smtpguard.holds.model import HOLD, LET_GO, Change, Conflict, Hold, Move, State
 from smtpguard.holds.sending import UNSENT, Outgoing, ReleaseProgress, Sending, state_after_revocation
 from smtpguard.journal.deliverystatus import DeliveryEvent
 from smtpguard.journal.event import Kind
@@ -41,7 +41,7 @@ async def revoke(
         stopped = to in LET_GO
         settled = sending.stopped if sending is not None and stopped else None
         by = move.value if stopped else ""
-        made = replace(hold, state=to, settled=settled, stopped=stopped, stopped_by=by)
+        made = replace(hold, state=to, settled=settled, stopped_by=by)
         return Change(hold=made, events=(event(Kind.REJECTED, hold.hold_id),))
 
     return await store.holds.take_back(id, step)
@@ -161,9 +161,7 @@ async def follow_primary(store: Store, lead: str) -> int:
         if lead.state in (State.REJECTED, State.WITHDRAWN) and sending is not None:
             to = lead.state
         if sending is not None and sending.out is ReleaseProgress.DOUBT:
-            return Change(
-                hold=replace(copy, state=State.IN_DOUBT, stopped=True, stopped_by="reject", settled=sending.stopped)
-            )
+            return Change(hold=replace(copy, state=State.IN_DOUBT, stopped_by="reject", settled=sending.stopped))
         return Change(hold=replace(copy, state=to))
 
     return await store.holds.follow(lead, 100, step)
@@ -249,3 +247,14 @@ async def test_a_partly_sent_primary_fails_and_a_copy_replaces_it(store: Store) 
     assert (successor.lists, successor.copies, await state(store, "H2")) == (("ramadan-greetings",), 1, State.APPROVED)
     await follow_primary(store, "H1")
     assert await state(store, "H2") is State.REJECTED
+
+
+async def test_what_an_earlier_version_stopped_is_read_as_rejected(store: Store) -> None:
+    """Its document says that it was stopped, and not by what; a migration wrote that into the column."""
+    await approved(store, "H1", *TO)
+    await revoke(store, "H1")
+    stopped = replace(await hold_of(store, "H1"), state=State.IN_DOUBT, stopped_by="reject")
+    doc = HOLD.dumps(stopped).replace('"stopped_by":"reject"', '"stopped":true')
+    values = {"state": "in-doubt", "stopped": "reject", "doc": doc}
+    await store.write(lambda batch: batch.connection.execute(update(hold).values(**values)))
+    assert await hold_of(store, "H1") == stopped

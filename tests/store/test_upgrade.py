@@ -578,10 +578,14 @@ def test_old_entries_get_the_blocks_of_the_tree(tmp_path: Path, first: int, last
         database.close()
 
 
+DERIVED = {"HOLD": {"stopped"}}
+"""What those codecs wrote beside something that says the same, by document."""
+
+
 @every(("name", "document"), json.loads((Path(__file__).parent / "documents.json").read_text()).items())
 def test_a_document_of_schema_0033_is_read(name: str, document: dict[str, Any]) -> None:
     """``documents.json``: what its codecs wrote, with every field filled."""
     codec = DOCUMENTS[name]
     again = codec.to(codec.back(document))
-    assert again.keys() == document.keys()
+    assert again.keys() == document.keys() - DERIVED.get(name, set())
     assert codec.back(json.loads(json.dumps(again))) == codec.back(document)
