@@ -36,7 +36,7 @@ from smtpguard.holds.model import (
     with_lead_data,
 )
 from smtpguard.holds.model import Move as Step
-from smtpguard.holds.sending import Sending, after_late_outcome
+from smtpguard.holds.sending import UNSENT, Sending, after_late_outcome
 from smtpguard.journal.deliverystatus import DeliveryStatus
 from smtpguard.journal.event import Event, Kind
 from smtpguard.locale.phrase import Phrase
@@ -64,9 +64,9 @@ _STATUSES = {
 _SENDING = [state.value for state in SENDING]
 _LET_GO = [state.value for state in LET_GO]
 
-Follow = Callable[[Hold, Hold, Mailing | None, int, Sending | None, bool], Change | None]
+Follow = Callable[[Hold, Hold, Mailing | None, int, Sending, bool], Change | None]
 """A function that gets the primary hold, a copy of it, their mailing, how many new people the copy would reach, the
-state of its release if it has one, and whether the approval covers it. It returns the copy's change, None for nothing
+state of its release, and whether the approval covers it. It returns the copy's change, None for nothing
 yet. A copy that waits on is not covered, and waits for people by itself."""
 Asking = Callable[[Hold, Sequence[Recipient]], Change]
 """A function that gets a hold, and the recipients of its release about whom people are asked, and returns its
@@ -295,7 +295,7 @@ def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
         people, _ = holds.people(batch.connection, copy_id)
         new = mailings_of(batch).people_without(row, people) if row is not None else 0
         view = mailings_of(batch).view(row) if row is not None else None
-        made = step(lead, copy, view, new, sendings.get(copy_id), _covered(batch, view, lead, copy, new))
+        made = step(lead, copy, view, new, sendings.get(copy_id, UNSENT), _covered(batch, view, lead, copy, new))
         # In the outbox it would fill its stage with nothing sent, and the pause would pass: all stages would go at once
         # with the thaw. A sender's letters have no stages.
         staged = view is not None and view.progress is not None and not lead.queue

@@ -27,9 +27,9 @@ from smtpguard.mailings.mailingbatch import mailings_of
 from smtpguard.mailings.model import Mailing
 from smtpguard.outbox import rows as outboxes
 
-Step = Callable[[Hold, Sending | None, Outgoing, bool], Change]
-"""A function that gets a hold, the state of its release (None if it has none), the state of all its messages, and
-whether it is the one that is decided on (if not, it follows). It returns the hold's change, and may raise Refused."""
+Step = Callable[[Hold, Sending, Outgoing, bool], Change]
+"""A function that gets a hold, the state of its release, the state of all its messages, and whether it is the one that
+is decided on (if not, it follows). It returns the hold's change, and may raise Refused."""
 Decide = Callable[[Mailing, Outgoing], tuple[Mailing, Change]]
 """A function that gets a mailing, and how much of it is sent, and returns the mailing as changed and the change to
 write."""
@@ -143,8 +143,8 @@ def _revoke(batch: Batch, group: _Group, step: Step) -> list[Change]:
     """Apply ``step`` to a group: to the hold, to a copy that is promoted in its place, or to both. Raises Refused, and
     has then written nothing."""
     made: list[tuple[Hold, Change]] = []
-    lead, own = group.lead, group.outgoing.own
-    out = (own or UNSENT).out
+    lead, own = group.lead, group.outgoing.own or UNSENT
+    out = own.out
     left = group.free or group.begun
     if lead.state in LET_GO and out is ReleaseProgress.NOTHING:
         lead = _as_left(batch, lead, lead)
@@ -157,7 +157,7 @@ def _revoke(batch: Batch, group: _Group, step: Step) -> list[Change]:
         if group.free:
             successor = _as_left(batch, lead, successor)
         try:
-            change = step(successor, group.sendings.get(successor.hold_id), group.outgoing, not made)
+            change = step(successor, group.sendings.get(successor.hold_id, UNSENT), group.outgoing, not made)
             made.append((successor, with_lead_data(successor, change)))
         except Refused:
             if not made:

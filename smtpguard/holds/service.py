@@ -53,7 +53,7 @@ from smtpguard.holds.model import (
     standing_votes,
     vote_on,
 )
-from smtpguard.holds.sending import NOTHING, UNSENT, Outgoing, ReleaseProgress, Sending
+from smtpguard.holds.sending import NOTHING, Outgoing, ReleaseProgress, Sending
 from smtpguard.journal.chain import utc_text
 from smtpguard.journal.clock import SteadyClock
 from smtpguard.journal.event import Event, Kind
@@ -173,7 +173,7 @@ class Approvals:
             )
             return amend(hold, self._with_vote(hold, vote, by, notices, all_at_once, learned))
 
-        def reject(hold: Hold, sending: Sending | None, outgoing: Outgoing, leads: bool) -> Change:
+        def reject(hold: Hold, sending: Sending, outgoing: Outgoing, leads: bool) -> Change:
             decides = leads and hold.state not in _ENDS  # else it follows, or is refused for its state
             if decides:
                 check_may_vote(hold, hold_id, who, Choice.REJECT, seen, in_force, now)
@@ -372,8 +372,8 @@ class Approvals:
             return True
         back = Revocation(move=Move.REOPEN, who="", by="", comment="", term=self.term, notices=notices)
 
-        def step(hold: Hold, sending: Sending | None, outgoing: Outgoing, leads: bool) -> Change:
-            unsent = (sending or UNSENT).out is ReleaseProgress.NOTHING
+        def step(hold: Hold, sending: Sending, outgoing: Outgoing, leads: bool) -> Change:
+            unsent = sending.out is ReleaseProgress.NOTHING
             new = effects.grown(hold, notices.in_force) if unsent else None
             return back.step(new or hold, sending, outgoing, leads)
 
@@ -389,7 +389,7 @@ class Approvals:
         who = canonical(sender, notices.in_force)
         back = Revocation(move=Move.WITHDRAW, who=who, by=by, comment=comment, term=self.term, notices=notices)
 
-        def step(hold: Hold, sending: Sending | None, outgoing: Outgoing, leads: bool) -> Change:
+        def step(hold: Hold, sending: Sending, outgoing: Outgoing, leads: bool) -> Change:
             if who not in hold.senders and leads:
                 raise NotEntitled(f"{who} did not write it")
             return back.step(hold, sending, outgoing, leads)
@@ -397,7 +397,7 @@ class Approvals:
         return await self._revoke(hold_id, step, notices)
 
     async def _revoke(
-        self, hold_id: str, step: Callable[[Hold, Sending | None, Outgoing, bool], Change], notices: NoticesNow
+        self, hold_id: str, step: Callable[[Hold, Sending, Outgoing, bool], Change], notices: NoticesNow
     ) -> Decided:
         changes, outgoing = await self.store.holds.take_back(hold_id, step)
         holds = [change.hold for change in changes if change.hold is not None]

@@ -57,7 +57,7 @@ async def follow(store: Store, lead_id: str, notices: NoticesNow, term: Deadline
     later: list[str] = []  # letters of a sender that came after those that were decided on
 
     def step(
-        lead: Hold, copy: Hold, mailing: Mailing | None, new: int, sending: Sending | None, covered: bool
+        lead: Hold, copy: Hold, mailing: Mailing | None, new: int, sending: Sending, covered: bool
     ) -> Change | None:
         if copy.state is not State.WAITING:
             return with_its_lead(lead, copy, sending, notices)

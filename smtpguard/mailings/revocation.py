@@ -26,7 +26,7 @@ from smtpguard.holds.model import (
     event_on,
     vote_on,
 )
-from smtpguard.holds.sending import NOTHING, UNSENT, Outgoing, Sending, state_after_revocation
+from smtpguard.holds.sending import NOTHING, Outgoing, Sending, state_after_revocation
 from smtpguard.journal.event import Event, Kind
 from smtpguard.notices.intents import NoticesNow
 from smtpguard.outbox.attempt import persons_behind
@@ -54,7 +54,7 @@ class Revocation:
     term: Deadlines
     notices: NoticesNow
 
-    def step(self, hold: Hold, sending: Sending | None, outgoing: Outgoing, leads: bool) -> Change:
+    def step(self, hold: Hold, sending: Sending, outgoing: Outgoing, leads: bool) -> Change:
         """Return the change of one hold. Raises Conflict if nothing of it can be revoked.
 
         ``leads``: it is the hold that is decided on. Else it was promoted to stand for what that one leaves, and names it in
@@ -77,7 +77,7 @@ class Revocation:
                 "stopped" if stopped else KINDS[self.move].value if self.who else "lapsed",
                 self.who,
                 self.comment,
-                sending=sending or UNSENT,
+                sending=sending,
                 outgoing=outgoing,
                 confirmed=hold.confirmed,
             )
@@ -111,7 +111,7 @@ def is_undecided(hold: Hold, outgoing: Outgoing) -> bool:
     return hold.state is State.WAITING and outgoing == NOTHING
 
 
-def with_its_lead(lead: Hold, copy: Hold, sending: Sending | None, notices: NoticesNow) -> Change | None:
+def with_its_lead(lead: Hold, copy: Hold, sending: Sending, notices: NoticesNow) -> Change | None:
     """Return the change of a copy that was approved with its primary hold, and is revoked with it; None if it was sent.
 
     A copy that may have been sent is revoked too: it is not sent again.
@@ -125,17 +125,16 @@ def with_its_lead(lead: Hold, copy: Hold, sending: Sending | None, notices: Noti
     return _change(copy, back, sending, move, notices, {"with": lead.hold_id})
 
 
-def _back(hold: Hold, sending: Sending | None, move: Move) -> Hold | None:
+def _back(hold: Hold, sending: Sending, move: Move) -> Hold | None:
     """Return the hold after the revocation; None if nothing can be revoked."""
     if hold.state is State.WAITING:  # waiting for its stage after an approval
         to = after(hold.state, move) or (hold.state if move is Move.REOPEN else None)
     else:
-        to = state_after_revocation(hold.state, move, sending or UNSENT)
+        to = state_after_revocation(hold.state, move, sending)
     if to is None:
         return None
     if to in LET_GO:
-        settled = sending.stopped if sending is not None else None
-        return replace(hold, state=to, stopped_by=move.value, settled=settled, asked_at=None)
+        return replace(hold, state=to, stopped_by=move.value, settled=sending.stopped, asked_at=None)
     return replace(hold, state=to, held_up=False, asked_at=None, release_at=None, grant=None)
 
 
@@ -152,7 +151,7 @@ def _why_not(hold: Hold) -> str:
 def _change(
     hold: Hold,
     back: Hold,
-    sending: Sending | None,
+    sending: Sending,
     move: Move,
     notices: NoticesNow,
     data: Mapping[str, Any],
@@ -160,7 +159,6 @@ def _change(
     comment: str = "",
 ) -> Change:
     if back.state in LET_GO:
-        assert sending is not None
         cancelled = persons_behind(hold, sending.left, notices.in_force)
         people = sum(one.weight for one in cancelled)
         data = {**data, **asdict(sending.stopped), "spared": len(sending.left), "people": people}

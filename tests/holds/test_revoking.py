@@ -30,16 +30,16 @@ async def revoke(
 ) -> tuple[list[Change], Outgoing]:
     """Revoke as the service does. ``seen``: collects the step's arguments."""
 
-    def step(hold: Hold, sending: Sending | None, outgoing: Outgoing, leads: bool) -> Change:
+    def step(hold: Hold, sending: Sending, outgoing: Outgoing, leads: bool) -> Change:
         if seen is not None:
             seen.append((hold.hold_id, sending, outgoing, leads))
-        to = state_after_revocation(hold.state, move, sending or UNSENT)
+        to = state_after_revocation(hold.state, move, sending)
         if to is None and hold.state is State.WAITING:
             to = OVER[move]
         if to is None:
             raise Conflict("no")
         stopped = to in LET_GO
-        settled = sending.stopped if sending is not None and stopped else None
+        settled = sending.stopped if stopped else None
         by = move.value if stopped else ""
         made = replace(hold, state=to, settled=settled, stopped_by=by)
         return Change(hold=made, events=(event(Kind.REJECTED, hold.hold_id),))
@@ -156,11 +156,11 @@ async def mailing(store: Store, *states: State, to: tuple[str, ...] = ("a@x.exam
 async def follow_primary(store: Store, lead: str) -> int:
     """Let the copies follow the primary hold, as the service does; their number."""
 
-    def step(lead: Hold, copy: Hold, _: object, new: int, sending: Sending | None, covered: bool) -> Change | None:
+    def step(lead: Hold, copy: Hold, _: object, new: int, sending: Sending, covered: bool) -> Change | None:
         to = lead.state if copy.state is State.WAITING else State.WAITING
-        if lead.state in (State.REJECTED, State.WITHDRAWN) and sending is not None:
+        if lead.state in (State.REJECTED, State.WITHDRAWN) and sending != UNSENT:
             to = lead.state
-        if sending is not None and sending.out is ReleaseProgress.DOUBT:
+        if sending.out is ReleaseProgress.DOUBT:
             return Change(hold=replace(copy, state=State.IN_DOUBT, stopped_by="reject", settled=sending.stopped))
         return Change(hold=replace(copy, state=to))
 
