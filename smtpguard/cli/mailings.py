@@ -449,7 +449,7 @@ def mailing_lines(
             if grant.more
             else f"for {most} {grant.people:,} people"
         )
-        to = f", to {', '.join(sorted(grant.lists))}" if mailing.earlier or grant.more else ""
+        to = f", to {', '.join(sorted(grant.lists))}" if len(mailing.grants) > 1 or grant.more else ""
         over = "" if now < grant.until else " (over)"
         yield from _named(
             "Confirmed" if grant.by_writer else "Approved",

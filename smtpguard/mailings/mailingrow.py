@@ -183,7 +183,7 @@ def document_of(mailing: Mailing) -> str:
     """Return the document of a mailing's title and decisions. Without a decision, a hold or reports it has the title alone."""
     fields: dict[str, Any] = {"subject": mailing.subject, "reverse_path": mailing.reverse_path, "sender": mailing.sender,
                                 "lists": mailing.lists}  # fmt: skip
-    decided = mailing.entry or mailing.grant or mailing.rejection or mailing.disclosure
+    decided = mailing.entry or mailing.grants or mailing.rejection or mailing.disclosure
     if decided or mailing.bounces or mailing.complaints:
         fields |= MAILING.to(mailing)
     try:
@@ -196,10 +196,13 @@ def document_of(mailing: Mailing) -> str:
 def mailing_of(id: str, doc: str) -> Mailing:
     """Return a mailing with the title and decisions of its document.
 
-    Cached, since the mailing of the moment is read with each batch, and its document rarely changes.
+    Cached, since the mailing of the moment is read with each batch, and its document rarely changes. An earlier version
+    stored the last approval apart from those before it.
     """
+    document = parsed(doc)
+    grants = [one for one in (document.get("grant"), *document.get("earlier", ())) if one is not None]
     return MAILING.back(
-        {"first_at": _EPOCH.isoformat(), "last_at": _EPOCH.isoformat(), **parsed(doc), "mailing_id": id}
+        {"first_at": _EPOCH.isoformat(), "last_at": _EPOCH.isoformat(), "grants": grants, **document, "mailing_id": id}
     )
 
 

@@ -297,8 +297,8 @@ class Mailing:
     ``entry``: the hold that people are to decide on, "" if none waits; ``copies``: the messages stored under it;
     ``release_at``: when its approval takes effect, if it is approved and that can still be undone. The hold has these
     two, and mailings.rows adds them.
-    ``customers``: the distinct customers among its recipients in all, whatever the outcome. ``grant``: the last approval;
-    ``earlier``: approvals before it for other lists, still in force.
+    ``customers``: the distinct customers among its recipients in all, whatever the outcome. ``grants``: all approvals in force,
+    the newest first.
     """
 
     mailing_id: str
@@ -314,8 +314,7 @@ class Mailing:
     copies: int = 0
     entry: str = ""
     release_at: datetime | None = None
-    grant: Grant | None = None
-    earlier: tuple[Grant, ...] = ()
+    grants: tuple[Grant, ...] = ()
     rejection: Rejection | None = None
     progress: Progress | None = None
     bounces: int = 0
@@ -355,9 +354,9 @@ class Mailing:
         return min(self.people.held, sum(grant.waits for grant in self.grants))
 
     @property
-    def grants(self) -> tuple[Grant, ...]:
-        """All approvals, the newest first."""
-        return (self.grant, *self.earlier) if self.grant is not None else ()
+    def grant(self) -> Grant | None:
+        """The last approval."""
+        return next(iter(self.grants), None)
 
     @property
     def stage_limit(self) -> int:
@@ -370,7 +369,7 @@ class Mailing:
     @property
     def decided(self) -> bool:
         """Return whether there is a decision of people. Of a mailing ``as_of`` a time it is one that is in force then."""
-        return any((self.grant, self.rejection, self.progress, self.disclosure))
+        return any((self.grants, self.rejection, self.progress, self.disclosure))
 
     @property
     def writers(self) -> frozenset[str]:
@@ -408,10 +407,7 @@ class Mailing:
 
     def _under(self, grants: Sequence[Grant], rejection: Rejection | None, progress: Progress | None) -> Mailing:
         """Return the mailing under these decisions. ``grants``: the newest first."""
-        added = _added_up(grants)
-        return replace(
-            self, grant=next(iter(added), None), earlier=tuple(added[1:]), rejection=rejection, progress=progress
-        )
+        return replace(self, grants=tuple(_added_up(grants)), rejection=rejection, progress=progress)
 
     def granted(
         self,
@@ -481,13 +477,11 @@ class Mailing:
         if left is None or not people:
             return self
         now = replace(left, waits=max(left.waits - people, 0))
-        grant, *earlier = (now if one is left else one for one in self.grants)
-        return replace(self, grant=grant, earlier=tuple(earlier))
+        return replace(self, grants=tuple(now if one is left else one for one in self.grants))
 
     def all_followed(self) -> Mailing:
         """Return the mailing when no copy waits for an approval any more."""
-        grant, *earlier = (replace(one, waits=0) for one in self.grants)
-        return replace(self, grant=grant, earlier=tuple(earlier))
+        return replace(self, grants=tuple(replace(one, waits=0) for one in self.grants))
 
     def ungranted(self, hold_id: str) -> Mailing:
         """Return the mailing without the approval of that hold. A release in stages ends with the last approval."""

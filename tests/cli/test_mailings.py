@@ -194,7 +194,7 @@ def test_a_confirmation_is_not_shown_as_an_approval(campaign: Stage) -> None:
     found = campaign.ask(lambda store: store.mailings.find(row["id"]))
     assert found is not None
     assert found.grant is not None
-    confirmed = replace(found, grant=replace(found.grant, by=(ANNA,), by_writer=True))
+    confirmed = replace(found, grants=(replace(found.grant, by=(ANNA,), by_writer=True),))
     assert f"Confirmed: by {ANNA} at" in "\n".join(mailing_lines(confirmed, MONDAY))
     assert "Approved:" not in "\n".join(mailing_lines(confirmed, MONDAY))
 

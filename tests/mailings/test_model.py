@@ -83,7 +83,7 @@ def test_the_last_stage_is_for_as_many_as_the_approvals_in_force() -> None:
 
 def test_approvals_of_an_earlier_version_keep_their_sum() -> None:
     """It stored the sum alone."""
-    made = replace(NEW, grant=allowed("b", people=120), earlier=(allowed("a", people=120),))
+    made = replace(NEW, grants=(allowed("b", people=120), allowed("a", people=120)))
     assert [g.people for g in made.as_of(NOW).as_of(NOW).grants] == [120, 120]
     more = made.granted(allowed("c", people=5), None, 90, NOW)
     assert [g.people for g in more.as_of(NOW).grants] == [125, 125, 125]

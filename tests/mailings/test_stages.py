@@ -165,7 +165,7 @@ async def test_the_writer_of_a_copy_does_not_move_it(staged: Campaign) -> None:
         assert mailing.grant is not None
         assert mailing.grant.cover is not None
         cover = replace(mailing.grant.cover, also=((OMAR, frozenset()),))
-        return replace(mailing, grant=replace(mailing.grant, cover=cover)), Change()
+        return replace(mailing, grants=(replace(mailing.grant, cover=cover),)), Change()
 
     id = (await staged.one())["id"]
     await staged.home.store.mailings.change(id, with_copies_by_omar)
