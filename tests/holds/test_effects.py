@@ -87,7 +87,7 @@ async def test_a_rejection_refuses_later_copies_with_its_reason(campaign: Campai
     await campaign.decide(entry.hold_id, Choice.REJECT, comment="Bacon is nothing for this list")
     (said,) = await campaign.to_members(7, 8)
     assert isinstance(said, Rejected)
-    assert "Bacon is nothing for this list." in str(said.reply)
+    assert 'rejected this mailing: "Bacon is nothing for this list".' in str(said.reply)
     assert (await campaign.one()).items() >= {"state": "rejected", "held": 0}.items()
     campaign.home.clock.pass_(hours=25)
     await campaign.home.watch.read()
