@@ -1,7 +1,8 @@
 """The members of a group, by a directory or a sign-on. Pure.
 
 While a directory is away, its last answer counts for a day. After that, members that only the directory names do not
-count. The quorum stays the same, so the decision waits. A sign-on counts until the next one, and for 30 days at most.
+count. The quorum stays the same, so the decision waits. A sign-on counts until the next one, and for 30 days at most, for groups and
+roles.
 """
 
 from __future__ import annotations
@@ -66,6 +67,12 @@ def claimed(account: Account, now: datetime) -> tuple[str, ...]:
     if account.disabled or account.claimed_at is None or now - account.claimed_at >= SIGN_ON_COUNTS:
         return ()
     return account.claims
+
+
+def sign_on_is_over(account: Account, now: datetime) -> bool:
+    """Return whether an account still has what a sign-on gave it, and that no longer counts."""
+    has = bool(account.claims or (account.roles and account.subject)) and not account.disabled
+    return has and account.claimed_at is not None and now - account.claimed_at >= SIGN_ON_COUNTS
 
 
 def source_of(declaration: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, S
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from smtpguard.journal.event import Event
+from smtpguard.journal.event import Event, Kind
 
 
 class Role(enum.StrEnum):
@@ -216,6 +216,17 @@ class AccountChange:
     ends_all: bool = False
     deletes: bool = False
     refused: str = ""
+
+
+def role_change(account: Account, change: str, roles: Sequence[Role], by: str, at: datetime) -> Event:
+    """Return the entry of a change of roles that no admin made."""
+    return Event(
+        kind=Kind.ACCOUNT,
+        id=account.account_id,
+        at=at,
+        data={"change": change, "roles": [r.value for r in roles], "before": [r.value for r in account.roles]},
+        private={"account": (account.address,), "actor": (by,)},
+    )
 
 
 TurnStep = Callable[[Sequence[Account]], AccountChange]

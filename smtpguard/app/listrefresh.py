@@ -16,8 +16,8 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from smtpguard.accounts.membership import ANSWER_COUNTS, Membership, People, claimed, fault_of, source_of
-from smtpguard.accounts.model import Account, AccountChange, AccountKeys
+from smtpguard.accounts.membership import ANSWER_COUNTS, Membership, People, fault_of, sign_on_is_over, source_of
+from smtpguard.accounts.model import Account, AccountChange, AccountKeys, role_change
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.lists import built_expander, built_refresher, built_registry, open_registry
 from smtpguard.app.policies import Following
@@ -36,6 +36,7 @@ from smtpguard.lists.sources.opening import opened as open_source
 from smtpguard.lists.sync import Refresher, Report
 from smtpguard.mail.address import BadAddress
 from smtpguard.notices.listnotices import list_events, list_notices
+from smtpguard.policy.freezing import ITSELF
 from smtpguard.policy.parse import Policy
 from smtpguard.store.store import Store
 from smtpguard.store.writer import Committed
@@ -238,8 +239,7 @@ class Memberships:
             policy = self._policies.policy
         except PolicyUnreadable:  # logged elsewhere
             return
-        if policy.claims:
-            await self._end_sign_ons()
+        await self._end_sign_ons()
         directories = policy.directories
         known = {one.group: one for one in await self._store.people.memberships()}
         for gone in known.keys() - directories.keys():  # else it would count, however old, where the group comes back
@@ -263,18 +263,19 @@ class Memberships:
                 self._asking[group] = asyncio.create_task(self._ask(before, model))
 
     async def _end_sign_ons(self) -> None:
-        """Remove what a sign-on said of somebody's groups once it no longer counts. The gate moves with it, so that no process
-        counts it any longer."""
+        """Remove what a sign-on gave somebody once it no longer counts: their roles, which their tokens have, and their groups.
+        The gate moves with the groups, so that no process counts them any longer."""
         now = self._clock.now()
 
-        def over(account: Account) -> bool:
-            return bool(account.claims) and not account.disabled and not claimed(account, now)
-
         def step(found: Sequence[Account]) -> AccountChange:
-            return AccountChange(account=next((replace(one, claims=()) for one in found if over(one)), None))
+            account = next((one for one in found if sign_on_is_over(one, now)), None)
+            if account is None:
+                return AccountChange()
+            lost = (role_change(account, "roles", (), ITSELF, now),) if account.roles else ()
+            return AccountChange(account=replace(account, roles=(), claims=()), events=lost, ends_all=True)
 
         for account in await self._store.people.everybody():
-            if over(account):
+            if sign_on_is_over(account, now):
                 await self._store.people.turn(AccountKeys(account_id=account.account_id), step)
 
     async def _ask(self, before: Membership, model: LdapMembers) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from smtpguard.accounts.membership import MOST, People, fault_of
-from smtpguard.accounts.model import Account, AccountChange, AccountKeys
+from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Role
 from smtpguard.app.listrefresh import Memberships
 from smtpguard.app.status import Status, directories
 from smtpguard.cli.status import lines
@@ -171,6 +171,27 @@ async def test_a_sign_on_counts_for_thirty_days_in_every_process(tmp_path: Path)
         assert (await home.store.gate.read()).generation == generation + 1
         assert await people(home) == {EVA}
         assert [data["groups"] for _, data in await home.events("U")] == [["deciders"], []]
+
+
+async def test_roles_of_a_sign_on_end_after_thirty_days(tmp_path: Path) -> None:
+    """Those that an admin gave do not, and a token has only what its account has."""
+    async with asking(tmp_path, Directory((STENS,))) as (home, memberships):
+        now, roles = home.clock.now(), (Role.APPROVER,)
+        ulla = Account(account_id="U", address=ULLA, created_at=now, roles=roles, subject="i u", claimed_at=now)
+        local = Account(account_id="S", address=STEN, created_at=now, roles=roles)
+        for one in (ulla, local):
+            change = AccountChange(account=one)
+            await home.store.people.turn(AccountKeys(), lambda found, made=change: made)  # type: ignore[misc]
+        home.clock.pass_(days=29)
+        await memberships.step()
+        assert await home.store.people.everybody() == [local, ulla]
+        home.clock.pass_(days=1)
+        await memberships.step()
+        await memberships.step()
+        assert [one.roles for one in await home.store.people.everybody()] == [roles, ()]
+        assert [data for _, data in await home.events("U")] == [
+            {"change": "roles", "roles": [], "before": ["approver"]}
+        ]
 
 
 async def test_after_a_day_without_a_delivery_part_an_answer_does_not_count(tmp_path: Path) -> None:

@@ -102,7 +102,8 @@ class Accounts:
             raise NotPossible(Phrase("{address} already uses single sign-on.", address=account.address))
 
         def moved(a: Account) -> Account:
-            return replace(a, subject=subject, password="", totp="", totp_step=0, recovery=())
+            proven_at = self.clock.now() if subject else None
+            return replace(a, subject=subject, password="", totp="", totp_step=0, recovery=(), claimed_at=proven_at)
 
         return await self._set(account, "single-sign-on", by, moved)
 

@@ -14,7 +14,7 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 
-from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Role
+from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Role, role_change
 from smtpguard.console.people.accounts import Accounts
 from smtpguard.console.people.credentials import TooManyHashes
 from smtpguard.console.people.sessions import Sessions, token_hash
@@ -172,8 +172,8 @@ class Signing:
         of ``Role``.
 
         An account with their address that has neither password nor subject becomes theirs. If the account belongs to
-        another subject, the person is refused. A known person without a role by now is refused too, and loses what earlier
-        sign-ins gave them. ``asked``: the groups there that the policy names for approvers; which of
+        another subject, the person is refused, and so is one without a role. Whoever is refused loses what earlier sign-ins gave
+        them and the provider gives no more. ``asked``: the groups there that the policy names for approvers; which of
         them the person has is stored until the next sign-in. Raises SignInRefused, StoreError.
         """
         who = self._canonical(proven.address)
@@ -187,17 +187,17 @@ class Signing:
             there = next((a for a in found if a.address == who and a is not mine), None)
             if mine is None and there is not None and not there.subject and not there.password:
                 mine, there = replace(there, subject=proven.subject), None
-            if there is not None:
-                return self._refusal(mine, "the address is another account's", client)
-            if mine is not None and mine.disabled:
-                return self._refusal(mine, "disabled", client)
-            if not roles:
-                refused = self._refusal(mine, "no group of theirs gives a role", client)
+            why = (
+                "the address is another account's" if there is not None
+                else "disabled" if mine is not None and mine.disabled
+                else "no group of theirs gives a role" if not roles
+                else ""
+            )  # fmt: skip
+            if why:
+                refused = self._refusal(mine, why, client)
                 if mine is None or mine not in found:
                     return refused
-                lost = (self._role_change(mine, "roles", ()),) if mine.roles else ()
-                none = replace(mine, roles=(), claims=(), claimed_at=self._clock.now())
-                return replace(refused, account=none, events=(*lost, *refused.events), ends_all=True)
+                return self._lowered(mine, roles, proven.groups, refused)
             events: tuple[Event, ...] = ()
             if mine is None:
                 mine = Account(
@@ -210,6 +210,10 @@ class Signing:
                 events = (self._role_change(mine, "added", roles),)
             elif mine.roles != roles:
                 events = (self._role_change(mine, "roles", roles),)
+            if mine.address != who:
+                moved = self._accounts.event(mine, "address", "single sign-on")
+                both = {**moved.private, "account": (who, mine.address)}
+                events = (*events, replace(moved, private=both))
             changed = mine.roles != roles or mine.address != who
             mine = replace(
                 mine,
@@ -287,9 +291,17 @@ class Signing:
         password."""
         return AccountChange(refused=why, events=(self._event(Kind.SIGN_IN_REFUSED, account, client, why=why),))
 
+    def _lowered(self, mine: Account, roles: Sequence[Role], groups: Set[str], refused: AccountChange) -> AccountChange:
+        """Return the refusal with an account that keeps only those roles and groups that the provider still gives."""
+        left = tuple(role for role in mine.roles if role in roles)
+        made = replace(mine, roles=left, claims=tuple(group for group in mine.claims if group in groups))
+        if left == mine.roles:
+            return replace(refused, account=made)
+        lost = self._role_change(mine, "roles", left)
+        return replace(refused, account=made, events=(lost, *refused.events), ends_all=True)
+
     def _role_change(self, account: Account, change: str, roles: Sequence[Role]) -> Event:
-        data = {"roles": [r.value for r in roles], "before": [r.value for r in account.roles]}
-        return self._accounts.event(account, change, "single sign-on", **data)
+        return role_change(account, change, roles, "single sign-on", self._clock.now())
 
     def _event(self, kind: Kind, account: Account | None, client: str, **data: object) -> Event:
         private = {"client": (client,)} if client else {}

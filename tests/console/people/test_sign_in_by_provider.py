@@ -51,6 +51,8 @@ async def test_the_subject_identifies_an_account_and_the_address_may_change(sso:
     sso.at.claims = {"email": "eva.berg@example.com"}
     await sso.signs_on()
     assert (await sso.stage.accounts.get("eva.berg@example.com")).subject == f"{sso.at.issuer} u-17"
+    made = [event for event in await sso.stage.events() if event.data.get("change") == "address"]
+    assert [event.private["account"] for event in made] == [("eva.berg@example.com", EVA)]
 
 
 async def test_a_prepared_account_is_bound_at_first_sign_on(sso: SignOn) -> None:
@@ -137,3 +139,16 @@ async def test_a_prepared_account_is_not_bound_without_a_role(sso: SignOn) -> No
     sso.at.claims = {"groups": ["others"]}
     assert (await sso.signs_on()).status_code == 401
     assert ((await sso.eva()).roles, (await sso.eva()).subject) == ((Role.VIEWER,), "")
+
+
+async def test_a_refused_person_keeps_no_role_that_the_provider_gives_no_more(sso: SignOn) -> None:
+    """Nor gets one, while their new address is another account's."""
+    sso.at.claims = {"groups": ["bosses", "guards"]}
+    await sso.signs_on(first := sso.stage.browser())
+    await sso.stage.accounts.add(OMAR, roles=[Role.VIEWER], password="correct horse battery", by="root")
+    sso.at.claims = {"email": OMAR, "groups": ["guards"]}
+    assert (await sso.signs_on()).status_code == 401
+    assert ((await sso.eva()).roles, (await first.get("/me")).status_code) == ((Role.APPROVER,), 303)
+    sso.at.claims = {"email": OMAR, "groups": ["bosses", "guards"]}
+    assert (await sso.signs_on()).status_code == 401
+    assert (await sso.eva()).roles == (Role.APPROVER,)
