@@ -98,10 +98,10 @@ command = Group(help="Held mail: list, show, approve, reject, unvote, confirm, w
 async def list_(context: Context, /, states: Sequence[str], limit: int, **given: str | None) -> None:
     """List held messages, newest first; before them those in doubt, for which somebody must say whether they were sent."""
     async with context.services() as services:
-        fits = matcher(services, **given)
+        fits, narrow = matcher(services, **given)
         asked = not states or State.IN_DOUBT.value in states
         holds = [hold for hold in await services.store.holds.asked_about() if fits(hold)][:limit] if asked else []
-        async for hold in services.store.holds.every([State(s) for s in states]):
+        async for hold in services.store.holds.every([State(s) for s in states], **narrow):
             if len(holds) == limit:
                 break
             if fits(hold) and not (asked and hold.asked_at is not None):
@@ -454,8 +454,9 @@ def matcher(
     mailing: str | None = None,
     rule: str | None = None,
     since: str | None = None,
-) -> Callable[[Hold], bool]:
-    """Return what says whether a hold matches all filters. Raises CannotRun for values that can match nothing."""
+) -> tuple[Callable[[Hold], bool], Mapping[str, Any]]:
+    """Return what says whether a hold matches all filters, and the conditions by which the store leaves out most others. Raises
+    CannotRun for values that can match nothing."""
     if list_name is not None:
         lists = services.policies.current().registry.lists
         if list_name not in lists:
@@ -473,15 +474,17 @@ def matcher(
             and (after is None or hold.held_at >= after)
         )
 
-    return fits
+    asks = {"list": list_name, "from": who, "rule": rule}
+    marks = [f"{kind}:{name}" for kind, name in asks.items() if name is not None]
+    return fits, {"since": after, "mailing": begins, "marks": marks}
 
 
 async def select_holds(services: Services, ids: Sequence[str], given: _Given) -> tuple[list[Hold], list[str]]:
     """Return the holds with these ids, or without ids all waiting ones that match, each once; and the ids without a hold. A copy
     counts as its primary hold."""
     if not ids:
-        fits = matcher(services, **given)
-        waiting = services.store.holds.every([State.WAITING])
+        fits, narrow = matcher(services, **given)
+        waiting = services.store.holds.every([State.WAITING], **narrow)
         return [hold async for hold in waiting if not hold.primary and fits(hold)], []
     found: dict[str, Hold] = {}
     missing = []

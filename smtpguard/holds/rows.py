@@ -56,6 +56,7 @@ _FIRST_LOOK = timedelta(hours=1)
 # In octets. PostgreSQL: an entry of an index must be smaller than a third of a page, 2,704.
 _MOST_WORDS = 900
 _MOST_MARKS = 1600
+_LONGEST_MARK = 330
 _MOST_SUBJECT = 200
 VOTED = "voted"
 """The mark of a hold with a vote."""
@@ -257,10 +258,21 @@ def newest(
     limit: int = 1000,
     before: tuple[datetime, str] | None = None,
     copies: bool = False,
+    since: datetime | None = None,
+    mailing: str = "",
+    marks: Sequence[str] = (),
 ) -> list[Hold]:
     """Return a page of holds, the newest first. ``before``: ``held_at`` and id of the last hold on the page before; "" as
-    the id for all before that time. ``copies``: include copies, which otherwise are shown with their primary hold."""
+    the id for all before that time. ``copies``: include copies, which otherwise are shown with their primary hold.
+    ``mailing``: a beginning of the id of their mailing, in capitals. ``marks``: as in ``HoldQuery``; a hold with so many
+    marks that not all are stored is included too."""
     query = select(*_COLUMNS).order_by(table.c.held_at.desc(), table.c.hold_id.desc()).limit(limit)
+    lacks = func.length(table.c.marks) >= (_MOST_MARKS - _LONGEST_MARK) // 4  # a character has up to 4 octets
+    query = query.where(*(has_mark(mark) | lacks for mark in marks))
+    if since is not None:
+        query = query.where(table.c.held_at >= microseconds(since))
+    if mailing:
+        query = query.where(func.upper(table.c.mailing).startswith(mailing, autoescape=True))
     if not copies:
         query = query.where(table.c.lead.is_(None) | table.c.asked.is_not(None))
     if states:

@@ -206,7 +206,7 @@ class Approvals:
         """Reject all messages of a mailing that wait, except ``but``. Returns the id of each, with why it still waits,
         None if it does not. Raises StoreError."""
         done: dict[str, Refused | None] = {}
-        async for hold in self.store.holds.every((State.WAITING,)):
+        async for hold in self.store.holds.every((State.WAITING,), mailing=mailing_id.upper()):
             if hold.mailing_id == mailing_id and not hold.primary and not hold.queue and hold.hold_id != but:
                 try:
                     await self.vote(hold.hold_id, Choice.REJECT, approver=approver, by=by, comment=comment)

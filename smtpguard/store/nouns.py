@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from smtpguard.accounts import rows as accounts
 from smtpguard.database.access import Access, Rows, asks, asks_now, writes
@@ -69,10 +70,10 @@ class Holds(Rows):
     take_back = writes(revoking.take_back)
     follow = writes(deciding.follow)
 
-    async def every(self, states: Sequence[State] = (), *, copies: bool = False) -> AsyncIterator[Hold]:
-        """Yield holds, newest first, a page in a read. ``states``: none for all. ``copies``: also holds under others."""
+    async def every(self, states: Sequence[State] = (), **narrow: Any) -> AsyncIterator[Hold]:
+        """Yield holds, newest first, a page in a read. ``states``: none for all. ``narrow``: as for ``newest``."""
         before: tuple[datetime, str] | None = None
-        while page := await self.newest(states=states, before=before, copies=copies):
+        while page := await self.newest(states=states, before=before, **narrow):
             for hold in page:
                 yield hold
             before = page[-1].held_at, page[-1].hold_id

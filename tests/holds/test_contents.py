@@ -12,6 +12,7 @@ from datetime import timedelta
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -218,6 +219,23 @@ async def test_holds_are_listed_newest_first_and_by_state(store: Store, clock: C
     assert [h.hold_id for h in await store.holds.newest(limit=2)] == ["H4", "H3"]
     assert [h.hold_id for h in await store.holds.newest(before=(T0 + timedelta(minutes=2), ""))] == ["H1", "H0"]
     assert await store.holds.count_waiting() == 3
+
+
+async def test_holds_are_narrowed_by_time_mailing_and_marks(store: Store) -> None:
+    async def found(**narrow: Any) -> list[str]:
+        return [hold.hold_id async for hold in store.holds.every((State.WAITING,), **narrow)]
+
+    many = frozenset(f"colleague-number-{i}@example.com" for i in range(100))
+    await held(store, "H0", senders=many)  # more than its marks have room for
+    await held(store, "H1", at=T0 + timedelta(minutes=1), lists=("vip",), mailing_id="MailA")
+    await held(store, "H2", at=T0 + timedelta(minutes=2), mailing_id="MailAB")
+    assert await found(since=T0 + timedelta(minutes=1)) == ["H2", "H1"]
+    assert await found(mailing="MAILA") == ["H2", "H1"]
+    assert await found(mailing="MAILAB") == ["H2"]
+    assert await found(marks=["list:vip"]) == ["H1", "H0"]
+    assert await found(marks=["from:colleague-number-99@example.com"]) == ["H0"]
+    assert await found(marks=["list:vip", "from:anna@example.com"]) == ["H1", "H0"]
+    assert await found(mailing="M_", marks=["list:v_p"]) == []
 
 
 async def test_pages_keep_all_holds_of_one_moment(store: Store) -> None:
