@@ -475,11 +475,14 @@ def _swap(database: Path, restored: Path) -> Path | None:
             aside = next(folder for folder in names if not folder.exists() or _has_begun(folder, there))
             aside.mkdir(mode=0o700, exist_ok=True)
             hand_over(aside, database.parent)
-            for path in there:  # first all of them: a database without its log lacks the last writes
+            logs = [path for path in there if path != database]
+            for path in logs:  # first these: the database lacks the last writes without its log
                 if not (aside / path.name).exists():
                     os.link(path, aside / path.name)
             sync_folder(aside)
-            for path in there:
+            if database in there:  # moved, never linked: two names of a database in use, each with a log, damage it
+                database.rename(aside / database.name)
+            for path in logs:
                 path.unlink()
         swap(restored, database)
     return aside
