@@ -20,7 +20,7 @@ import sqlite3
 import sys
 import traceback
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -305,16 +305,29 @@ def _plain(value: object) -> object:
     return str(value)
 
 
-def write_new(path: Path, octets: bytes) -> None:
-    """Write a new file that only its owner can read, as a whole or not at all. Raises CannotRun."""
+def write_new(files: Mapping[Path, bytes], *, mode: int = 0o600) -> None:
+    """Write new files, each as a whole; if there is no room for all of them, none. Raises CannotRun."""
     from smtpguard.config.statefiles import drafted
 
+    with ExitStack() as stack:
+        drafts: dict[Path, Path] = {}
+        for path, octets in files.items():
+            with _refused(path):
+                drafts[path] = stack.enter_context(drafted(path, octets))
+                drafts[path].chmod(mode)
+        for path, draft in drafts.items():
+            with _refused(path):
+                try:
+                    os.link(draft, path)
+                except OSError:  # there is one, or the file system has no links, as of a memory stick
+                    path.touch(exist_ok=False)
+                    draft.replace(path)
+
+
+@contextmanager
+def _refused(path: Path) -> Iterator[None]:
     try:
-        with drafted(path, octets) as draft:
-            try:
-                os.link(draft, path)
-            except PermissionError:  # a file system without links, as of a memory stick
-                draft.rename(path)
+        yield
     except OSError as error:
         raise CannotRun(f"{path}: {error.strerror}") from None
 

@@ -288,8 +288,9 @@ async def export(context: Context, hold_id: str, output: Path | None) -> None:
         content = await _content(context, services, hold, viewed=False)
         known = _full_row(await _known(services, hold))
         if output is not None:
-            for file, octets in zip(files, (content, f"{as_line(known)}\n".encode()), strict=True):
-                write_new(file, octets)
+            written = dict(zip(files, (content, f"{as_line(known)}\n".encode()), strict=True))
+            write_new(written)
+            for file, octets in written.items():
                 click.echo(f"{file}: {len(octets):,} octets", err=True)
         elif context.json:
             context.print_json(known | {"content": base64.b64encode(content).decode("ascii")})

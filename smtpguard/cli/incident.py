@@ -102,7 +102,7 @@ async def report(
         if output is None:
             click.echo(content, nl=False)
         else:
-            write_new(output, content)
+            write_new({output: content})
     if made.found.proof is not None and not made.found.proof.ok:
         raise click.exceptions.Exit(1)
 

@@ -4,6 +4,7 @@ smtpguard reload: check the policy's files and put them in force. Every process 
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Awaitable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.cli.context import AtLeast, CannotRun, Command, Context, Group, NotFine, terminal
+from smtpguard.cli.context import AtLeast, CannotRun, Command, Context, Group, NotFine, terminal, write_new
 from smtpguard.config.documents import VOCABULARIES, digest, policy_documents, shipped
 from smtpguard.config.problem import Broken
 
@@ -212,9 +213,10 @@ def _write(folder: Path, documents: Mapping[str, bytes]) -> list[Path]:
     there = [path for path in wanted if path.exists()]
     if there:
         raise CannotRun(f"{there[0]} exists, and is not overwritten")
-    for path, data in wanted.items():
+    for path in wanted:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+    os.umask(umask := os.umask(0))
+    write_new(wanted, mode=0o666 & ~umask)
     return list(wanted)
 
 

@@ -144,7 +144,7 @@ def _write_policy(file: Path, text: str) -> None:
     Raises CannotRun if the result is no policy."""
     from smtpguard.cli.offline import check
 
-    write_new(file, text.encode())
+    write_new({file: text.encode()})
     wrong = [problem for problem in check(file).problems if problem.fatal]
     if wrong:
         file.unlink()

@@ -112,7 +112,9 @@ def test_a_killed_restore_keeps_the_earlier_database_with_its_log(
     subprocess.run([sys.executable, "-c", writes, database], check=True)
     assert Path(f"{database}-wal").stat().st_size
     killed("smtpguard.app.backup.sync_folder", "-c", str(home.config), "restore", "--yes", str(file))
-    assert database.stat().st_nlink == 1, "it may be used again, and a second name with the log of today would damage it"
+    assert database.stat().st_nlink == 1, (
+        "it may be used again, and a second name with the log of today would damage it"
+    )
     for end in went:
         Path(f"{database}{end}").rename(home.state / "before-restore-1" / f"{database.name}{end}")
     status, out, _ = home.run("--json", "restore", "--yes", str(file))

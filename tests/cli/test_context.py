@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -202,17 +203,36 @@ def test_a_command_imports_only_what_it_uses(tmp_path: Path, words: str, needs: 
     assert SLOW_MODULES.intersection(loaded) == needs
 
 
-def test_a_file_that_cannot_be_written_whole_is_not_there(tmp_path: Path) -> None:
-    path = tmp_path / "held.eml"
+@contextmanager
+def room(octets: int) -> Iterator[None]:
+    """No file can be larger."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (octets, before[1]))
     try:
-        with pytest.raises(CannotRun, match=f"^{path}: File too large$"):
-            write_new(path, bytes(9))
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert not path.exists(), "else it could not be written again"
-    write_new(path, b"whole")
+
+
+def test_files_that_cannot_be_written_whole_are_not_there(tmp_path: Path) -> None:
+    first, path = tmp_path / "held.eml", tmp_path / "held.json"
+    with room(8), pytest.raises(CannotRun, match=f"^{path}: File too large$"):
+        write_new({first: b"whole", path: bytes(9)})
+    assert not list(tmp_path.iterdir()), "else they could not be written again"
+    write_new({first: b"whole", path: b"whole"})
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_files_are_written_where_no_links_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(os, "link", refused)
+    path = tmp_path / "held.eml"
+    write_new({path: b"whole"})
+    with pytest.raises(CannotRun, match=f"^{path}: File exists$"):
+        write_new({path: b"other"})
+    assert (path.read_bytes(), [*tmp_path.iterdir()]) == (b"whole", [path])
 
 
 KILLED = """
@@ -221,7 +241,7 @@ from pathlib import Path
 from smtpguard.cli.context import write_new
 signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
 resource.setrlimit(resource.RLIMIT_FSIZE, (8, 8))
-write_new(Path(sys.argv[1]), bytes(9))
+write_new({Path(sys.argv[1]): bytes(9)})
 """
 
 
@@ -230,8 +250,8 @@ def test_a_file_whose_writer_was_killed_can_be_written_again(tmp_path: Path) -> 
     killed = subprocess.run([sys.executable, "-c", KILLED, path], check=False)
     assert killed.returncode == -signal.SIGXFSZ, "the kernel kills it after 8 octets"
     assert not path.exists()
-    write_new(path, b"whole")
+    write_new({path: b"whole"})
     assert path.read_bytes() == b"whole"
     with pytest.raises(CannotRun, match=f"^{path}: File exists$"):
-        write_new(path, b"other")
+        write_new({path: b"other"})
     assert path.read_bytes() == b"whole"

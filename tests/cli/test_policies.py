@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from smtpguard.config.settings import read_settings
 from smtpguard.journal.event import Event, Kind
 from tests.cli.installing import running
 from tests.clocks import Clock
+from tests.faults.killing import killed
 
 ENFORCED, OBSERVED = "enforce: true ", "enforce: false"
 MORE = '  - {id: more, when: {recipients.outside: ">= 100"}, then: hold}\n'
@@ -177,7 +179,12 @@ def test_an_earlier_policy_is_put_back_in_force(run: Callable[..., Result], etc:
     assert "was in force already" in run("policy", "restore", first).stdout
 
     shown = tmp_path / "shown"
+    killed("os.link", "-c", str(etc / "smtpguard.yaml"), "policy", "show", first[:8], "--output", str(shown))
+    assert not (shown / "policy.yaml").exists(), "the first rules of a policy can be a policy too"
+    shutil.rmtree(shown)
+    before = os.umask(0o027)
     assert run("policy", "show", first[:8], "--output", str(shown)).exit_code == 0
+    assert (os.umask(before), (shown / "policy.yaml").stat().st_mode & 0o777) == (0o027, 0o640)
     assert [p.name for p in shown.iterdir()] == ["policy.yaml"]
     assert (shown / "policy.yaml").read_text() == text
     assert run("policy", "show", first[:8], "--output", str(shown)).exit_code == 2, "nothing is overwritten"
