@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, delete, false, insert, or_, select, update
 
 from smtpguard.accounts.membership import Membership, claimed
-from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Session, Token, TurnStep
+from smtpguard.accounts.model import Account, AccountChange, AccountKeys, May, Session, Token, TurnStep
 from smtpguard.database.batch import Batch
 from smtpguard.database.schema import absence as away
 from smtpguard.database.schema import account as table
@@ -75,13 +75,16 @@ def turn(batch: Batch, keys: AccountKeys, step: TurnStep) -> AccountChange:
 
 
 def _seated(batch: Batch, before: Account | None, after: Account | None) -> None:
-    """Move the gate if a sign-on changed somebody's groups, so that every process follows."""
+    """Move the gate if a sign-on changed somebody's groups, or an account whether a deputy decides, so that every process
+    follows."""
     was, now = (frozenset(claimed(a, batch.now)) if a is not None else frozenset() for a in (before, after))
     account = after or before
     ended = before is not None and after is not None and bool(before.claims) and not (before.disabled or after.claims)
-    if account is None or (was == now and not ended):
+    deciding = {a.address if a is not None and a.may(May.DECIDE) else "" for a in (before, after)}
+    deputy = len(deciding) > 1 and any(one.confirmed and one.deputy in deciding for one in absences(batch.connection))
+    if account is None or (was == now and not ended and not deputy):
         return
-    data = {"change": "sign-on", "groups": sorted(now)}
+    data = {"change": "deputy" if was == now and not ended else "sign-on", "groups": sorted(now)}
     event = Event(
         kind=Kind.GROUP, id=account.account_id, at=batch.now, data=data, private={"account": (account.address,)}
     )

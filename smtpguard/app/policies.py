@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from smtpguard import __version__
 from smtpguard.accounts.membership import members
+from smtpguard.accounts.model import May
 from smtpguard.app.files import parse_policy, store_url
 from smtpguard.app.lists import built_registry, names
 from smtpguard.config.documents import (
@@ -224,14 +225,23 @@ class Following:
 
 
 async def with_people(alone: InForce, store: Store, clock: Clock) -> InForce:
-    """Return the policy with who is in its groups and who is away, as others and people themselves say. The gate moves with each
-    change of that. Raises StoreError."""
+    """Return the policy with who is in its groups and who is away, as others and people themselves say. An admin's agreement to a
+    deputy counts while the deputy is in a group, or has an account that may decide. The gate moves with each change of that. Raises
+    StoreError."""
     people = store.people
     found: list[Member] = []
+    accounts, said = await people.everybody(), await people.absences()
     if alone.groups.elsewhere:
-        known, accounts = await people.memberships(), await people.everybody()
+        known = await people.memberships()
         found = [*members(known, alone.sources_of_groups(), accounts, alone.claims, clock.now())]
-    return alone.with_people(found, await people.absences())
+    alone = alone.with_people(found, ())
+    decides = frozenset(account.address for account in accounts if account.may(May.DECIDE)).union(
+        *alone.groups.values()
+    )
+    kept = (
+        replace(one, confirmed=one.confirmed and not decides.isdisjoint(alone.addresses_of(one.deputy))) for one in said
+    )
+    return alone.with_people((), kept)
 
 
 def surroundings(settings: Settings, policy: Policy) -> Surroundings:

@@ -67,7 +67,7 @@ class Kind(enum.Enum):
     SIGNED_OUT = "signed-out"
     ACCOUNT = "account"  # data.change: added, password, roles, disabled, enabled, second-factor, ...
     ABSENCE = "absence"  # an absence of an approver, and their deputy: data.change is away, back, agreed or refused
-    GROUP = "group"  # a change of a group's members: data.change is directory, directory-away or sign-on
+    GROUP = "group"  # a change of a group's members: data.change is directory, directory-away, sign-on, or deputy (may decide, or no more)
     TOKEN = "token"  # of the API: data.change says added or revoked
     WEBHOOK = "webhook"  # an entry that a hook did not accept
     SECRET = "secret"  # from here on another secret is in force

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from email import message_from_bytes
 from email.policy import default
@@ -10,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from smtpguard.holds.model import Hold, NotEntitled, State
+from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Role
+from smtpguard.holds.model import Hold, NotEntitled, State, complete
 from smtpguard.journal.event import Event, Kind
 from smtpguard.notices.intents import Notices
 from smtpguard.notices.notice import Notice, NoticeHead, NoticeTemplates
@@ -121,6 +123,40 @@ async def test_a_declared_absence_overrides_the_policys(tmp_path: Path) -> None:
         groups = await say(ended=home.clock.now())
         assert groups.away(EVA, home.clock.now()) is None
         assert (await home.store.gate.read()).generation == before + 4, "every process reads it again"
+        assert (await home.store.journal.verify()).ok
+
+
+async def test_an_agreed_deputy_decides_as_long_as_their_account_does(tmp_path: Path) -> None:
+    """Of a deputy whom the policy names, no account is asked."""
+    documents = with_people("people: {omar: {away: 2026-03-02, deputy: sten@example.com}}", each=2)
+    async with house(tmp_path, documents=documents) as home:
+        await home.put(documents)
+        people, now = home.store.people, home.clock.now()
+        event = Event(kind=Kind.ABSENCE, id="E", at=now, private={"account": (EVA,)})
+        made = Absence(person=EVA, since=now.date(), until=now.date(), deputy="ulla@example.com", confirmed=True)
+        await people.change_absence(EVA, lambda said: (made, event))
+        ulla = Account(account_id="U", address="ulla@example.com", created_at=now, roles=(Role.APPROVER,))
+
+        async def has(account: Account, *, deletes: bool = False) -> Groups:
+            before = (await home.store.gate.read()).generation
+            await people.turn(
+                AccountKeys(account_id="U"), lambda found: AccountChange(account=account, deletes=deletes)
+            )
+            assert (await home.store.gate.read()).generation == before + 1, "every process reads it again"
+            return (await home.follow()).groups
+
+        assert (await home.follow()).groups.present("communications", now) == {STEN}
+        await has(ulla)
+        hold = await held(home)
+        assert set(await notices_by_person(home, "approve")) == {"ulla@example.com", STEN}
+        await home.approve(hold.hold_id, "ulla@example.com")
+        for gone in (await has(replace(ulla, disabled=True)), await has(ulla) and await has(ulla, deletes=True)):
+            assert gone.present("communications", now) == {STEN}
+            with pytest.raises(NotEntitled):
+                await home.approve((await held(home)).hold_id, "ulla@example.com")
+        assert (await home.approve(hold.hold_id, STEN)).hold.state is State.WAITING, "their vote counts no more"
+        assert await has(ulla)
+        assert complete(await home.hold(hold.hold_id), home.in_force.groups, home.in_force.hours.open_at)
         assert (await home.store.journal.verify()).ok
 
 

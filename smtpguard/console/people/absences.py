@@ -104,6 +104,10 @@ class AwayPage:
         return see_other("/away", done="done")
 
     async def agree(self, request: Request) -> Response:
+        try:
+            await self._deputy_address(text_of(request.state.form, "deputy", 320), services_of(request).in_force)
+        except WrongField as bad:  # their account has ended since
+            return await self._page(request, 409, problem=bad.why)
         return await self._decide_on_deputy(request, "agreed", lambda declared: replace(declared, confirmed=True))
 
     async def refuse(self, request: Request) -> Response:
