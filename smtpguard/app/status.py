@@ -199,7 +199,7 @@ async def _store(settings: Settings, found: Status) -> Seen:
             found.store["fronts_aside"] = [str(file) for file in store.journal.fronts_aside()]
             found.waiting = await store.ask(lambda c: figures.look(c, found.at, settled_within=SETTLED_WITHIN))
             for one in found.waiting.freezes if settings.freeze.thaw == "two" else ():
-                if (asked := await thaw_asked(store, one.freeze_id)) is not None:
+                if (asked := await thaw_asked(store, one.freeze_id, found.at)) is not None:
                     found.thaws_asked[one.freeze_id] = asked
             found.checkpoint = _checkpoint_row(await store.ask(newest_checkpoint))
             for key in settings.audit.receivers:

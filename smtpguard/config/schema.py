@@ -127,7 +127,7 @@ SETTINGS: Mapping[str, str] = {
     "Limits.idle_seconds": "How long a client may be silent.",
     "Limits.transaction_seconds": "How long one transaction may take.",
     "FreezeSettings.answer": "Whether a freeze holds mail or defers it.",
-    "FreezeSettings.thaw": "Whether one person can lift a freeze, or two must agree.",
+    "FreezeSettings.thaw": "Whether one person can lift a freeze, or two must agree within a day.",
     "HoldSettings.expires": "After how long an undecided hold expires.",
     "HoldSettings.escalate_after": "After how long an undecided hold is reported to others.",
     "HoldSettings.quota_gb": "The most gigabytes of held content.",

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from smtpguard.accounts.model import AccountKeys, May
 from smtpguard.database.errors import StoreError
 from smtpguard.freezes.hooks import Hook, run
 from smtpguard.freezes.model import event_of
@@ -36,6 +37,8 @@ MOST = 1000
 """The most releases in progress that are looked at before a thaw."""
 SHOWN = 20
 """The most messages that are shown before a thaw."""
+ASKED_COUNTS = timedelta(days=1)
+"""How long one person's request to thaw counts as the first of two."""
 LOOK_BACK = timedelta(minutes=15)  # longer than the longest wait for a relay's reply (RFC 5321 section 4.5.3.2.6)
 
 
@@ -55,10 +58,14 @@ class Frozen:
 UNCOUNTED = "how many messages were stopped on their way is not known: the store was lost after the freeze"
 
 
-async def thaw_asked(store: Store, freeze_id: str) -> tuple[str, datetime] | None:
-    """Return who has asked to thaw it, and when, from the journal; None for nobody."""
-    for entry, clear in await store.journal.history(freeze_id, Kind.THAW_ASKED):
-        return str((clear or {}).get("actor", [""])[0]), entry.time
+async def thaw_asked(store: Store, freeze_id: str, now: datetime) -> tuple[str, datetime] | None:
+    """Return who has asked to thaw it, and when, from the journal; None for nobody. A request counts for a day, and only while the
+    account that made it may thaw."""
+    for entry, clear in (await store.journal.history(freeze_id, Kind.THAW_ASKED))[-1:]:
+        named = clear or {}
+        accounts = [await store.people.account(AccountKeys(address=one)) for one in named.get("account", ())]
+        if now - entry.time < ASKED_COUNTS and all(one is not None and one.may(May.THAW) for one in accounts):
+            return str(named.get("actor", [""])[0]), entry.time
     return None
 
 
@@ -128,7 +135,7 @@ class Freezes:
     async def thaw(
         self, freeze_id: str, *, by: str, person: str = "", addresses_of: Callable[[str], Set[str]] = lambda one: {one}
     ) -> tuple[Hook, ...]:
-        """Lift a freeze. ``person``: the person behind ``by``, if that names a program of theirs. ``addresses_of``: returns all
+        """Lift a freeze. ``person``: the account of who does it, or whose program does; "" for a command. ``addresses_of``: returns all
         addresses of a person. Raises KeyError if there is no such freeze, and SecondPersonNeeded if two people must agree and
         this is the first."""
         gate = await self.store.gate.read()
@@ -138,7 +145,9 @@ class Freezes:
         who = person or by
         if await self.only_asks(freeze_id, addresses_of(who)):
             if not await self.asked_to_thaw(freeze_id):
-                await self.store.journal.record([event_of(Kind.THAW_ASKED, freeze, who, self.clock.now())])
+                asks = event_of(Kind.THAW_ASKED, freeze, who, self.clock.now())
+                account = {"account": (person,)} if person else {}
+                await self.store.journal.record([replace(asks, private={**asks.private, **account})])
             raise SecondPersonNeeded
         gate = await self.store.gate.thaw(freeze_id, event_of(Kind.THAW, freeze, by, self.clock.now()))
         if any((other.selector, other.value) == (freeze.selector, freeze.value) for other in gate.freezes):
@@ -150,8 +159,8 @@ class Freezes:
         return self.thaw_two and await self.asked_to_thaw(freeze_id) in ("", *mine)
 
     async def asked_to_thaw(self, freeze_id: str) -> str:
-        """Return the person who has asked to thaw it, "" for none."""
-        asked = await thaw_asked(self.store, freeze_id)
+        """Return the person whose request to thaw it counts, "" for none."""
+        asked = await thaw_asked(self.store, freeze_id, self.clock.now())
         return asked[0] if asked is not None else ""
 
     async def lift_ended(self) -> tuple[Hook, ...]:

@@ -296,6 +296,29 @@ async def test_a_thaw_by_two_is_asked_and_confirmed(here: Stage, monkeypatch: py
     assert kinds == ["freeze", "thaw-asked", "thaw"]
 
 
+async def test_a_request_to_thaw_counts_for_a_day_and_with_the_right_to_thaw(
+    here: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eva, omar = await freeze_page(here), await freeze_page(here, OMAR)
+    await eva.post("/freeze", selector="all", reason="a wrong link")
+    freeze = (await here.home.store.gate.read()).freezes[0]
+    monkeypatch.setattr(here.app.state.console.freezes, "thaw_two", True)
+    await confirm_thaw(eva, freeze.freeze_id)
+    account = await here.accounts.get(EVA)
+    await here.accounts.set_roles(account, [Role.VIEWER], by="root")
+    assert "Ask for a thaw: everything" in text(await omar.get("/still")), "it is as if nobody had asked"
+    await confirm_thaw(omar, freeze.freeze_id)
+    assert len(await active_freezes(here)) == 1
+    await here.accounts.set_roles(account, account.roles, by="root")
+    here.home.clock.pass_(hours=24)
+    await confirm_thaw(await freeze_page(here, "ulla@example.com"), freeze.freeze_id)
+    assert len(await active_freezes(here)) == 1, "Omar's request was too long ago"
+    await confirm_thaw(await freeze_page(here, "sten@example.com"), freeze.freeze_id)
+    assert await active_freezes(here) == []
+    kinds = [kind for kind, _ in await here.home.events(freeze.freeze_id)]
+    assert kinds == ["freeze", "thaw-asked", "thaw-asked", "thaw-asked", "thaw"]
+
+
 async def test_two_addresses_of_one_person_do_not_thaw(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     eva, also = await freeze_page(here), await freeze_page(here, "eva.ek@example.com")
     await eva.post("/freeze", selector="all", reason="a wrong link")

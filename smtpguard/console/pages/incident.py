@@ -289,7 +289,7 @@ async def thaw(request: Request) -> Response:
             )
     try:
         hooks = await here.freezes.thaw(
-            request.path_params["freeze_id"][:100], by=who.address, addresses_of=here.addresses_of
+            request.path_params["freeze_id"][:100], by=who.address, person=who.address, addresses_of=here.addresses_of
         )
     except SecondPersonNeeded:
         return see_other("/still", done="thaw-asked")
