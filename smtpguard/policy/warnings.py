@@ -19,7 +19,7 @@ from smtpguard.policy.approvals import Absence, Groups
 from smtpguard.policy.condition import YES, Condition, Empty, EveryWord, Range, SomeWord, Truth, Word, WordMatches
 from smtpguard.policy.engine import RuleSet
 from smtpguard.policy.facts import FACTS, NONE, Count, Type, Value
-from smtpguard.policy.implication import can_be, can_hit, can_meet
+from smtpguard.policy.implication import added, can_be, can_hit, can_meet
 from smtpguard.policy.models import ListModel, OriginModel, PolicyModel, StreamModel, lacking
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action, Quorum
@@ -54,6 +54,7 @@ def warn_of_policy(model: PolicyModel, rules: RuleSet, groups: Groups, delimiter
         _origins(section, declared, findings)
     for n, rule in enumerate(rules.rules):
         _rule(rule, ("rules", n), findings)
+    _usual(rules.rules, findings)
 
 
 def _domains(model: PolicyModel, findings: Findings) -> None:
@@ -260,6 +261,35 @@ def _rule(rule: Rule, place: Place, findings: Findings) -> None:
         if spared or (name == "sender.address" and isinstance(condition, Word | WordMatches)):
             text = f"rule {rule.rule_id} exempts everyone who claims such a From: add sender.proven: true to exempt only proven senders"
             findings.warn((*place, "unless", name), text, key=True)
+
+
+def _usual(rules: Sequence[Rule], findings: Findings) -> None:
+    """Warn once of each count that only a sender's own usual bounds: a patient sender raises that week by week."""
+    told: set[str] = set()
+    for n, rule in enumerate(rules):
+        for one in rule.when:
+            name = one.fact.name
+            if one.usual is None or not name.startswith("sender.") or name in told:
+                continue
+            if not any(_bounds(other, rule, one) for other in rules):
+                told.add(name)
+                text = f"no rule bounds {name} without usual: who sends somewhat more each week is never stopped"
+                hint = "a second rule like it, with a higher bound and without usual"
+                findings.warn(("rules", n, "when", name), text, hint)
+
+
+def _bounds(other: Rule, rule: Rule, count: Condition) -> bool:
+    """Return whether the other rule bounds the count of a rule absolutely, and is as strict and as wide."""
+    new = added(rule.when, other.when)
+    if other.then < rule.then or (other.observes and not rule.observes) or not new:
+        return False
+    return all(
+        one.window_seconds and one.usual is None
+        and one.fact.name in (count.fact.name, "sender.first_contacts")  # of which the others are a part
+        and (count.same or not one.same)
+        and (one.lists is None or (count.lists is not None and count.lists <= one.lists))
+        for one in new
+    )  # fmt: skip
 
 
 def unfilled_quorums(

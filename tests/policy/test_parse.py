@@ -185,6 +185,38 @@ def test_an_exception_for_all_is_not_the_condition_on_any() -> None:
     assert ["can never hit" in w.text for w in small(SMALL + text).warnings] == [True]
 
 
+def test_a_count_that_only_the_usual_bounds_is_warned_about() -> None:
+    """Another rule bounds it that is as strict, hits at least that mail, and counts at least these customers."""
+    looks, usual = "message.looks: internal", "{at_least: 40, in: 1h, usual: x3}"
+
+    def warned(*rules: str) -> list[str]:
+        lines = [f"  - {{id: r{n}, when: {{{when}}}, then: {then}}}\n" for n, rule in enumerate(rules)
+                 for when, _, then in [rule.rpartition(" -> ")]]  # fmt: skip
+        return [w.text.split()[3] for w in small(SMALL + "".join(lines).encode()).warnings]
+
+    one = f"{looks}, sender.first_contacts: {usual} -> hold"
+    assert warned(one, one.replace("1h", "1d")) == ["sender.first_contacts"], "once"
+    of_list = f"sender.list_contacts: {usual}, sender.answers: {usual} -> hold"
+    assert warned(one, of_list) == ["sender.first_contacts", "sender.list_contacts", "sender.answers"]
+    assert warned(f"list.first_contacts: {usual} -> hold") == [], "of all senders"
+    for bound in (
+        f'{looks}, sender.first_contacts: ">= 200 in 7d" -> hold',
+        'sender.first_contacts: ">= 2 in 1d" -> reject',
+    ):
+        assert warned(one, bound) == []
+        assert warned(f"{looks}, {of_list}", bound) == []
+    for no_bound in (
+        "sender.first_contacts: {at_least: 200, in: 7d, mailing: same} -> hold",
+        'sender.list_contacts: ">= 200 in 7d" -> hold',
+        'sender.first_contacts: ">= 200 in 7d" -> confirm',
+        'message.unfinished: any, sender.first_contacts: ">= 200 in 7d" -> hold',
+        'sender.first_contacts: ">= 200 in 7d", mode: observe -> hold',
+    ):
+        assert warned(one, no_bound.replace(", mode: observe", "}, mode: observe, unless: {stream: any")) == [
+            "sender.first_contacts"
+        ], no_bound
+
+
 def test_the_schema_has_every_fact_and_matches_the_models() -> None:
     schema = policy_schema()
     conditions = schema["$defs"]["conditions"]["properties"]
