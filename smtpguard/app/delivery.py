@@ -154,7 +154,7 @@ class Deliverer(Part):
     def _regularly(self) -> Iterator[tuple[float, str, Callable[[], Awaitable[object]]]]:
         approvals, journal = self._approvals, self._store.journal
         yield SWEEP_SECONDS, "holds", approvals.sweep
-        yield ENACT_SECONDS, "approvals", approvals.enact
+        yield ENACT_SECONDS, "approvals", self._enact
         yield FOLLOW_SECONDS, "held copies", approvals.follow
         yield FOLLOW_SECONDS, "what is in doubt", approvals.ask
         yield FOLLOW_SECONDS, "freezes", self._freezes.lift_ended
@@ -193,6 +193,10 @@ class Deliverer(Part):
             except StoreError:
                 await asyncio.sleep(FOLLOW_SECONDS)
             await asyncio.sleep(MOVE_SECONDS)
+
+    async def _enact(self) -> None:
+        await self._memberships.settle()
+        await self._approvals.enact()
 
     async def _retain(self) -> None:
         if self._clock.jumped:  # to correct the clock would not restore what was erased

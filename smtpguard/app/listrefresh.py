@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -48,7 +48,7 @@ LOOK_SECONDS = 2.0
 GROUPS_SECONDS = 5.0
 """The pause between two looks for groups that are due."""
 FIRST_SECONDS = 20.0
-"""The longest that a start waits for lists without an index."""
+"""The longest that a start waits for lists without an index, and approvals for the first answer of a directory."""
 AT_ONCE = 4
 """The most lists that are read at the same time."""
 MAY_HANG = 64
@@ -225,6 +225,7 @@ class Memberships:
     def __init__(self, policies: Following, store: Store, clock: Clock, read: Read) -> None:
         self._policies, self._store, self._clock, self._read = policies, store, clock, read
         self._asking: dict[str, asyncio.Task[None]] = {}
+        self._known: Mapping[str, str] = {}
         self._threads = ThreadPoolExecutor(MAY_HANG, "directories")  # as those of list sources; an end waits for none
         self._outage = Outage(log, "members of groups: waiting for the store", clock.monotonic)
 
@@ -232,6 +233,17 @@ class Memberships:
         """Ask all directories that are due, and wait for them."""
         await self.begin()
         await asyncio.gather(*self._asking.values())
+
+    async def settle(self) -> None:
+        """After a start, and after a change of the declared directories, wait for those that are due: until they answer, approvals
+        of their members would lapse. Raises StoreError."""
+        wanted = (await self._policies.follow()).sources_of_groups()
+        if wanted == self._known:
+            return
+        await self.begin()
+        if self._asking:
+            await asyncio.wait(self._asking.values(), timeout=FIRST_SECONDS)
+        self._known = wanted
 
     async def begin(self) -> None:
         """Begin to ask the directories that are due, and drop what no longer counts. Raises StoreError."""

@@ -55,6 +55,8 @@ log = logging.getLogger(__name__)
 
 AGAIN_SECONDS = 1.0
 """The time until a store that did not answer is asked again."""
+PEOPLE_SECONDS = 60.0
+"""How long those whom a directory or a sign-on named are taken as read before: what they said ends by time as well."""
 FORGET_SECONDS = 60.0
 """The time from a new policy until the old one is freed: messages under way have used it."""
 _SHARED: dict[str, tuple[Policy, Surroundings]] = {}
@@ -84,6 +86,7 @@ class Following:
         self._current: InForce | None = None
         self._generation = -1
         """The generation of the gate at which absences were read."""
+        self._people_at = float("-inf")
         self._surroundings: Surroundings | None = None
         self._one_at_a_time = asyncio.Lock()
         self._unreadable: tuple[str, str] = ("", "")
@@ -151,7 +154,8 @@ class Following:
             gate = await self._store.gate.read()
             if self._alone is not None and self._alone.sha256 == gate.policy_sha256:
                 self._unreadable = ("", "")
-                if self._current is not None and self._generation == gate.generation:
+                aged = self._alone.groups.elsewhere and self._clock.monotonic() - self._people_at >= PEOPLE_SECONDS
+                if self._current is not None and self._generation == gate.generation and not aged:
                     return self._current
                 return await self._with_people(self._alone, gate)
             if not gate.policy_sha256:
@@ -174,8 +178,9 @@ class Following:
 
     async def _with_people(self, alone: InForce, gate: Gate) -> InForce:
         """Make the policy with its people the current one. ``alone``: made from the policy only."""
+        at = self._clock.monotonic()
         made = await with_people(alone, self._store, self._clock)
-        self._current, self._generation = made, gate.generation
+        self._current, self._generation, self._people_at = made, gate.generation, at
         return made
 
     def _none(self) -> Unavailable:

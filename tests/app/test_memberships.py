@@ -8,25 +8,30 @@ import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from smtpguard.accounts.membership import MOST, People, fault_of
 from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Role
 from smtpguard.app.listrefresh import Memberships
+from smtpguard.app.policies import Following
 from smtpguard.app.status import Status, directories
 from smtpguard.cli.status import lines
+from smtpguard.config.settings import settings_of
+from smtpguard.config.yaml import load_yaml
 from smtpguard.database.errors import Unavailable
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.model import Choice, NotEntitled, State
+from smtpguard.lists.digest import Digester
 from smtpguard.lists.members import LdapMembers
 from smtpguard.lists.sources import SourceError
 from smtpguard.policy.parse import parse
 from smtpguard.policy.verdict import Held
-from tests.guard.house import DOCUMENTS, House, PatchedStore, house
+from tests.guard.house import DOCUMENTS, KEY, House, PatchedStore, house
 
 NEWS = "news@lists.example.com"
 EVA, STEN, ULLA = "eva@example.com", "sten@example.com", "ulla@example.com"
@@ -209,6 +214,40 @@ async def test_after_a_day_without_a_delivery_part_an_answer_does_not_count(tmp_
         assert await people(home) == {EVA}
         await memberships.step()
         assert await people(home) == {EVA, STEN}, "every process reads it anew"
+
+
+async def test_approvals_wait_for_the_first_answer_of_a_directory(tmp_path: Path) -> None:
+    """At a start after more than a day, and after a change of its declaration. The next time they wait for nothing."""
+    directory = Directory((STENS,))
+    async with asking(tmp_path, directory) as (home, memberships):
+        await memberships.step()
+        await home.follow()
+        home.term = Deadlines(release_delay_seconds=60)
+        started = partial(Memberships, read=directory, store=home.store, clock=home.clock)
+        for documents, hours in (with_directory(), 25), (with_directory("cn=others,dc=example,dc=com"), 0):
+            hold = await home.held(subject=f"after {hours} h")
+            await home.approve(hold.hold_id, STEN, "dpo@example.com")
+            home.clock.pass_(hours=hours, minutes=1)
+            await home.put(documents)
+            home.policy = parse(documents)  # type: ignore[attr-defined]
+            memberships = started(cast(Any, home)) if hours else memberships
+            await memberships.settle()
+            await home.approvals().enact()
+            assert (await home.hold(hold.hold_id)).state is State.APPROVED
+            asked = directory.asked
+            await memberships.settle()
+            assert directory.asked == asked
+
+
+async def test_a_process_that_lives_on_counts_no_answer_of_more_than_a_day_ago(tmp_path: Path) -> None:
+    """While no delivery part runs nothing moves the gate."""
+    async with asking(tmp_path, Directory((STENS,))) as (home, memberships):
+        await memberships.step()
+        settings = settings_of(load_yaml("{}\n"), tmp_path, {})
+        following = Following(home.store, settings, Digester(KEY, "+"), home.clock)
+        assert (await following.follow()).groups.of("communications") == {EVA, STEN}
+        home.clock.pass_(hours=24)
+        assert (await following.follow()).groups.of("communications") == {EVA}
 
 
 async def test_a_group_that_leaves_the_policy_leaves_the_store(tmp_path: Path) -> None:
