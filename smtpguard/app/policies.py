@@ -235,7 +235,9 @@ async def with_people(alone: InForce, store: Store, clock: Clock) -> InForce:
     StoreError."""
     people = store.people
     found: list[Member] = []
-    accounts, said = await people.everybody(), await people.absences()
+    said = await people.absences()
+    asked = bool(alone.groups.elsewhere) or any(one.confirmed for one in said)  # to read them takes slow imports
+    accounts = await people.everybody() if asked else ()
     if alone.groups.elsewhere:
         known = await people.memberships()
         found = [*members(known, alone.sources_of_groups(), accounts, alone.claims, clock.now())]
