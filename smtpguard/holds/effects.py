@@ -229,12 +229,26 @@ def approved_content(hold: Hold, learned: Learned) -> ApprovedContent:
     )
 
 
-def check_people(hold: Hold, people: int, in_force: InForce) -> None:
-    """Raise Conflict if a vote is for fewer people than wait, who get it by any approval; 0 for no number. It may be for
-    as few as an earlier vote. A test goes to nobody."""
+def least_people(hold: Hold, in_force: InForce, mailing: Mailing | None) -> tuple[int, int]:
+    """Return the least number of people that a vote may be for, and how many of them have it, or are to get it. They, and
+    those who wait, get it by any approval; beside an approval for other lists only the latter count. A vote may be for as
+    few as an earlier one. A test goes to nobody."""
+    if hold.kind == TEST:
+        return 0, 0
     votes = [v for v in standing_votes(hold) if v.choice is Choice.APPROVE]
-    if people and hold.kind != TEST and people < (least := min(hold.reach, people_bound(hold, votes, in_force))):
-        raise Conflict(f"it goes to {least:,} people, and cannot be approved for fewer")
+    beside = mailing is None or hold.queue or any(not grant.lists <= set(hold.lists) for grant in mailing.grants)
+    out, waiting = 0, hold.reach
+    if mailing is not None and not beside:
+        out, waiting = mailing.out + mailing.agreed, min(waiting, mailing.people.held - mailing.agreed)
+    return min(out + waiting, people_bound(hold, votes, in_force)), out
+
+
+def check_people(hold: Hold, people: int, in_force: InForce, mailing: Mailing | None) -> None:
+    """Raise Conflict if a vote is for too few people; 0 for no number."""
+    least, out = least_people(hold, in_force, mailing)
+    if people and people < least:
+        had = f", with the {out:,} who have it or are to get it" if out else ""
+        raise Conflict(f"it goes to {least:,} people{had}, and cannot be approved for fewer")
 
 
 def _looked_at(hold: Hold, votes: Sequence[Vote]) -> int:

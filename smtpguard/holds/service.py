@@ -59,7 +59,7 @@ from smtpguard.journal.clock import SteadyClock
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mailings import copies
-from smtpguard.mailings.model import Grant
+from smtpguard.mailings.model import Grant, Mailing
 from smtpguard.mailings.revocation import NO_REASON, Revocation, is_undecided
 from smtpguard.notices.intents import Notices, NoticesNow
 from smtpguard.outbox import asking
@@ -131,7 +131,7 @@ class Approvals:
 
         ``approver``: the address they vote as; ``by``: the caller's login, journalled beside it. ``seen``: the message
         that they vote on, None for the hold as it is. ``people``: how many people the mailing may reach in all, no fewer
-        than wait, or 0 for the default (effects.people_bound); ``most``: an upper limit of that number, also of the default.
+        than ``least_people``, or 0 for the default (effects.people_bound); ``most``: an upper limit of that number, also of the default.
         ``all_at_once``: the number of people that the approver confirms it reaches at once; the vote that completes the
         quorum needs it if the list declares stages and the message cannot be sent in them. ``amend``: gets the hold
         before the vote and the change, and returns the change with additions to the same commit; it may raise Refused.
@@ -141,7 +141,8 @@ class Approvals:
         in_force, now = notices.in_force, notices.now
         who = canonical(approver, in_force)
         learned = await self.learned(hold_id, seen) if choice is Choice.APPROVE else NOTHING_LEARNED
-        held = await self._held(hold_id) if choice is Choice.APPROVE else 0
+        mailing = await self._mailing(hold_id) if choice is Choice.APPROVE else None
+        held = mailing.people.held - mailing.agreed if mailing is not None else 0
 
         def approve(hold: Hold) -> Change:
             if after(hold.state, Move.APPROVE) is None:
@@ -161,7 +162,7 @@ class Approvals:
                 if hold.votes:
                     return self._undo(new, frozenset(), LAPSED, (), "", notices)
                 return Change(hold=new, intents=notices.asked_too(hold, new))
-            effects.check_people(hold, people, in_force)
+            effects.check_people(hold, people, in_force, mailing)
             bound = people or effects.people_bound(hold, (), in_force)
             vote = Vote.on(hold, who, Choice.APPROVE, now, comment, min(bound, most) if most else people)
             vote = replace(
@@ -194,11 +195,13 @@ class Approvals:
         await copies.begin(self.store, hold.hold_id, notices, self.term)
         return Decided(hold=hold, frozen=await self._freezes_on(hold))
 
-    async def _held(self, hold_id: str) -> int:
-        """Return for how many people copies of a hold's mailing are stored, and not approved yet."""
+    async def _mailing(self, hold_id: str) -> Mailing | None:
         hold = await self.store.holds.find(hold_id)
-        mailing = await self.store.mailings.find(hold.mailing_id) if hold is not None and hold.mailing_id else None
-        return mailing.people.held - mailing.agreed if mailing is not None else 0
+        return await self.store.mailings.find(hold.mailing_id) if hold is not None and hold.mailing_id else None
+
+    async def least_people(self, hold: Hold) -> int:
+        """Return the least number of people that a hold can be approved for."""
+        return effects.least_people(hold, self.policies.current(), await self._mailing(hold.hold_id))[0]
 
     async def reject_waiting(
         self, mailing_id: str, *, approver: str, by: str, comment: str, but: str = ""
@@ -442,6 +445,8 @@ class Approvals:
             check_decides(hold, who, in_force, now)
             if hold.asked_at is None or not recipients:
                 raise Conflict(asking.NOBODY_ASKED)
+            if not sent and (new := effects.grown(hold, in_force)) is not None:
+                raise effects.has_grown(new)
             return asking.answered(hold, recipients, sent=sent, actors=(who, by), comment=comment, notices=notices)
 
         made = await self.store.outbox.answer(

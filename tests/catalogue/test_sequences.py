@@ -61,11 +61,21 @@ async def test_copies_that_come_between_two_votes_go_to_no_more_than_the_first_w
 
 async def test_nobody_approves_for_fewer_people_than_get_it(guard: WholeGuard) -> None:
     post = await guard.held(newsletter(), NEWSLETTER, sender=CAMPAIGNS)
+    with pytest.raises(Conflict, match="it goes to 400 people, and cannot be approved for fewer"):
+        await guard.office._approvals.vote(post.hold_id, Choice.APPROVE, approver=EVA, by="test", people=10)
+
+
+async def test_who_has_a_mailing_counts_in_the_least_that_it_is_approved_for(guard: WholeGuard) -> None:
+    """Ten people have it, and thirty wait. By an approval for thirty in all, forty had it."""
     await send(guard, MEMBERS, 0, 10, 20, 30)
-    letters = next(hold for hold in await guard.holds() if hold.lists == ("ramadan-greetings",) and not hold.primary)
-    for hold, people in ((post, 10), (letters, 20)):
-        with pytest.raises(Conflict, match=f"it goes to {hold.reach} people, and cannot be approved for fewer"):
-            await guard.office._approvals.vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="test", people=people)
+    lead = next(hold for hold in await guard.holds() if not hold.primary)
+    vote = partial(guard.office._approvals.vote, lead.hold_id, Choice.APPROVE, by="test")
+    with pytest.raises(Conflict, match="it goes to 40 people, with the 10 who have it or are to get it, and cannot be"):
+        await vote(approver=EVA, people=30)
+    await vote(approver=EVA, people=40)
+    await vote(approver=DPO)
+    await guard.deliver()
+    assert reached(guard, MEMBERS) == set(MEMBERS[:40])
 
 
 async def grow(guard: WholeGuard, name: str, people: int = 3000) -> list[Message]:

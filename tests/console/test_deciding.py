@@ -126,6 +126,19 @@ async def test_approving_a_large_mailing_needs_a_number_of_people(
     assert await granted(here, hold) == people
 
 
+async def test_the_typed_number_includes_those_who_have_it(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    for page in ("deciding", "message"):
+        monkeypatch.setattr(f"smtpguard.console.pages.{page}.LARGE", 50)
+    await here.home.send(*MEMBERS[:10], X_Mailing="eid", Subject="SV: Eid", Message_ID="<passed@x>")
+    hold = await held(here, *MEMBERS[10:30], X_Mailing="eid", Subject="SV: Eid")
+    await votes(await open_hold(here, EVA, hold), hold, "approve")
+    dpo = await open_hold(here, DPO, hold)
+    answer = await votes(dpo, hold, "approve", number="20")
+    assert "type a number from 30 to 60" in text(answer)
+    assert (await votes(dpo, hold, "approve", number="30")).status_code == 303
+    assert await granted(here, hold) == 30
+
+
 async def granted(here: Stage, hold: Any) -> int | None:
     mailing = await here.home.store.mailings.find(hold.mailing_id)
     return mailing.grant.people if mailing is not None and mailing.grant is not None else None

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -154,6 +155,18 @@ async def test_a_release_counts_and_asks_about_the_lists_of_its_arrival(office: 
     assert await tally(office) == Tally(relayed=61)
     releases = (data for kind, data in await office.home.events(hold_id) if kind == "release")
     assert sum(data["people"] for data in releases if data["outcome"] == "sent") == 61
+
+
+async def test_a_release_in_doubt_is_not_sent_again_to_a_list_that_has_grown(office: Office) -> None:
+    hold_id = await release_in_doubt(office)
+    index(office.home.folder, "ramadan", [*MEMBERS, *(f"new{n}@example.net" for n in range(300))])
+    office.home.in_force = office.home.build(DOCUMENTS)
+    answer = partial(approvals(office).answer_doubt, hold_id, approver=EVA, by="root")
+    with pytest.raises(Conflict, match="it reaches 360 people by now"):
+        await answer(sent=False)
+    assert (await office.home.hold(hold_id)).asked_at is not None
+    await answer(sent=True)
+    assert await tally(office) == Tally(relayed=60)
 
 
 async def test_of_a_list_without_an_index_it_is_unknown_how_many_have_it(office: Office) -> None:

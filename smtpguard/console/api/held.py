@@ -73,7 +73,7 @@ async def approve(call: Call) -> rows.HeldDetail:
     if ahead.may and ahead.sends:
         if body.reach != hold.reach and (hold.reach >= LARGE or body.reach is not None):
             raise error_at("body.reach", f"must be the number of people that it reaches: {hold.reach}")
-        least = min(hold.reach, ahead.people)
+        least = min(await call.console.approvals.least_people(hold), ahead.people)
         people = least if body.people is None else body.people
         if not least <= people <= ahead.people:
             raise error_at("body.people", f"must be between {least} and {ahead.people}")

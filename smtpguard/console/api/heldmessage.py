@@ -210,7 +210,7 @@ class Confirm(Sent):
 
 class Approve(Sent):
     """An approval. ``reach``: the number of people it goes to, as the approver says; needed if ``reach_must_be_said``. ``people``: how
-    many people its mailing may reach in all, up to ``people_at_most``; by default those whom it goes to now, and more of it is held.
+    many people its mailing may reach in all: from those who have it or wait for it, the default, up to ``people_at_most``. More is held.
     ``all_at_once``: the ``people`` of ``at_once``, needed if that is present and this approval is the last one needed."""
 
     seen: Seen

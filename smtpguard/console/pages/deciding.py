@@ -67,11 +67,12 @@ async def vote(request: Request) -> Response:
     people = 0
     if choice is Choice.APPROVE and ahead.may and ahead.sends:
         large = ahead.people >= LARGE
-        typed = accepted_number(number(sent, "number" if large else "people"), hold.reach, ahead.people)
+        least = min(await here.approvals.least_people(hold), ahead.people)
+        typed = accepted_number(number(sent, "number" if large else "people"), least, ahead.people)
         if typed is None and not large:  # more copies came than the button said
             return await _show_not_done(request, 409, said(CHANGED))
         if typed is None:
-            wrong["number"] = _wrong_number(said, hold.reach, ahead.people)
+            wrong["number"] = _wrong_number(said, least, ahead.people)
         people = typed or 0
     if wrong:
         return await approver_page(request, hold, seen, 422, wrong=wrong)
@@ -117,11 +118,12 @@ async def _confirmation(request: Request, hold: Hold, seen: Visibility, sent: Fo
     )
 
 
-def _wrong_number(said: Speech, reach: int, people: int) -> str:
-    least, most = said.number(min(reach, people)), said.number(people)
+def _wrong_number(said: Speech, least: int, most: int) -> str:
     if least == most:
         return said("It was not sent: the number that was typed is not {number}.", number=most)
-    return said("It was not sent: type a number from {least} to {most}.", least=least, most=most)
+    return said(
+        "It was not sent: type a number from {least} to {most}.", least=said.number(least), most=said.number(most)
+    )
 
 
 @ROUTES.post("/held/{hold_id}/settle", Role.APPROVER)

@@ -245,6 +245,25 @@ async def test_an_approval_limits_the_people_of_a_mailing(
     assert (mailing.grant.people if mailing.grant is not None else None) == people
 
 
+@pytest.mark.parametrize(("said", "people"), [({}, 30), ({"people": 30}, 30), ({"people": 29}, None)])
+async def test_an_approval_is_for_no_fewer_than_have_it_and_wait(
+    here: Stage, said: dict[str, int], people: int | None
+) -> None:
+    await here.home.send(*MEMBERS[:10], X_Mailing="eid", Message_ID="<passed@x>")
+    hold_id = await held(here, *MEMBERS[10:30], X_Mailing="eid")
+    await here.home.approve(hold_id, EVA)
+    asks = await program(here, DPO, Role.APPROVER)
+    shown = await looked(asks, hold_id)
+    assert shown["reach"] == 20
+    answer = await asks("POST", f"/held/{hold_id}/approve", {"seen": shown["seen"]} | said)
+    assert answer.status_code == (200 if people else 422), answer.text
+    assert ("must be between 30 and 60" in answer.text) is (people is None)
+    hold = await here.home.hold(hold_id)
+    mailing = await here.home.store.mailings.find(hold.mailing_id)
+    assert mailing is not None
+    assert (mailing.grant.people if mailing.grant is not None else None) == people
+
+
 async def test_a_cursor_continues_after_the_last_page(here: Stage) -> None:
     ids = []
     for n in range(7):
