@@ -47,7 +47,7 @@ from smtpguard.journal.chain import ERASED, canonical, instant, parsed
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import Digester
 from smtpguard.locale.phrase import many
-from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.address import MAX_LOCAL_OCTETS, MAX_PATH_OCTETS, Address, BadAddress
 from smtpguard.mailings.mailingrow import document_of, mailing_of
 from smtpguard.mailings.model import CopyStatus, Mailing, State
 from smtpguard.outbox import rows as outboxes
@@ -66,7 +66,11 @@ MOST_KEPT = 100
 """The most things that an entry of the journal names as kept."""
 MOST_DIGESTS = 5_000
 """The most digests in one entry of the journal."""
-_ADDRESS = re.compile(r"[^\s<>\"',;()\[\]\\]+@[^\s<>\"',;()\[\]\\]+")
+_DOMAIN = re.compile(r"@(?:[\w.\-\xb7\u0300-\u1fff\u3002\uff0e\uff61]+|\[[^\s\[\]@]{1,64}\])")
+"""Letters of any script with their marks, and the dots of IDNA; or an address literal."""
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"\Z')
+_SIGN = re.compile(r"[^\w.+-]")
+_LONGEST = 2 * MAX_LOCAL_OCTETS
 _LIVE = frozenset(state.value for state in LIVE)
 _UNSENT = "it is to be sent still"
 _UNTOLD = "a notice of it is to be sent still"
@@ -81,14 +85,14 @@ class Person:
         self.digests = frozenset(digester.every(address))
         self.numbers = frozenset(map(number, self.digests))
         self.hexes = tuple(sorted(digest.hex() for digest in self.digests))
-        domain = address.domain.lower()
-        special = not domain.isascii() or "xn--" in domain or "gmail" in domain or "googlemail" in domain
-        self._hint = "@" if special else f"@{domain}"
+        domain = address.ascii_domain
+        special = domain.startswith(("[", "xn--")) or ".xn--" in domain or "gmail" in domain or "googlemail" in domain
+        self._hint = "@" if special else domain.partition(".")[0]  # another server may be asked to send on to it
 
         @lru_cache(maxsize=100_000)
         def same(text: str) -> bool:
             try:
-                return not self.digests.isdisjoint(digester.every(Address.parse(text.strip(".:"))))
+                return not self.digests.isdisjoint(digester.every(Address.parse(text.strip(".:").rstrip("-_"))))
             except BadAddress:
                 return False
 
@@ -99,8 +103,25 @@ class Person:
         return self._hint in text.lower()
 
     def is_named(self, text: str) -> bool:
-        """Return whether a text has an address of the person."""
-        return self.may_be_in(text) and any(map(self._same, _ADDRESS.findall(text)))
+        """Return whether a text has an address of the person. A text that is an address names nobody else: o'brien is not brien."""
+        if not self.may_be_in(text):
+            return False
+        if len(text) <= MAX_PATH_OCTETS and Address.parse_any(text):
+            return self._same(text) or self._same(text.rpartition("=")[2])  # "prvs=1234567890=anna@example.com" (BATV)
+        return any(map(self._same, _addresses(text)))
+
+
+def _addresses(text: str) -> Iterator[str]:
+    """Yield what may be an address in a text, in time that grows with its length: each local part, and what follows a sign in it."""
+    after = 0
+    for found in _DOMAIN.finditer(text):
+        at, end = found.span()
+        if quoted := _QUOTED.search(text, max(at - _LONGEST, 0), at):
+            yield text[quoted.start() : end]
+        begin = max(at - _LONGEST, after)
+        yield text[begin:end]
+        yield from (text[sign.end() : end] for sign in _SIGN.finditer(text, begin, at))
+        after = end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
