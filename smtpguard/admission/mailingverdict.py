@@ -51,6 +51,11 @@ class MailingVerdict:
     progress: Progress | None = None
     leads: bool = True
 
+    @property
+    def primary(self) -> str:
+        """The id of the hold that it is stored under; "" for none."""
+        return self.entry.hold_id if self.entry is not None else ""
+
 
 class MailingEffect(enum.Enum):
     """The effect of a mailing's state on one of its messages."""
@@ -127,6 +132,7 @@ def mailing_verdict(verdict: Verdict, gathered: Gathered, live: Seen, term: Dead
     leads = True
     if entry is not None and (entry.by_address or gathered.by_address) and not _same(entry, gathered):
         leads, entry = entry.by_address and not gathered.by_address, None
+    # What one sender writes to too many people waits as one, whatever its text: it needs one decision.
     queued = entry is None and bool(gathered.facts.sent_by) and is_by_sender(verdict)
     queue = _waiting(live.queue) if queued else None
     verdict = _of_its_writer(verdict, entry or queue, gathered, live)
@@ -138,11 +144,12 @@ def mailing_verdict(verdict: Verdict, gathered: Gathered, live: Seen, term: Dead
             for one in _uncovered(verdict, gathered, live, mailing)
         )
         verdict = _with_reasons(verdict, tuple(differs))
-    if queued:
-        return _queued(verdict, queue, term)
-    if entry is not None and entry.copies >= term.copies:
-        return MailingVerdict(verdict=_with(verdict, _stored_enough(entry)), entry=entry)
-    return MailingVerdict(verdict=verdict, entry=entry, leads=leads)
+    lead = entry or queue
+    if queued and queue is None:
+        verdict = _with_reasons(verdict, [Reason(fact="sender.waits", observed="true", limit="", public=WITH_IT)])
+    if lead is not None and lead.copies >= term.copies:
+        verdict = _with(verdict, _stored_enough(lead))
+    return MailingVerdict(verdict=verdict, entry=lead, leads=leads)
 
 
 def _of_its_writer(verdict: Verdict, lead: Hold | None, gathered: Gathered, live: Seen) -> Verdict:
@@ -173,16 +180,6 @@ def is_for_others(verdict: Verdict) -> bool:
 
 def _holding(verdict: Verdict) -> list[Hit]:
     return [h for h in verdict.hits if h.mode is Mode.ENFORCE and h.action.waits]
-
-
-def _queued(verdict: Verdict, queue: Hold | None, term: Deadlines) -> MailingVerdict:
-    """What one sender writes to too many people waits as one, whatever its text: it needs one decision."""
-    if queue is None:
-        reason = Reason(fact="sender.waits", observed="true", limit="", public=WITH_IT)
-        return MailingVerdict(verdict=_with_reasons(verdict, [reason]))
-    if queue.copies >= term.copies:
-        return MailingVerdict(verdict=_with(verdict, _stored_enough(queue)), entry=queue)
-    return MailingVerdict(verdict=verdict, entry=queue)
 
 
 def refused_by(gathered: Gathered, live: Seen) -> Rejection | None:

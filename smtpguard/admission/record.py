@@ -192,21 +192,21 @@ class Record:
             # The hold exists, and now a freeze or another policy stops the rest as well.
             recalled = Deferred(reply=reply.RECALLED)
             return Admission(verdict=verdict, events=tuple(events), disposition=recalled)
-        again = self._again(duplicate, verdict, live) if duplicate.state is State.VOID else None
+        again = self._again(duplicate, stands, live) if duplicate.state is State.VOID else None
         more: Hold | None = None
         told: tuple[Intent, ...] = ()
         if again is not None:
             transaction = self.gathered.transaction
-            if entry is None or entry.hold_id == again.hold_id:
+            if entry is None:
                 told = self.notices.at(self.gathered.in_force, live.now).held(again, self.gathered)
             else:
                 more = self._grown(entry, verdict, live, part=again.part)
                 told = self.notices.at(self.gathered.in_force, live.now).joined(entry, more, again, self.gathered)
             told = (*self._part(again), *told)
             data: dict[str, Any] = {"by": transaction.id}
-            if live.entry is not None and live.entry.hold_id != again.hold_id:
-                data["with"] = live.entry.hold_id
-            elif again.primary:
+            if again.primary:
+                data["with"] = again.primary
+            elif duplicate.primary:
                 data |= lead_data(again)
             events.append(Event(kind=Kind.ADOPTED, id=duplicate.hold_id, at=live.now, data=data))
         return Admission(
@@ -219,16 +219,17 @@ class Record:
             grown=more,
             spared=self._spared((again or duplicate).verdict),
             counted=tuple(ask for ask in self.asks if ask.fact not in LET_THROUGH),
+            leads=stands.leads,
         )
 
-    def _again(self, void: Hold, verdict: Verdict, live: Seen) -> Hold:
+    def _again(self, void: Hold, stands: MailingVerdict, live: Seen) -> Hold:
         """A void hold as it waits again, with the time of a new one, and what lists and rules ask now: meanwhile its
         client had it."""
         again = void.moved(Move.ADOPT, deliver_by=deliver_by(self.gathered.transaction.message.header, live.now))
-        again = with_additions(again, verdict, self.gathered, part=False) or again
+        again = with_additions(again, stands.verdict, self.gathered, part=False) or again
         envelope, colleagues = self._parts(again.verdict)
         part = bool(colleagues) or (void.part and void.copies > 0)  # of a copy
-        again = replace(again, envelope=envelope, part=part)
+        again = replace(again, envelope=envelope, part=part, primary=stands.primary)
         again = self.term.anew(again, self.gathered.in_force, live.now)
         mailing_id = live.mailing.mailing_id if live.mailing is not None else ""
         again = replace(again, mailing_id=mailing_id, behind=self._behind())
@@ -267,7 +268,7 @@ class Record:
             part=bool(colleagues),
             language=reading.language if reading else "",
             thread=gathered.facts.thread,
-            primary=stands.entry.hold_id if stands.entry is not None else "",
+            primary=stands.primary,
             identity=gathered.facts.identity,
             versions=tuple(sorted((t.name, t.version) for t in gathered.counted.touched.values() if t.by_address)),
             behind=self._behind(),

@@ -107,7 +107,7 @@ class Run:
         if adopted is not None:
             outboxes.remove(batch, adopted.hold_id, IntentKind.NOTICE)
             holds.replace(batch.connection, adopted)
-            now: dict[str, object] = {"acknowledged": False, "lead": self._under(adopted, row)}
+            now: dict[str, object] = {"acknowledged": False, "lead": adopted.primary or None}
             if people is not None:
                 now["people"] = people
             batch.connection.execute(update(hold_table).where(hold_table.c.hold_id == adopted.hold_id).values(**now))
@@ -125,13 +125,6 @@ class Run:
         if self._joined:
             leads = (lead for id in self._joined if (lead := self._entry(id)) is not None)
             self._batch.execute(_SET_REACH, [(lead.copies, lead.reach, lead.hold_id) for lead in leads])
-
-    def _under(self, adopted: Hold, row: MailingRow | None) -> str | None:
-        """The hold that an adopted one waits under: its mailing's primary hold, if there is another by now."""
-        entry = row.mailing.entry if row is not None else ""
-        if row is not None and not entry:
-            mailings_of(self._batch).change(row, replace(row.mailing, entry=adopted.hold_id))
-        return entry if entry != adopted.hold_id and entry else None
 
     def _live(self, item: Item, row: MailingRow | None) -> Seen:
         batch, mailings = self._batch, mailings_of(self._batch)
@@ -224,17 +217,15 @@ class Run:
             mailing = replace(mailing, progress=admission.progress)
         if mailing.progress is not None and status is CopyStatus.ADMITTED:
             mailing = replace(mailing, progress=mailing.progress.with_reached(mailings.view(row).out, self._batch.now))
-        hold, adopt, under, stored = admission.hold, admission.adopt, mailing.entry, False
+        hold, under, stored = admission.hold or admission.adopt, mailing.entry, False
         if hold is not None and not hold.primary and not hold.kind and admission.leads:
             mailing, under = replace(mailing, entry=hold.hold_id), hold.hold_id
             self._entries[hold.hold_id] = hold
-            more = row.statuses[CopyStatus.DEFERRED]  # to its reach; other held copies have a hold of their own
+            # to its reach; other held copies have a hold of their own, and an adopted one has them in its reach
+            more = row.statuses[CopyStatus.DEFERRED] if admission.adopt is None else 0
         elif hold is not None:
             under, stored = hold.primary, True
             more = hold.reach if under != mailing.entry else more  # a letter waits with those of its sender
-        elif adopt is not None:
-            stored = under not in (adopt.hold_id, adopt.primary)
-            more = more if under != adopt.hold_id else 0
         if admission.grown is not None:
             holds.grow(self._batch.connection, admission.grown)
             self._entries[admission.grown.hold_id] = admission.grown

@@ -198,7 +198,7 @@ def _mailing_lines(hold: Hold) -> list[tuple[str, str]]:
         return [("Corrects", f"{said}; its approval lets one copy for each of them pass, and nothing else")]
     if hold.kind == "test":
         return [("Test", "it is not sent; its approval lets the mailing itself pass")]
-    if hold.copies and hold.by_sender:
+    if hold.copies and hold.queue:
         return [("Letters", f"{hold.copies:,} more letters of its sender wait with it; one decision is for all")]
     if hold.copies:
         return [

@@ -395,7 +395,7 @@ def reset_for_release(batch: Batch, hold: Hold, people: Iterable[bytes], *, anew
     scopes = [
         _scope_of(key, fact, _with_mailing(s, hold.mailing_id)) for s in hold.letter_from for fact in OF_ONE_MAILING
     ]
-    if hold.by_sender and not hold.primary:
+    if hold.queue:
         scopes += [_scope_of(key, fact, sender) for sender in hold.letter_from for fact in OF_A_SENDER]
         scopes += [
             _scope_of(key, "sender.list_contacts", f"{name}\0{sender}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, false, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, false, func, or_, select, update
 
 from smtpguard.counts import counting
 from smtpguard.database.batch import Batch
@@ -208,7 +208,12 @@ def _apply_to_mailing(
             mailings.advance(row)
     elif hold.state in _STATUSES:
         mailings.set_status(row, held, _STATUSES[hold.state], only={CopyStatus.HELD})
-        if hold.state is State.VOID:  # the colleagues' part was not sent either
+        if hold.state is State.VOID:
+            less = {"copies": func.coalesce(table.c.copies, 0) - 1}
+            if mailing.entry != hold.primary:  # a letter counts with its sender's, a copy with its mailing
+                less["reach"] = table.c.reach - case((table.c.queue.is_not(None), hold.reach), else_=0)
+            batch.connection.execute(update(table).where(table.c.hold_id == hold.primary).values(**less))
+            # the colleagues' part was not sent either
             mailings.record_failure(row, apart, CopyStatus.DEFERRED)
             mailings.set_status(row, apart, CopyStatus.DEFERRED, only={CopyStatus.DOUBTED})
 

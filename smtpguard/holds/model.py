@@ -366,7 +366,7 @@ class Hold:
     def reach_at_most(self) -> bool:
         """Whether ``reach`` may count people twice: as members of the list that it is addressed to, and as recipients
         of its copies."""
-        return bool(self.copies and self.by_address) and not self.by_sender and not self.reach_at_least
+        return bool(self.copies and self.by_address) and not self.queue and not self.reach_at_least
 
     def in_next_turn(self, now: datetime) -> Hold:
         """Return the hold as people are asked anew from ``now`` on."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC
+from pathlib import Path
 
 import pytest
 
+from smtpguard.cli.holdrow import _mailing_lines
 from smtpguard.database.errors import Busy
 from smtpguard.holds import rows
 from smtpguard.holds.model import Choice, Conflict, NotEntitled
@@ -17,8 +19,9 @@ from smtpguard.notices.render import fill
 from smtpguard.outbox.model import IntentKind
 from smtpguard.policy.verdict import Held as IsHeld
 from smtpguard.policy.verdict import Rejected
+from tests.app.twoguards import documents, sample
 from tests.guard.campaign import ANNA, DPO, EVA, OMAR, Campaign, kinds
-from tests.guard.house import MEMBERS, FakePassage
+from tests.guard.house import MEMBERS, RAMADAN, FakePassage, house
 
 
 async def test_one_approval_releases_all_copies_and_covers_later_ones(campaign: Campaign) -> None:
@@ -228,6 +231,87 @@ async def test_a_retry_of_a_released_message_gets_its_hold(campaign: Campaign) -
     assert kinds([await campaign._intake(replace(transaction, id="LATER"), FakePassage())]) == "r"
 
 
+async def never_answered(campaign: Campaign, hold_id: str) -> None:
+    """As if its client had got 451: the hold becomes void."""
+    await campaign.home.store.write(
+        lambda b: b.execute("UPDATE hold SET acknowledged = false WHERE hold_id = ?", [(hold_id,)])
+    )
+    campaign.home.clock.pass_(minutes=16)
+    await campaign.home.watch.read()
+    await campaign.approvals.sweep()
+    assert (await campaign.home.hold(hold_id)).state is Held.VOID
+
+
+async def test_a_retried_post_to_the_list_is_decided_on_alone(campaign: Campaign) -> None:
+    """Meanwhile another post of the mailing, with another text, waits. Whoever rejects that has not seen this one."""
+    one = await campaign.send(RAMADAN, Message_ID="<1@example.com>", body="One text")
+    assert isinstance(one, IsHeld)
+    await never_answered(campaign, one.hold_id)
+    other = await campaign.send(RAMADAN, body="Another text")
+    assert isinstance(other, IsHeld)
+    assert await campaign.send(RAMADAN, Message_ID="<1@example.com>", body="One text") == one
+    stored = await campaign.home.holds()
+    assert [(hold.hold_id, hold.primary, hold.copies) for hold in stored] == [
+        (one.hold_id, "", 0),
+        (other.hold_id, "", 0),
+    ]
+    assert "with" not in dict(await campaign.home.events(one.hold_id))["adopted"]
+    await campaign.decide(other.hold_id, Choice.REJECT, comment="Not this text.")
+    await campaign.approvals.follow()
+    assert [hold.state for hold in await campaign.home.holds()] == [Held.WAITING, Held.REJECTED]
+
+
+async def test_a_void_copy_counts_again_once_it_is_retried(campaign: Campaign) -> None:
+    given = await campaign.to_members(0, 7)
+    copy = given[5]
+    assert isinstance(copy, IsHeld)
+    await never_answered(campaign, copy.hold_id)
+    assert (await campaign.one())["copies"] == 1
+    assert await campaign.send(MEMBERS[5], Message_ID="<5@example.com>", body="Copy 5") == copy
+    assert (await campaign.one())["copies"] == 2
+    stored = await campaign.home.hold(copy.hold_id)
+    lead = await campaign.home.hold(stored.primary)
+    assert (lead.copies, lead.reach) == (2, 3)
+
+
+async def test_a_void_letter_waits_again_with_those_of_its_sender(tmp_path: Path) -> None:
+    policy = sample()
+    policy["rules"] = [{"id": "busy", "when": {"sender.customers": ">= 2 in 1h"}, "then": "hold"}]
+    async with house(tmp_path, documents=documents(policy)) as home:
+        campaign = Campaign(home)
+        given = [await campaign.send(MEMBERS[n], mailing=f"letter {n}") for n in range(3)]
+        first, letter = given[1:]
+        assert isinstance(first, IsHeld)
+        assert isinstance(letter, IsHeld)
+        counted = (await home.hold(first.hold_id)).copies, (await home.hold(first.hold_id)).reach
+        await never_answered(campaign, letter.hold_id)
+        left = await home.hold(first.hold_id)
+        assert (counted, (left.copies, left.reach)) == ((1, 2), (0, 1))
+        assert (
+            await campaign.send(MEMBERS[2], mailing="letter 2", Message_ID="<2@example.com>", body="Copy 2") == letter
+        )
+        lead = await home.hold(first.hold_id)
+        assert (await home.hold(letter.hold_id)).primary == first.hold_id
+        assert (lead.copies, lead.reach) == counted
+
+
+async def test_a_post_that_waits_for_its_senders_number_leaves_the_place_of_an_earlier_one(tmp_path: Path) -> None:
+    policy = sample()
+    policy["rules"] = [{"id": "busy", "when": {"sender.customers": ">= 2 in 1h"}, "then": "hold"}]
+    async with house(tmp_path, documents=documents(policy)) as home:
+        campaign = Campaign(home)
+        first = await campaign.send(RAMADAN, body="One text")
+        other = await campaign.send(RAMADAN, MEMBERS[0], sender=OMAR, body="Another text")
+        assert isinstance(first, IsHeld)
+        assert isinstance(other, IsHeld)
+        assert (await campaign.home.hold(other.hold_id)).queue
+        assert (await campaign.one())["hold"] == first.hold_id
+        await campaign.send(RAMADAN, body="One text", Message_ID="<again@example.com>")
+        lead = await campaign.home.hold(first.hold_id)
+        assert (lead.by_sender, lead.queue, lead.copies) == (True, "", 1), "nobody's letters wait with it"
+        assert _mailing_lines(lead)[0][0] == "Mailing"
+
+
 async def test_if_the_primary_hold_is_void_the_next_copy_is_promoted(campaign: Campaign) -> None:
     """A primary hold whose client got 451 is void, and the next copy is promoted, with the list of people who had
     notices."""
@@ -235,12 +319,7 @@ async def test_if_the_primary_hold_is_void_the_next_copy_is_promoted(campaign: C
     first, second = given[4], given[5]
     assert isinstance(first, IsHeld)
     assert isinstance(second, IsHeld)
-    await campaign.home.store._writer.submit(
-        lambda b: b.execute("UPDATE hold SET acknowledged = false WHERE hold_id = ?", [(first.hold_id,)])
-    )
-    campaign.home.clock.pass_(minutes=16)
-    await campaign.home.watch.read()
-    await campaign.approvals.sweep()
+    await never_answered(campaign, first.hold_id)
     (entry,) = await campaign.home.store.holds.newest(states=[Held.WAITING])
     assert (entry.hold_id, entry.copies) == (second.hold_id, 2)
     assert (await campaign.one())["hold"] == entry.hold_id
@@ -250,7 +329,7 @@ async def test_if_the_primary_hold_is_void_the_next_copy_is_promoted(campaign: C
     of = dict(await campaign.home.events(first.hold_id))
     assert of["voided"]["leads"]["hold"] == of["adopted"]["with"] == entry.hold_id
     again, lead = await campaign.home.hold(first.hold_id), await campaign.home.hold(entry.hold_id)
-    assert (again.primary, again.copies, lead.copies, (await campaign.one())["copies"]) == (entry.hold_id, 0, 2, 2)
+    assert (again.primary, again.copies, lead.copies, (await campaign.one())["copies"]) == (entry.hold_id, 0, 3, 3)
     await campaign.decide(first.hold_id)
     await campaign.office.until_quiet(steps=2)
     assert [campaign.office.relay.has(m) for m in MEMBERS[4:8]] == [1, 1, 1, 1]
