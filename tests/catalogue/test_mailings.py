@@ -225,7 +225,7 @@ async def test_a_rejected_mailing_is_refused_with_the_approvers_comment(guard: W
     )
     (said,) = await send(guard, first=50)
     assert said.startswith("550 5.7.1")
-    assert "Not before Easter." in said
+    assert 'People have already rejected this mailing: "Not before Easter".' in said
     assert [h.state for h in await guard.holds()] == [State.REJECTED]
     assert (await store(guard).journal.verify()).ok
 
