@@ -127,7 +127,9 @@ class Dispose:
         colleagues' part of a held message, which the MTA keeps. A failed note does not change the answer: a verdict to
         relay without an outcome is in doubt anyway."""
         now = self.clock.now()
-        data: dict[str, Any] = {"outcome": outcome, "replies": [reply.nameless(str(r))[:500] for r in replies]}
+        to = gathered.transaction.envelope.recipients
+        said = [reply.nameless(str(r), (one.address for one in to))[:500] for r in replies]
+        data: dict[str, Any] = {"outcome": outcome, "replies": said}
         if part:
             data["part"] = True
         if gathered.began is not None:

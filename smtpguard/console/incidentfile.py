@@ -35,6 +35,7 @@ from smtpguard.journal.proof import Proof
 from smtpguard.lists.declared import ListInfo
 from smtpguard.locale.phrase import Phrase, Said
 from smtpguard.locale.speech import Speech
+from smtpguard.mail.reply import nameless
 from smtpguard.mailings.service import row as mailing_row
 from smtpguard.policy.freezing import FREEZE
 
@@ -46,6 +47,9 @@ _NAMING = frozenset({"reverse_path", "from", "subject", "by", "sentence", "clien
 """The keys in a mailing's row and an entry's data that name people, or may."""
 _DIGESTS = frozenset({"people", "crowds", "apart_at"})
 """The keys in a verdict's data for counting its people, which a reader does not need."""
+
+_OF_RELAY = frozenset(kind.value for kind in (Kind.OUTCOME, Kind.IN_DOUBT, Kind.RELEASE, Kind.NOTICE))
+"""The kinds whose entries have the relay's replies."""
 
 
 class MissingExtra(Exception):
@@ -214,18 +218,20 @@ def _unnamed(value: Any, names: bool, hide: Callable[[str], str]) -> Any:
 
 def _step(step: Step, names: bool, hide: Callable[[str], str]) -> dict[str, Any]:
     entry, clear = step.entry, step.clear
+    data = {k: v for k, v in entry.data.items() if entry.kind != Kind.VERDICT.value or k not in _DIGESTS}
+    # without recipients, who had no part in it: their number is enough
+    private = {role: list(v) for role, v in (clear or {}).items() if role not in ("recipients", "refused")}
+    if entry.kind in _OF_RELAY:  # earlier versions kept who is named in its replies
+        for kept, role in ((data, "replies"), (private, "comment")):
+            if role in kept:
+                kept[role] = [nameless(said) for said in kept[role]]
     return {
         "seq": entry.seq,
         "at": utc_text(entry.time),
         "kind": entry.kind,
         "id": hide(entry.id),
-        "data": _unnamed(
-            {k: v for k, v in entry.data.items() if entry.kind != Kind.VERDICT.value or k not in _DIGESTS}, names, hide
-        ),
-        # without recipients, who had no part in it: their number is enough
-        "private": {role: list(v) for role, v in clear.items() if role not in ("recipients", "refused")}
-        if names and clear is not None
-        else None,
+        "data": _unnamed(data, names, hide),
+        "private": private if names and clear is not None else None,
         "text": hide(in_words(entry, clear, _ENGLISH).text),
         "hash": entry.hash.hex(),
         "left_out": step.left_out,

@@ -7,8 +7,10 @@ error of the client.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import field
 
+from smtpguard.mail.address import Address
 from smtpguard.mail.constant import pair
 
 LINE_OCTETS = 480
@@ -74,12 +76,18 @@ class Unsendable(Reply):
     get it."""
 
 
-def nameless(said: str) -> str:
+def nameless(said: str, to: Iterable[Address] = ()) -> str:
     """Return a relay's reply without addresses and Message-IDs, for the journal: the chain keeps it longer than names, and who may read
-    it may not read who was refused."""
-    if "@" not in said and "%40" not in said:
+    it may not read who was refused. ``to``: the recipients, whom a refusal may name by their local part alone."""
+    names = frozenset(one.local.casefold() for one in to) if said[:1] in ("4", "5") else frozenset[str]()
+    if not names and "@" not in said and "%40" not in said:
         return said
-    return _WORD.sub(lambda word: "…" if "@" in word[0] or "%40" in word[0] else word[0], said)
+
+    def kept(word: re.Match[str]) -> str:
+        named = "@" in word[0] or "%40" in word[0] or word[0].strip(".'`!?").casefold() in names
+        return "..." if named else word[0]  # in ASCII, which the journal writes faster
+
+    return said[:3] + _WORD.sub(kept, said[3:])  # a local part may be "550"
 
 
 def _one_line(sentence: str) -> str:

@@ -183,7 +183,7 @@ def events(
         if of_content and event is DeliveryEvent.PUT_OFF:
             data["in_doubt"] = doubt  # an earlier attempt may have been accepted
         private = {"recipients": tuple(str(r.recipient.address) for r in several)}
-        words = tuple(dict.fromkeys(nameless(r.reply)[:500] for r in several if r.reply))
+        words = tuple(dict.fromkeys(nameless(r.reply, (r.recipient.address,))[:500] for r in several if r.reply))
         if words:
             private["comment"] = words
         yield Event(kind=kind, id=intent.hold_id or intent.intent_id, at=now, data=data, private=private)

@@ -30,9 +30,11 @@ async def test_a_refusal_of_the_relay_is_passed_on(home: House) -> None:
 
 async def test_a_reply_is_journalled_without_addresses(home: House) -> None:
     transaction = home.transaction("ulf@example.com")
-    await home.intake()(transaction, FakePassage(replies=(Reply(550, ("5.1.1 <ulf@example.com>: no such user",)),)))
+    await home.intake()(
+        transaction, FakePassage(replies=(Reply(550, ("5.1.1 <ulf@example.com>: no such user", "5.1.1 ulf unknown")),))
+    )
     _, (_, outcome) = await home.settled(transaction.id)
-    assert outcome["replies"] == ["550 5.1.1 <…>: no such user"]
+    assert outcome["replies"] == ["550 5.1.1 <...>: no such user ... unknown"]
 
 
 async def test_a_relay_lost_before_the_final_dot_defers(home: House) -> None:

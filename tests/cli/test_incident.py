@@ -256,6 +256,26 @@ def test_an_earlier_versions_entry_does_not_show_a_frozen_senders_name(story: Pa
         assert "anna@" not in told
 
 
+def test_who_is_named_in_an_earlier_versions_reply_is_not_shown(story: Path) -> None:
+    async def work() -> None:
+        async with house(story) as home:
+            reply = f"550 5.1.1 <{MEMBERS[0]}>: unknown"
+            names = {"actor": ("eva@example.com",), "comment": (reply,)}
+            for kind, data in (
+                (Kind.OUTCOME, {"outcome": "refused", "replies": [reply]}),
+                (Kind.RELEASE, {"outcome": "failed"}),
+            ):
+                one = Event(kind=kind, id=HOLD, at=home.clock.now(), data=data, private=names)
+                await home.store.journal.record([one])
+
+    asyncio.run(work())
+    told = page(story, HOLD, "--json")
+    assert MEMBERS[0] not in told
+    outcome, release = (step for step in json.loads(told)["timeline"] if step["kind"] in ("outcome", "release"))
+    assert outcome["data"]["replies"] == release["private"]["comment"] == ["550 5.1.1 <...>: unknown"]
+    assert release["private"]["actor"] == ["eva@example.com"]
+
+
 policy = running("audit", "policy")
 
 

@@ -65,14 +65,16 @@ async def test_a_retry_of_an_incomplete_release_is_judged_again(office: Office, 
 
 
 async def test_no_address_is_in_the_chained_part_nor_in_the_relays_words(office: Office) -> None:
-    office.relay.says = {who: Reply.of(550, "5.1.1", f"<{who}>: unknown") for who in (BO, DI)}
+    office.relay.says = {
+        who: Reply.of(550, "5.1.1", f"<{who}>: {who.partition('@')[0]} is unknown") for who in (BO, DI)
+    }
     hold_id = await office.approved(BO, DI)
     await office.step()
     told = [(one.data, names) for one, names in await office.store.journal.history(hold_id) if one.kind == "release"]
     assert told
     assert BO not in str([data for data, _ in told])
     said = [names["comment"] for data, names in told if names is not None and data["outcome"] == "failed"]
-    assert said == [["550 5.1.1 <…>: unknown"]]
+    assert said == [["550 5.1.1 <...>: ... is unknown"]]
 
 
 async def test_the_colleagues_part_is_sent_while_the_hold_waits(office: Office, home: House) -> None:
