@@ -27,7 +27,10 @@ import structlog
 from smtpguard.journal.event import Event, Kind
 from smtpguard.observe.terminal import terminal_line
 
-_ADDRESS = re.compile(r"([^\s@<>\"',;:()\[\]]{1,64})@([A-Za-z0-9\u0080-\U0010ffff.\-]+)")
+_ADDRESS = re.compile(
+    r"""((?<!\\)"(?:[^"\\]|\\.){0,510}+"|(?<![^\s@<>",;:()\[\]])[^\s@<>",;:()\[\]]++)@([\w\u0080-\U0010ffff.\-]+|\[[^\s\[\]]{1,64}\])"""
+)
+_QUOTES = "\"'"
 _SECRET = re.compile(r"passw|secret|token|credential|api_?key|private_key", re.I)
 _MOST_RECIPIENTS = 20
 _MOST_OCTETS = 1 << 14
@@ -317,7 +320,7 @@ def _printable(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMappin
 
 def mask(text: str) -> str:
     """Mask every address in the text, up to the first letter of its local part: ``k***@example.com``."""
-    return _ADDRESS.sub(lambda found: f"{found[1][0]}***@{found[2]}", text)
+    return _ADDRESS.sub(lambda found: f"{found[1].lstrip(_QUOTES)[:1]}***@{found[2]}", text)
 
 
 def printable(text: str) -> str:

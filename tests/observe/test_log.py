@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from time import thread_time
 
 import pytest
 import structlog
@@ -24,6 +25,7 @@ from hypothesis import strategies as st
 
 from smtpguard.journal.event import Event, Kind
 from smtpguard.observe import log
+from smtpguard.observe.log import mask
 from tests.every import every
 
 VERDICT = Event(
@@ -213,6 +215,31 @@ def test_addresses_are_masked() -> None:
     row = json.loads(line("json", "masked"))
     assert row["reverse_path"] == "k***@example.com"
     assert set(row["recipients"][:20]) == {"k***@example.org"}
+
+
+@every(
+    ("text", "masked"),
+    [
+        ("<kalle@example.com>: unknown", "<k***@example.com>: unknown"), ("k@a.example,b@c.example", "k***@a.example,b***@c.example"),
+        ("d'annabella@example.com", "d***@example.com"), ("of 'kalle@example.com'", "of k***@example.com'"),
+        ('"kalle k"@example.com', "k***@example.com"), (r'"k \" <x@y>"@example.com', "k***@example.com"),
+        (f"{'k' * 200}@example.com", "k***@example.com"), ("kalle@[192.0.2.1]", "k***@[192.0.2.1]"),
+        ("kalle@_x.example", "k***@_x.example"), ("mailto:kalle@example.com", "mailto:k***@example.com"),
+        ('say "no" to k@example.com', 'say "no" to k***@example.com'), ('""@example.com', "***@example.com"), ("a @ b", "a @ b"),
+    ],
+)  # fmt: skip
+def test_any_address_is_masked(text: str, masked: str) -> None:
+    assert mask(text) == masked
+
+
+@every("text", ["@", "a", '"', '"@', '\\"', "@[", "a@", 'a"'])
+def test_a_long_text_is_masked_in_linear_time(text: str) -> None:
+    def took(octets: int) -> float:
+        begun = thread_time()
+        mask(text * (octets // len(text)))
+        return thread_time() - begun
+
+    assert took(100_000) < 40 * took(10_000) + 1
 
 
 def test_lines_are_readable_as_text() -> None:
