@@ -160,7 +160,7 @@ class BypassPath:
             mailings = await self._store.mailings.newest(least=1 << 60, limit=MOST_DECIDED)
         except (StoreError, TimeoutError):
             return
-        rejected = [found for each in mailings if (found := each.rejected(self._clock.now())) is not None]
+        rejected = [each.rejection for each in mailings if each.rejection is not None]
         known = all(each.senders for each in rejected) and MOST_DECIDED not in (len(holds), len(mailings))
         senders = [*(hold.senders for hold in holds), *(each.senders for each in rejected)]
         self._decided, self._decided_at = frozenset().union(*senders) if known else None, asked_at

@@ -185,7 +185,7 @@ def _holding(verdict: Verdict) -> list[Hit]:
 def refused_by(gathered: Gathered, live: Seen) -> Rejection | None:
     """The rejection of its mailing, if it applies to this message: the same content, from one of the writers of what
     was rejected."""
-    found = live.mailing.rejected(live.now) if live.mailing is not None else None
+    found = live.mailing.rejection if live.mailing is not None else None
     if found is None or (found.senders and not gathered.behind & found.senders):
         return None
     if not found.senders and is_anothers_letter(gathered, found.senders):
@@ -357,7 +357,7 @@ def _with_reasons(verdict: Verdict, reasons: Sequence[Reason]) -> Verdict:
 def _uncovered(verdict: Verdict, gathered: Gathered, live: Seen, mailing: Mailing) -> Sequence[Difference]:
     """Why the approvals of its mailing do not cover it; with several approvals, compared with the one that it differs
     least from. Raises ComparisonMissing if what was approved must be read first."""
-    grants = [g for g in mailing.grants if live.now < g.until and g.cover is not None and not g.by_writer]
+    grants = [g for g in mailing.grants if g.cover is not None and not g.by_writer]
     if not grants or not NEVER_COVERED.isdisjoint(h.rule for h in verdict.hits):
         return ()
     if live.approved:

@@ -167,7 +167,7 @@ class Run:
             return (), 0
         if mailing.agreed and mailing.agreed == mailing.people.held and not mailing.entry:  # who waits has a place
             fresh -= mailings_of(self._batch).waiting(row, item)
-        allowing = mailing.allowing(item.everybody, fresh, self._batch.now, item.always)
+        allowing = mailing.allowing(item.everybody, fresh, item.always)
         if not allowing or item.identity is None:
             return (), 0
         coming = item.coming

@@ -118,7 +118,7 @@ async def show(context: Context, mailing_id: str, follow: bool) -> None:
             await _rows(context, _looks(services, mailing, follow))
             return
         frozen = await services.freezes.against(mailing) if mailing.grant is not None else ()
-        for line in mailing_lines(mailing, services.clock.now(), frozen, await services.mailings.covers(mailing)):
+        for line in mailing_lines(mailing, frozen, await services.mailings.covers(mailing)):
             click.echo(line)
         if follow:
             await _print_bars(_looks(services, mailing, follow))
@@ -400,9 +400,7 @@ def table(mailings: Iterable[Mailing]) -> Iterator[str]:
     yield from in_columns(rows, _NUMBERS)
 
 
-def mailing_lines(
-    mailing: Mailing, now: datetime, freezes: Sequence[Freeze] = (), covers: Sequence[Coverage] = ()
-) -> Iterator[str]:
+def mailing_lines(mailing: Mailing, freezes: Sequence[Freeze] = (), covers: Sequence[Coverage] = ()) -> Iterator[str]:
     """Yield everything about one mailing, a line for each thing. ``freezes``: those that stop its approved messages; ``covers``:
     what each approval covers."""
     people = mailing.people
@@ -450,10 +448,9 @@ def mailing_lines(
             else f"for {most} {grant.people:,} people"
         )
         to = f", to {', '.join(sorted(grant.lists))}" if len(mailing.grants) > 1 or grant.more else ""
-        over = "" if now < grant.until else " (over)"
         yield from _named(
             "Confirmed" if grant.by_writer else "Approved",
-            f"{how}{by} at {grant.since:%Y-%m-%d %H:%M} UTC, {number}{to}, until {grant.until:%Y-%m-%d %H:%M} UTC{over}".strip(),
+            f"{how}{by} at {grant.since:%Y-%m-%d %H:%M} UTC, {number}{to}, until {grant.until:%Y-%m-%d %H:%M} UTC".strip(),
         )
         for sentence in coverage.sentences(covers[n]) if n < len(covers) else ():
             yield from _named("Covers", plain(sentence))

@@ -466,8 +466,8 @@ class Approvals:
     async def learned(self, hold_id: str, seen: Seen | None = None) -> Learned:
         """Return the slots in which the copies under a hold differ, and so what its approval covers beside it. Raises
         StoreError."""
-        slots, now = self.policies.current().slots, self.clock.now()
-        return await copies.learned(self.store, hold_id, seen.under if seen is not None else None, slots, now)
+        slots = self.policies.current().slots
+        return await copies.learned(self.store, hold_id, seen.under if seen is not None else None, slots)
 
     def _with_vote(
         self, hold: Hold, vote: Vote, by: str, notices: NoticesNow, all_at_once: int | None, learned: Learned

@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -121,7 +120,7 @@ def _notified(progress: Progress, told: tuple[Intent, ...], mailing: Mailing) ->
     return replace(mailing, progress=replace(progress, told=True)), Change(intents=told)
 
 
-async def learned(store: Store, hold_id: str, under: int | None, slots: float, now: datetime) -> Learned:
+async def learned(store: Store, hold_id: str, under: int | None, slots: float) -> Learned:
     """Return what was learned of the copies under a hold, from no more of them than each approver had seen.
 
     ``under``: how many copies the next approver sees, None for all. Raises StoreError.
@@ -135,14 +134,14 @@ async def learned(store: Store, hold_id: str, under: int | None, slots: float, n
     if hold.queue:
         return Learned(letters=min((*known, await store.holds.count_letters(hold_id), effects.MOST_LETTERS)))
     if hold.kind == effects.TEST:
-        own, others = await _versions(store, hold, now)
+        own, others = await _versions(store, hold)
         return await asyncio.to_thread(effects.learned_from_tests, own, others[: min((*known, len(others)))], slots)
     rows = await store.holds.shown_under(hold_id)
     most = min((*known, len(rows) - 1))
     return await asyncio.to_thread(effects.learned, rows[: most + 1], slots)
 
 
-async def _versions(store: Store, hold: Hold, now: datetime) -> tuple[Shown | None, list[Shown]]:
+async def _versions(store: Store, hold: Hold) -> tuple[Shown | None, list[Shown]]:
     """Return the content that a test shows, and the other versions of its mailing that are approved beforehand for its lists,
     from its author, in the order of approval."""
     mailing = await store.mailings.find(hold.mailing_id) if hold.mailing_id else None
@@ -150,7 +149,7 @@ async def _versions(store: Store, hold: Hold, now: datetime) -> tuple[Shown | No
     covers = {
         grant.hold_id: grant.cover
         for grant in sorted(mailing.grants if mailing is not None else (), key=lambda g: (g.since, g.hold_id))
-        if grant.beforehand and grant.cover is not None and now < grant.until and lists <= grant.lists
+        if grant.beforehand and grant.cover is not None and lists <= grant.lists
     }
     same = [i for i, cover in covers.items() if (cover.author, cover.proofs) == (hold.author, hold.proofs)]
     shown = await store.holds.shown_of_each([hold.hold_id, *same])

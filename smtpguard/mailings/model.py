@@ -378,17 +378,14 @@ class Mailing:
         authors = {author for one in covers for author in (one.author, *(who for who, _ in one.also))}
         return frozenset(filter(None, (self.sender, *authors)))
 
-    def allowing(
-        self, people: Iterable[Person], fresh: int, now: datetime, always: frozenset[str] = frozenset()
-    ) -> tuple[Grant, ...]:
+    def allowing(self, people: Iterable[Person], fresh: int, always: frozenset[str] = frozenset()) -> tuple[Grant, ...]:
         """Return the approvals that may cover one more message to ``people``, if its content is covered. ``fresh``: how many of
         them have nothing of it yet, and no place in an approval. Those who have one were agreed to first."""
         everybody = tuple(people)
         return tuple(
             grant
             for grant in self.grants
-            if now < grant.until
-            and (grant.only or self.out + self.agreed + fresh <= grant.people)
+            if (grant.only or self.out + self.agreed + fresh <= grant.people)
             and not grant.other_lists([p for p in everybody if not grant.only or always.intersection(p.lists)], always)
         )
 
@@ -402,8 +399,9 @@ class Mailing:
             return self
         grants = tuple(grant for grant in self.grants if now < grant.until)
         progress = self.progress.as_of(now) if self.progress is not None and grants else None
+        rejection = self.rejection if self.rejection is not None and now < self.rejection.until else None
         disclosure = self.disclosure if self.disclosure is not None and now < self.disclosure.until else None
-        return replace(self._under(grants, self.rejected(now), progress), disclosure=disclosure)
+        return replace(self._under(grants, rejection, progress), disclosure=disclosure)
 
     def _under(self, grants: Sequence[Grant], rejection: Rejection | None, progress: Progress | None) -> Mailing:
         """Return the mailing under these decisions. ``grants``: the newest first."""
@@ -489,10 +487,6 @@ class Mailing:
         if len(left) == len(self.grants):
             return self
         return self._under(left, self.rejection, self.progress if left else None)
-
-    def rejected(self, now: datetime) -> Rejection | None:
-        """Return the rejection that is in force."""
-        return self.rejection if self.rejection is not None and now < self.rejection.until else None
 
 
 def _replaces(grant: Grant, old: Grant) -> bool:

@@ -195,8 +195,8 @@ def test_a_confirmation_is_not_shown_as_an_approval(campaign: Stage) -> None:
     assert found is not None
     assert found.grant is not None
     confirmed = replace(found, grants=(replace(found.grant, by=(ANNA,), by_writer=True),))
-    assert f"Confirmed: by {ANNA} at" in "\n".join(mailing_lines(confirmed, MONDAY))
-    assert "Approved:" not in "\n".join(mailing_lines(confirmed, MONDAY))
+    assert f"Confirmed: by {ANNA} at" in "\n".join(mailing_lines(confirmed))
+    assert "Approved:" not in "\n".join(mailing_lines(confirmed))
 
 
 def test_an_approval_is_shown_with_its_own_number_and_the_whole() -> None:
@@ -206,13 +206,13 @@ def test_an_approval_is_shown_with_its_own_number_and_the_whole() -> None:
         for name, people, days in (("a", 100, 1), ("b", 20, 7))
     )  # fmt: skip
     both = mailing().granted(a, None, 0, MONDAY).granted(b, None, 60, MONDAY)
-    shown = "\n".join(mailing_lines(both, MONDAY))
+    shown = "\n".join(mailing_lines(both))
     assert "for 20 people, at most 120 in all, to b, until" in shown
     assert "for 100 people, at most 120 in all, to a, until" in shown
     later = MONDAY + timedelta(days=2)
-    shown = "\n".join(mailing_lines(both.as_of(later), later))
+    shown = "\n".join(mailing_lines(both.as_of(later)))
     assert "for 20 people, at most 80 in all, to b, until" in shown
-    assert "for at most 100 people, until" in "\n".join(mailing_lines(mailing().granted(a, None, 0, MONDAY), MONDAY))
+    assert "for at most 100 people, until" in "\n".join(mailing_lines(mailing().granted(a, None, 0, MONDAY)))
 
 
 def test_uncertain_numbers_are_shown_as_an_interval() -> None:
@@ -220,11 +220,11 @@ def test_uncertain_numbers_are_shown_as_an_interval() -> None:
     head, line = table([doubted])
     assert head.split()[7:10] == ["SENT", "AT", "MOST"]
     assert line.split()[6:8] == ["1,200", "2,103"]
-    assert "Sent to:   at least 1,200, at most 2,103 people" in list(mailing_lines(doubted, MONDAY))
+    assert "Sent to:   at least 1,200, at most 2,103 people" in list(mailing_lines(doubted))
     assert "  sent at least 1,200, at most 2,103, in doubt 3, held 0" in Follower(lambda: 0.0).line(doubted)
     certain = mailing(people=Tally(relayed=1200))
     assert list(table([certain]))[1].split()[6:8] == ["1,200", "-"]
-    assert "Sent to:   1,200 people" in list(mailing_lines(certain, MONDAY))
+    assert "Sent to:   1,200 people" in list(mailing_lines(certain))
 
 
 def test_arrival_and_departure_are_separate_times() -> None:
@@ -234,17 +234,17 @@ def test_arrival_and_departure_are_separate_times() -> None:
     assert head.split()[:7] == ["ID", "STATE", "CAME", "WENT", "OUT", "LAST", "OUT"]
     for name, at in (("CAME", MONDAY), ("WENT OUT", out["went_first_at"]), ("LAST OUT", out["went_last_at"])):
         assert line[head.index(name) :].startswith(f"{at:%Y-%m-%d %H:%M}")
-    said = "\n".join(mailing_lines(gone, MONDAY))
+    said = "\n".join(mailing_lines(gone))
     assert f"Came:      first {MONDAY:%Y-%m-%d %H:%M:%S} UTC, last" in said
     assert f"Went out:  first {out['went_first_at']:%Y-%m-%d %H:%M:%S} UTC, last" in said
     waits = mailing(people=Tally(held=1))
-    assert "Went out" not in "\n".join(mailing_lines(waits, MONDAY))
+    assert "Went out" not in "\n".join(mailing_lines(waits))
     assert list(table([waits]))[1].split()[4:6] == ["-", "-"]
 
 
 def test_control_characters_are_not_printed() -> None:
     bad = mailing(subject="\x1b[2JSpring\n", people=Tally(relayed=1))
-    assert not any("\x1b" in line for line in (*table([bad]), *mailing_lines(bad, MONDAY)))
+    assert not any("\x1b" in line for line in (*table([bad]), *mailing_lines(bad)))
 
 
 @pytest.fixture
