@@ -49,9 +49,10 @@ from smtpguard.mail.fields import DkimResult
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
 from smtpguard.notices.intents import Notices
-from smtpguard.policy.facts import Source, Unknown
+from smtpguard.policy.facts import Unknown
 from smtpguard.policy.verdict import Deferred, Disposition, Rejected, Taken
 from smtpguard.reading.looks import Readable, Reading
+from smtpguard.reading.request import Depth
 from smtpguard.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -173,8 +174,7 @@ class VotesByMail:
         return _Vote(hold=hold, person=person, tag=tag, answer=answer, outdated=outdated, unsure=unsure)
 
     async def _read(self, transaction: Transaction) -> Reading | None:
-        need = frozenset({Source.HEADERS, Source.TEXT})
-        found = self.reader.at_once(transaction.message, need) or await self.reader.apart(transaction.message, need)
+        found = await self.reader.read(transaction.message, Depth.TEXT)
         return found if isinstance(found, Reading) and found.readable is Readable.YES else None
 
     async def _barred(self, person: str, in_force: InForce) -> Uncounted | None:

@@ -30,10 +30,10 @@ from smtpguard.mailings.differences import Approved, Difference
 from smtpguard.mailings.model import Candidate
 from smtpguard.mailings.slots import Template
 from smtpguard.policy.engine import Plan
-from smtpguard.policy.facts import ONLY_HEADERS, ONLY_ORIGIN, ONLY_TEXT, Count, Facts, Source, Unknown
+from smtpguard.policy.facts import ONLY_ORIGIN, ONLY_TEXT, Count, Facts, Source, Unknown
 from smtpguard.reading.fingerprint import FEWEST, Identity, checksums
 from smtpguard.reading.looks import Reading
-from smtpguard.reading.request import Steps, finished
+from smtpguard.reading.request import Depth, Steps, finished
 from smtpguard.reading.shown import ANOTHER_SHOWN, Shown, named_otherwise
 from smtpguard.reading.thread import without_prefixes
 
@@ -41,7 +41,6 @@ T = TypeVar("T")
 _address = attrgetter("address")
 _NOT_APART, _NOT_READ = "it could not be taken apart", "the message could not be read"
 _SOURCES = len(Source)
-_HEADERS_AND_TEXT = ONLY_HEADERS | ONLY_TEXT
 _LITTLE = 500
 """The most letters of a short post with the footer of a list server."""
 _LEAST_SUBJECT = 12
@@ -237,13 +236,13 @@ class Gather:
         expanders = transaction.session.expander or registry.expanders
         post = _post(transaction, in_force, self.trace_key) if expanders else None
         if post is not None:
-            text = await self._read(transaction, _HEADERS_AND_TEXT)
+            text = await self._read(transaction, Depth.TEXT)
             if not isinstance(text, Reading) or not _same_text(text, post):
                 post, text = None, None
         counted = everyone if post is None else _not_on_its_lists(post, everyone, in_force, self.trace_key)
         # its mailing is needed if it may reach a customer, or if a rule counts the people that a mailing reaches
         compared = bool(counted.customers.high) or in_force.rules.counts("mailing.reach")
-        reading = text or (None if compared else await self._read(transaction, ONLY_HEADERS))
+        reading = text or (None if compared else await self._read(transaction, Depth.HEADERS))
         known = _new_gathered(
             transaction=transaction,
             in_force=in_force,
@@ -264,14 +263,12 @@ class Gather:
         transaction = known.transaction
         reading, text, origin, looks_unknown = known.reading, known.text, known.origin, known.looks_unknown
         if Source.TEXT in pending and text is None:
-            text = await self._read(transaction, _HEADERS_AND_TEXT)
+            text = await self._read(transaction, Depth.TEXT)
             if isinstance(text, Reading):
                 text, origin, looks_unknown = await self._with_origin(known, text)
                 reading = text
             elif reading is None:  # if the text cannot be read, the header still counts
-                reading = await self._read(transaction, ONLY_HEADERS)
-        elif Source.HEADERS in pending and reading is None:
-            reading = await self._read(transaction, ONLY_HEADERS)
+                reading = await self._read(transaction, Depth.HEADERS)
         if Source.ORIGIN in pending and origin is None:
             origin = await self._verify(transaction)
         return _learned(changed(known, reading=reading, text=text, origin=origin, looks_unknown=looks_unknown))
@@ -362,21 +359,16 @@ class Gather:
             "signatures could not be verified",
         )
 
-    async def _read(self, transaction: Transaction, need: frozenset[Source]) -> Reading | Unknown:
+    async def _read(self, transaction: Transaction, depth: Depth) -> Reading | Unknown:
         message = transaction.message
-        if Source.TEXT in need:
-            seen = await self.turns.of(self._in_steps(message, need))
-        else:
-            seen = finished(self._in_steps(message, need))
-        if seen is not None:
-            return seen
-        return await _within(self.read_seconds, lambda: self.reader.apart(message, need), _NOT_READ)
-
-    def _in_steps(self, message: Message, need: frozenset[Source]) -> Steps[Reading | Unknown | None]:
         try:
-            return (yield from self.reader.in_steps(message, need))
+            steps = self.reader.in_steps(message, depth)
+            seen = await self.turns.of(steps) if depth is Depth.TEXT else finished(steps)
         except Exception as error:
             return _failed(_NOT_READ, error)
+        if seen is not None:
+            return seen
+        return await _within(self.read_seconds, lambda: self.reader.apart(message, depth), _NOT_READ)
 
 
 def _learned(known: Gathered) -> Gathered:

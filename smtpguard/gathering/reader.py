@@ -20,7 +20,6 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from smtpguard.mail.message import Message
-from smtpguard.policy.facts import Source
 from smtpguard.reading.looks import Looks, Readable, Reading
 from smtpguard.reading.read import Texts, read, read_in_steps
 from smtpguard.reading.request import (
@@ -82,12 +81,11 @@ class BoundedReader:
         self._free = asyncio.Semaphore(self._pool.processes)
         self._idle: list[_Child] = []
 
-    def at_once(self, message: Message, need: frozenset[Source]) -> Reading | None:
-        return finished(self.in_steps(message, need))
+    async def read(self, message: Message, depth: Depth) -> Reading:
+        return finished(self.in_steps(message, depth)) or await self.apart(message, depth)
 
-    def in_steps(self, message: Message, need: frozenset[Source]) -> Steps[Reading | None]:
+    def in_steps(self, message: Message, depth: Depth) -> Steps[Reading | None]:
         policy, around = self._around()
-        depth = Depth.TEXT if Source.TEXT in need else Depth.HEADERS
         small = _small(message, depth, self._pool)
         if small and depth is Depth.HEADERS:  # to read a header again takes less than to remember it
             return read(message, around, depth, NARROW, marked=False)
@@ -102,10 +100,9 @@ class BoundedReader:
         self._remember((message.sha256, policy, depth), reading)
         return reading
 
-    async def apart(self, message: Message, need: frozenset[Source]) -> Reading:
+    async def apart(self, message: Message, depth: Depth) -> Reading:
         """Read in a child process, once for all callers with the same content. The reading goes on if a caller stops waiting."""
         policy, around = self._around()
-        depth = Depth.TEXT if Source.TEXT in need else Depth.HEADERS
         key = (message.sha256, policy, depth)
         task = self._underway.get(key)
         if task is None:

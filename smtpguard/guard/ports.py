@@ -8,9 +8,9 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.mail.envelope import Answers, Envelope, Fence
 from smtpguard.mail.fields import DkimResult
 from smtpguard.mail.message import Message
-from smtpguard.policy.facts import Source, Unknown
+from smtpguard.policy.facts import Unknown
 from smtpguard.reading.looks import Reading
-from smtpguard.reading.request import Steps
+from smtpguard.reading.request import Depth, Steps
 from smtpguard.reading.shown import Shown
 
 
@@ -25,14 +25,14 @@ class PolicyInForce(Protocol):
 
 
 class Reader(Protocol):
-    def at_once(self, message: Message, need: frozenset[Source]) -> Reading | None:
-        """Read in this process. Returns None if that takes too long: then call ``apart``."""
+    async def read(self, message: Message, depth: Depth) -> Reading | Unknown:
+        """Read in this process, or apart if that takes too long. The Reading says what could not be read."""
 
-    def in_steps(self, message: Message, need: frozenset[Source]) -> Steps[Reading | None]:
-        """Return the same as ``at_once``, in steps."""
+    def in_steps(self, message: Message, depth: Depth) -> Steps[Reading | None]:
+        """Read in this process, in steps. Returns None if that takes too long: then call ``apart``."""
 
-    async def apart(self, message: Message, need: frozenset[Source]) -> Reading | Unknown:
-        """Read within bounds of time and memory. The Reading says what could not be read."""
+    async def apart(self, message: Message, depth: Depth) -> Reading | Unknown:
+        """Read within bounds of time and memory."""
 
     def shown_at_once(self, message: Message) -> Shown | None:
         """Return what the message shows, None if it takes too long: then call ``shown_apart``."""

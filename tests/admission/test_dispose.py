@@ -12,10 +12,11 @@ from smtpguard.database.errors import Unavailable
 from smtpguard.mail.envelope import Lost
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import RECALLED, RELAY_LOST, Reply
-from smtpguard.policy.facts import Source, Unknown
+from smtpguard.policy.facts import Unknown
 from smtpguard.policy.freezing import Gate, Selector
 from smtpguard.policy.verdict import Deferred, Held, Relayed
 from smtpguard.reading.looks import Reading
+from smtpguard.reading.request import Depth
 from tests.admission.ways import home as home
 from tests.guard.house import DOCUMENTS, RAMADAN, FakePassage, House
 from tests.guard.sources import FakeReader
@@ -134,10 +135,10 @@ async def test_mail_is_known_as_a_copy_of_a_mailing_that_is_frozen_while_it_is_r
     mailing = (await home.held(X_Mailing="m")).mailing_id
 
     class Slow(FakeReader):
-        async def apart(self, message: Message, need: frozenset[Source]) -> Reading | Unknown:
-            if Source.TEXT not in need:
+        async def apart(self, message: Message, depth: Depth) -> Reading | Unknown:
+            if depth is Depth.HEADERS:
                 await home.freeze(Selector.MAILING, mailing)
-            return await super().apart(message, need)
+            return await super().apart(message, depth)
 
     home.gather = replace(home.gather, reader=Slow())
     assert isinstance(await home.send("ulf@example.com", X_Mailing="m"), Held)

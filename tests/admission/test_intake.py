@@ -16,6 +16,7 @@ from smtpguard.mail.trace import trusted
 from smtpguard.mailings.model import Tally
 from smtpguard.notices.noticedata import UNSAID
 from smtpguard.policy.verdict import Deferred, Held, Rejected, Relayed
+from smtpguard.reading.request import Depth
 from tests.app.twoguards import STAFF, documents, sample
 from tests.guard.house import DOCUMENTS, KEY, MEMBERS, RAMADAN, FakePassage, House, house, index
 
@@ -139,7 +140,7 @@ async def test_the_lists_writer_passes_with_the_lists_signature(home: House) -> 
 
 async def test_text_and_origin_are_read_only_if_a_rule_needs_them(home: House) -> None:
     await home.send("ulf@example.com")
-    assert all(not any(s.value == "text" for s in need) for need in home.reader.asked)
+    assert Depth.TEXT not in home.reader.asked
     assert home.verifier.asked == 0
 
 

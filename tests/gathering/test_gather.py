@@ -21,7 +21,7 @@ from smtpguard.policy.facts import FACTS, Count, Source, Unknown, Value
 from smtpguard.policy.implication import _possible
 from smtpguard.policy.rule import NOT_ASKED
 from smtpguard.reading.fingerprint import FEWEST, Sketch, sketch
-from smtpguard.reading.request import Steps
+from smtpguard.reading.request import Depth, Steps
 from tests.clocks import MONDAY
 from tests.every import every
 from tests.guard.house import DOCUMENTS, EVERYTHING, KEY, MEMBERS, RAMADAN, House, index, mail
@@ -65,7 +65,7 @@ async def test_text_is_read_with_the_header_if_it_may_reach_a_customer(home: Hou
     opened = await home.facts(RAMADAN, ask=frozenset())
     assert isinstance(opened["message.looks"], Unknown)
     assert opened["message.automatic"] is False  # the header's facts stay known
-    assert home.reader.asked == [frozenset({Source.HEADERS, Source.TEXT}), frozenset({Source.HEADERS})]
+    assert home.reader.asked == [Depth.TEXT, Depth.HEADERS]
 
 
 async def test_impossible_conditions_are_never_true(home: House) -> None:
@@ -287,7 +287,7 @@ async def test_the_trace_of_a_short_post_admits_no_other_text(home: House) -> No
                      for where in ("by the window", "under a table", "behind doors", "after six", "at the bank", "in the yard"))  # fmt: skip
     home.reader.sketch = Sketch()
     home.reader.excerpt = greeting
-    post = trace_text(await home.reader.apart(home.transaction(RAMADAN).message, EVERYTHING))
+    post = trace_text(await home.reader.apart(home.transaction(RAMADAN).message, Depth.TEXT))
     assert 0 < len(post) < FEWEST
     for text, copies in (
         (greeting, True),

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from smtpguard.gathering import reader as module
 from smtpguard.gathering.reader import BoundedReader, Pool
 from smtpguard.mail.message import Message
-from smtpguard.policy.facts import Source
 from smtpguard.reading.looks import Looks, Readable, Reading
 from smtpguard.reading.read import Texts, read_in_steps
 from smtpguard.reading.read import read as read_message
@@ -24,8 +23,6 @@ from smtpguard.reading.request import Bounds, Depth, Surroundings
 from smtpguard.reading.shown import shown_by
 from smtpguard.reading.topics import compile_vocabularies
 
-TEXT = frozenset({Source.HEADERS, Source.TEXT})
-HEADERS = frozenset({Source.HEADERS})
 HEAD = b"From: Anna <anna@example.com>\r\nTo: ulf@example.com\r\nSubject: SV: lunch\r\n"
 SMALL = Message.of(HEAD + b"\r\nBacon at noon?\r\n")
 LARGE = Message.of(HEAD + b"\r\n" + b"A line of text that goes on.\r\n" * 20_000)
@@ -56,10 +53,8 @@ def child(code: str) -> tuple[str, ...]:
 NOBODY = child("raise SystemExit(3)")
 
 
-async def read(reader: BoundedReader, message: Message, need: frozenset[Source] = TEXT) -> Reading:
-    reading = reader.at_once(message, need) or await reader.apart(message, need)
-    assert isinstance(reading, Reading)
-    return reading
+async def read(reader: BoundedReader, message: Message, depth: Depth = Depth.TEXT) -> Reading:
+    return await reader.read(message, depth)
 
 
 async def test_small_messages_are_read_in_this_process(make: Make) -> None:
@@ -70,7 +65,7 @@ async def test_small_messages_are_read_in_this_process(make: Make) -> None:
 
 
 async def test_the_header_of_a_large_message_is_read_in_this_process(make: Make) -> None:
-    assert (await read(make(argv=NOBODY), LARGE, HEADERS)).subject == "SV: lunch"
+    assert (await read(make(argv=NOBODY), LARGE, Depth.HEADERS)).subject == "SV: lunch"
 
 
 async def test_large_messages_are_read_by_a_reused_process(make: Make) -> None:
@@ -177,7 +172,7 @@ async def test_a_message_above_the_limit_is_not_read(make: Make) -> None:
 
 async def test_a_process_that_cannot_be_started_raises(make: Make) -> None:
     with pytest.raises(OSError):
-        await make(argv=("/nonexistent",)).apart(LARGE, TEXT)
+        await make(argv=("/nonexistent",)).apart(LARGE, Depth.TEXT)
 
 
 async def test_the_same_content_is_read_once(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +192,7 @@ async def test_the_same_content_is_read_once(make: Make, monkeypatch: pytest.Mon
     first = await read(reader, SMALL)
     assert await read(reader, SMALL) is first
     assert reads == 1
-    await read(reader, SMALL, HEADERS)  # a header alone is read again, which takes less than to remember it
+    await read(reader, SMALL, Depth.HEADERS)  # a header alone is read again, which takes less than to remember it
     await read(reader, Message.of(b"From: x@example.org\r\n\r\n"))
     assert reads == 3
 
@@ -206,7 +201,7 @@ async def test_the_cache_is_bounded(make: Make) -> None:
     reader = make(remembered=3)
     for n in range(10):
         await read(reader, Message.of(HEAD + b"\r\n%d\r\n" % n))
-    await read(reader, Message.of(HEAD), HEADERS)  # not remembered
+    await read(reader, Message.of(HEAD), Depth.HEADERS)  # not remembered
     assert [depth for *_, depth in reader._known] == [Depth.TEXT] * 3
 
 
@@ -302,7 +297,7 @@ async def test_concurrent_readings_of_one_content_are_shared(make: Make) -> None
 
 async def test_a_cancelled_caller_does_not_disturb_others(make: Make) -> None:
     reader = make()
-    impatient = asyncio.create_task(reader.apart(LARGE, TEXT))
+    impatient = asyncio.create_task(reader.apart(LARGE, Depth.TEXT))
     patient = asyncio.create_task(read(reader, LARGE))
     await asyncio.sleep(0)
     impatient.cancel()

@@ -9,11 +9,11 @@ from email.utils import parseaddr
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.fields import DkimResult
 from smtpguard.mail.message import Message
-from smtpguard.policy.facts import Source, Unknown
+from smtpguard.policy.facts import Unknown
 from smtpguard.reading.fingerprint import Identity, Sketch
 from smtpguard.reading.looks import Looks, Readable, Reading
 from smtpguard.reading.marks import KINDS, Mark, Side
-from smtpguard.reading.request import Bounds, Meter, Steps
+from smtpguard.reading.request import Bounds, Depth, Meter, Steps
 from smtpguard.reading.shown import Shown, shown_by
 from smtpguard.reading.text import extract
 from smtpguard.reading.topics import Topic
@@ -27,7 +27,7 @@ class FakeReader:
     """Reads the result from the header: X-Looks, X-Topics, X-Labels, X-Marks. ``fails``: what to raise, or to return
     instead."""
 
-    asked: list[frozenset[Source]] = field(default_factory=list)
+    asked: list[Depth] = field(default_factory=list)
     fails: Exception | Unknown | None = None
     text_fails: Exception | None = None
     hangs: bool = False  # when it reads the text
@@ -42,18 +42,18 @@ class FakeReader:
     sketch: Sketch = field(default_factory=Sketch)
     excerpt: str = "Shall we have bacon"
 
-    def at_once(self, message: Message, need: frozenset[Source]) -> Reading | None:
-        return None
+    async def read(self, message: Message, depth: Depth) -> Reading | Unknown:
+        return await self.apart(message, depth)
 
-    def in_steps(self, message: Message, need: frozenset[Source]) -> Steps[Reading | None]:
+    def in_steps(self, message: Message, depth: Depth) -> Steps[Reading | None]:
         yield
         return None
 
-    async def apart(self, message: Message, need: frozenset[Source]) -> Reading | Unknown:
-        self.asked.append(need)
-        if self.text_fails and Source.TEXT in need:
+    async def apart(self, message: Message, depth: Depth) -> Reading | Unknown:
+        self.asked.append(depth)
+        if self.text_fails and depth is Depth.TEXT:
             raise self.text_fails
-        if self.hangs and Source.TEXT in need:
+        if self.hangs and depth is Depth.TEXT:
             await asyncio.Event().wait()
         if isinstance(self.fails, Exception):
             raise self.fails

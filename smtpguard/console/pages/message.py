@@ -36,9 +36,8 @@ from smtpguard.locale.phrase import Amount
 from smtpguard.locale.speech import Speech
 from smtpguard.mail.message import Message
 from smtpguard.notices import noticedata
-from smtpguard.policy.facts import Source
 from smtpguard.reading.looks import Reading
-from smtpguard.reading.request import TooComplex
+from smtpguard.reading.request import Depth, TooComplex
 
 ROUTES = Routes()
 
@@ -268,8 +267,7 @@ async def _content(here: ConsoleServices, hold: Hold, seen: Visibility, request:
         content = await here.store.contents.load(hold.content_sha256)
     except ContentMissing:
         return Content(gone=True)
-    need = frozenset({Source.HEADERS, Source.TEXT})
-    reading = here.reader.at_once(content, need) or await here.reader.apart(content, need)
+    reading = await here.reader.read(content, Depth.TEXT)
     lists = here.in_force.registry.lists
     avoid = {topic for name in hold.lists if name in lists for topic in lists[name].avoid}
     blind = seen < Visibility.TEXT
