@@ -74,10 +74,11 @@ def rows_of(connection: Connection, sql: str, values: Sequence[Any] = ()) -> lis
         return rows
 
 
-def rows_among(connection: Connection, sql: str, values: Sequence[Any]) -> Iterator[Any]:
-    """Yield the rows of ``sql`` in which a column has one of the values. ``{}`` follows the column's name in ``sql``."""
+def rows_among(connection: Connection, sql: str, values: Sequence[Any], first: Sequence[Any] = ()) -> Iterator[Any]:
+    """Yield the rows of ``sql`` in which a column has one of the values. ``{}`` follows the column's name in ``sql``; ``first``: the
+    values of placeholders before it."""
     sqlite = isinstance(connection.connection.driver_connection, sqlite3.Connection)
-    for statement in _statements_among(sql, values, sqlite=sqlite):
+    for statement in _statements_among(sql, values, first, sqlite=sqlite):
         yield from rows_of(connection, *statement)
 
 

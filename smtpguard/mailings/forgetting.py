@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, delete, exists, func, or_, select, text, update
+from sqlalchemy import ColumnElement, delete, exists, func, or_, select, update
 
 from smtpguard.database.batch import Batch
 from smtpguard.database.schema import DECIDED, cover, hold, mailing, peopleset, preserved_key
@@ -32,7 +32,6 @@ SLICE = 500
 """The most mailings of one kind that are erased at once."""
 CUT = 2_000
 """The most recipients that are erased at once."""
-_COLUMNS = tuple(mailing.c[name] for name in COLUMNS.split(", "))
 _LIVE = [state.value for state in LIVE]
 
 
@@ -140,5 +139,5 @@ def forget_templates(batch: Batch, before: datetime) -> None:
 
 def _in_force(batch: Batch) -> Iterator[Grant]:
     """Yield the approvals in force, but for those of mailings that only writers approved."""
-    for row in batch.connection.execute(select(*_COLUMNS).where(text(DECIDED))).all():
+    for row in batch.select(f"SELECT {COLUMNS} FROM mailing WHERE {DECIDED}"):
         yield from MailingRow.read(*row).view(batch.now).grants

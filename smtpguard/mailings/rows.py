@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -19,12 +20,13 @@ from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, sel
 
 from smtpguard.database.access import among
 from smtpguard.database.batch import Batch
-from smtpguard.database.schema import DECIDED, entry, hold, mailing, mailing_key, peopleset, reached
+from smtpguard.database.schema import DECIDED, entry, hold, mailing, peopleset, reached
+from smtpguard.database.statements import rows_among
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import instant, instant_or_none, microseconds
 from smtpguard.journal.distinct import Changes, Interval, Version, Where, interval
 from smtpguard.journal.event import Kind
-from smtpguard.mailings.finder import KnownMailing, nearest
+from smtpguard.mailings.finder import Finder, Memory
 from smtpguard.mailings.inflight import IN_FLIGHT_STATUSES, InFlight, in_flight, is_unsent, people_of
 from smtpguard.mailings.mailingrow import COLUMNS, CUSTOMER, CUSTOMERS, MAYBE, MailingRow, list_with_bit
 from smtpguard.mailings.model import (
@@ -42,7 +44,7 @@ from smtpguard.mailings.model import (
     set_of,
 )
 from smtpguard.mailings.staging import Progress
-from smtpguard.reading.fingerprint import Sketch
+from smtpguard.reading.fingerprint import Identity, Sketch
 
 _COLUMNS = tuple(mailing.c[name] for name in COLUMNS.split(", "))
 _PAUSED = (
@@ -52,8 +54,6 @@ _PAUSED = (
 )
 _MOST_IDS = 10
 """The most ids that are returned for one prefix."""
-_MOST_CANDIDATES = 32
-"""The most mailings whose text is compared with one."""
 DAY_US = 86_400_000_000
 _MAY_BE_THERE = frozenset({CopyStatus.RELAYED, CopyStatus.DOUBTED})
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # of ids
@@ -149,18 +149,8 @@ def named(connection: Connection, prefix: str) -> list[str]:
 
 def like(connection: Connection, sketch: Sketch, since: datetime) -> str:
     """Return the id of the mailing with messages since then whose text is nearest, if it is near enough; "" for none."""
-    shared = func.count()
-    keys = select(mailing_key.c.n).where(mailing_key.c.key.in_(sketch.keys)).group_by(mailing_key.c.n)
-    near = (
-        connection.execute(keys.order_by(shared.desc(), mailing_key.c.n.desc()).limit(_MOST_CANDIDATES)).scalars().all()
-    )
-    rows = connection.execute(
-        select(mailing.c.n, mailing.c.id, mailing.c.sketch).where(
-            mailing.c.n.in_(near), mailing.c.last_at >= microseconds(since)
-        )
-    )
-    known = [KnownMailing(n=n, mailing_id=id, exact=(), sketch=Sketch.unpack(bytes(made))) for n, id, made in rows]
-    found = nearest(known, (), sketch)
+    finder = Finder(partial(rows_among, connection), b"", Memory(), microseconds(since))
+    [found] = finder.find([Identity(sketch=sketch)])
     return found.mailing_id if found is not None else ""
 
 

@@ -4,10 +4,10 @@ and complaints, and the people that it reached.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from itertools import chain, islice
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from smtpguard.guard.inforce import InForce
@@ -44,8 +44,6 @@ FEW = 20
 """The least number of people of a mailing that is listed without a hold or a decision."""
 DISCLOSED = timedelta(days=1)
 """How long the first person's request stays open, and how long recipients are disclosed after the second agreed."""
-_SLICE = 500
-"""The addresses that are looked up at a time."""
 _PEOPLE = ("at_least", "at_most", "relayed", "admitted", "held", "deferred", "refused", "doubted", "stopped")
 """The numbers of people in a mailing's row, by their names in Tally."""
 
@@ -194,19 +192,17 @@ class Mailings:
 
         return await self._changed(mailing_id, step)
 
-    async def people(self, mailing_id: str, addresses: Iterable[str]) -> Mapping[str, CopyStatus]:
+    async def people(self, mailing_id: str, addresses: Sequence[str]) -> Mapping[str, CopyStatus]:
         """Return those of these addresses that are recipients of it, as they were given, with the status of their copy.
 
         They may get an apology, and nobody else. Text that is no address is skipped.
         """
         whole, got = await self.named(mailing_id), dict[str, CopyStatus]()
         digester = self.policies.current().registry.digester
-        for some in _slices(addresses):
-            digests = {digest: address for address in reversed(some) for digest in digester.every_of(address)}
-            statuses = await self.store.mailings.reached_by(whole, list(digests))
-            for digest, status in statuses.items():
-                address = digests[digest]
-                got[address] = max(got.get(address, CopyStatus.NONE), status, key=SUREST.index)
+        digests = {digest: address for address in reversed(addresses) for digest in digester.every_of(address)}
+        for digest, status in (await self.store.mailings.reached_by(whole, list(digests))).items():
+            address = digests[digest]
+            got[address] = max(got.get(address, CopyStatus.NONE), status, key=SUREST.index)
         return {address: status for address, status in got.items() if status is not CopyStatus.NONE}
 
     async def disclose(self, mailing_id: str, *, approver: str, by: str, comment: str = "") -> Mailing:
@@ -331,13 +327,8 @@ def _check_decides(who: str, mailing: Mailing, in_force: InForce, now: datetime)
 
 def _may_decide(who: str, mailing: Mailing, in_force: InForce, now: datetime) -> bool:
     """Return whether the person decides on mailings to its lists, and wrote no copy of it."""
-    wrote = writers(mailing, in_force)
+    wrote = in_force.behind(mailing.writers)
     return who not in wrote and decides(who, mailing.lists, in_force, now, wrote)
-
-
-def writers(mailing: Mailing, in_force: InForce) -> frozenset[str]:
-    """Return all addresses of those who wrote a mailing."""
-    return in_force.behind(mailing.writers)
 
 
 def decides(
@@ -346,8 +337,3 @@ def decides(
     """Return whether a person is in a group that decides on mailings to these lists, at any hour. ``wrote``: the writers."""
     groups = {group for quorum in in_force.rules.quorum(lists) for group in quorum.all_groups}
     return any(in_force.groups.decides(who, group, now, wrote) for group in groups)
-
-
-def _slices(addresses: Iterable[str]) -> Iterator[list[str]]:
-    rest = iter(addresses)
-    return iter(lambda: list(islice(rest, _SLICE)), [])

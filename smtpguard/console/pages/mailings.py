@@ -33,7 +33,7 @@ from smtpguard.holds.model import Conflict, NotEntitled, Refused
 from smtpguard.mail.message import Message, with_crlf
 from smtpguard.mailings.matching import NoAddresses
 from smtpguard.mailings.model import Mailing
-from smtpguard.mailings.service import Revoked, decides, writers
+from smtpguard.mailings.service import Revoked, decides
 
 _MOST_OCTETS = 50 << 20  # of a correction
 
@@ -140,7 +140,7 @@ async def mailing_page(
             for one in await here.mailings.covers(found)
         ],
         chart=growth_chart(await here.store.mailings.growth(found.mailing_id)),
-        may=may and who.address not in writers(found, in_force),
+        may=may and who.address not in in_force.behind(found.writers),
         told=here.mailings.may_see_recipients(found, who.address),
         mine=found.disclosure is not None and found.disclosure.asked_by in in_force.addresses_of(who.address),
         known=_matchable_lists(here, found),
