@@ -257,10 +257,10 @@ class FileMemory:
         if self._alone:
             return dict(self._kept)
         try:
+            if self._path.parent.is_dir() and not self._path.exists():
+                return {}
             rows = json.loads(self._path.read_text(encoding="utf-8"))
             return {raised.key: raised for raised in map(_RAISED.back, rows)}
-        except FileNotFoundError:
-            return {} if self._path.parent.is_dir() else dict(self._kept)
         except (OSError, ValueError, KeyError, TypeError):
             return dict(self._kept)
 
@@ -278,11 +278,7 @@ class FileMemory:
 async def active_alarms(settings: Settings, store: Access) -> Sequence[RaisedAlarm]:
     """Return the alarms that were sent and are not over, the oldest first. Those of this host are left out if its state folder
     cannot be read. Raises StoreError."""
-    try:
-        here = await FileMemory(settings.state).known()
-    except OSError:
-        here = {}
-    known = {**await Alarmed(store).known(), **here}.values()
+    known = {**await Alarmed(store).known(), **await FileMemory(settings.state).known()}.values()
     return sorted(
         (each for each in known if each.told is not None and each.alarm is not None),
         key=lambda each: (each.began, each.name),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -42,7 +41,7 @@ from smtpguard.journal.chain import instant
 from smtpguard.journal.checkpoint import Checkpoint
 from smtpguard.journal.signing import newest_checkpoint
 from smtpguard.observe import figures
-from smtpguard.observe.alarms import BY_NAME, Alarm, Found, RaisedAlarm, Seen, raised
+from smtpguard.observe.alarms import BY_NAME, Alarm, Found, Seen, raised
 from smtpguard.observe.rows import Alarmed
 from smtpguard.outbox.asking import SETTLED_WITHIN
 from smtpguard.processes.statusfile import Tree, hidden, trees
@@ -135,7 +134,7 @@ async def status(settings: Settings) -> Status:
     )
     if found.store is not None:
         found.store["problem"] = found.store["problem"] or seen.store or None
-    known = {**(found.store or {}).pop("alarms", {}), **await _remembered(settings, found)}
+    known = {**(found.store or {}).pop("alarms", {}), **await FileMemory(settings.state).known()}
     now = {alarm.key: alarm for alarm in raised(seen)}
     kept = _ONLY_REMEMBERED if has_alarms_part(found.trees) else {}  # nobody else ends them
     for key, past in known.items():
@@ -143,14 +142,6 @@ async def status(settings: Settings) -> Status:
             now[key] = Alarm(condition=BY_NAME[past.name], found=Found(words=kept[past.name]))
     found.alarms = [(alarm, known[key].began if key in known else None) for key, alarm in now.items()]
     return found
-
-
-async def _remembered(settings: Settings, found: Status) -> Mapping[str, RaisedAlarm]:
-    try:
-        return await FileMemory(settings.state).known()
-    except OSError as e:
-        found.unknown.append(f"the alarms that were sent: {e}")
-        return {}
 
 
 async def _relay(settings: Settings, found: Status) -> str | None:
