@@ -30,6 +30,7 @@ from smtpguard.app.services import accounts, corrections_of, second_factor_for, 
 from smtpguard.app.webserver import Health, Server, configure
 from smtpguard.config.documents import PolicyFile
 from smtpguard.config.fields import read_secret
+from smtpguard.config.listeners import place
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.config.web import Console as Wished
@@ -250,8 +251,7 @@ def where(console: Wished, port: int) -> Site:
         return Site(url=console.url.rstrip("/"), proxies=console.proxies)
     scheme = "https" if console.tls is not None else "http"
     hosts = frozenset(f"{name}:{port}" for name in ("localhost", "127.0.0.1", "[::1]"))
-    shown = f"[{console.address}]" if ":" in console.address else console.address
-    return Site(url=f"{scheme}://{shown}:{port}", hosts=hosts, proxies=console.proxies)
+    return Site(url=f"{scheme}://{place(console.address, port)}", hosts=hosts, proxies=console.proxies)
 
 
 def _provider(console: Wished, site: Site, clock: Clock, secret: bytes) -> Provider | None:

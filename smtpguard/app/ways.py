@@ -27,7 +27,7 @@ from smtpguard.lists.declared import ListInfo
 from smtpguard.mail.envelope import within
 from smtpguard.wire.conversation import NEEDED
 from smtpguard.wire.milterpackets import VERSION, Actions, Negotiate, ProtocolError, Quit, answers, encode
-from smtpguard.wire.target import RelayTarget, Tls, is_loopback
+from smtpguard.wire.target import RelayTarget, Tls
 
 SECONDS = 10.0
 """The timeout of a connection, and of each reply."""
@@ -81,7 +81,7 @@ async def ways(
                 ask_as_stranger, host, target.port, source, sender, SOMEBODY, implicit_tls=target.tls is Tls.IMPLICIT
             )
             yield _judged(name, what, said, accepted, silent=target in silent)
-        server = "THIS-MACHINE" if is_loopback(target.host) else target.host
+        server = "THIS-MACHINE" if is_this_machine(target.host) else target.host
         swaks = _swaks(server, target.port, sender, implicit_tls=target.tls is Tls.IMPLICIT)
         text = f"not known: whether the relay takes mail from other machines. Test from one: {swaks} (250 to RCPT: it does)"
         yield State.UNKNOWN.of("way", text)
@@ -97,7 +97,7 @@ def _to_the_relay(target: RelayTarget, own: Sequence[str]) -> Iterable[tuple[str
     """Yield each way to a relay: its name, its description, the host to ask, and the source address."""
     if target.user is not None:
         yield WITHOUT_LOGIN, f"the relay at {target.host}, without our login", target.host, None
-    if is_loopback(target.host):
+    if is_this_machine(target.host):
         both = target.host == "localhost"  # its relay may listen on either
         for host in ("127.0.0.1", "::1") if both else (target.host,):
             what = f"the relay at {host} port {target.port}" if both else "the relay"
@@ -192,7 +192,7 @@ def reachable_addresses() -> list[str]:
         found = socket.getaddrinfo(socket.gethostname(), None, type=socket.SOCK_STREAM)
     except OSError:
         return []
-    return sorted({str(entry[4][0]) for entry in found if not is_loopback(str(entry[4][0]))})
+    return sorted({str(entry[4][0]) for entry in found if not is_this_machine(str(entry[4][0]))})
 
 
 async def open_relays(settings: Settings, sender: str, own: Sequence[str]) -> AsyncIterator[Finding]:
