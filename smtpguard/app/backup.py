@@ -40,7 +40,7 @@ from smtpguard.config.documents import POLICY, policy_documents
 from smtpguard.config.fields import read_secret
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
-from smtpguard.config.statefiles import hand_over, naming, refusal, sqlite_file, swap, sync_folder
+from smtpguard.config.statefiles import drafted, hand_over, naming, refusal, sqlite_file, swap, sync_folder
 from smtpguard.database.access import Progress
 from smtpguard.database.batch import FREEZE, Batch, read_head
 from smtpguard.database.engine import Database, for_libpq
@@ -234,19 +234,27 @@ def _copy_configuration(settings: Settings, config: Path, etc: Path) -> None:
 
 
 def _pack(work: Path, manifest: Manifest, part: Path) -> None:
-    """Write the archive durably, readable for its owner only."""
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as raw:
-        with (
-            zstandard.ZstdCompressor(level=3, write_checksum=True).stream_writer(raw, closefd=False) as packed,
-            tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as tar,
-        ):
-            data = manifest.dumps()
-            tar.addfile(_member(MANIFEST, len(data), manifest), io.BytesIO(data))
-            for name, (size, _) in manifest.members.items():
-                with (work / name).open("rb") as file:
-                    tar.addfile(_member(name, size, manifest), file)
-        raw.flush()
-        os.fsync(raw.fileno())
+    """Write the archive."""
+    with (
+        _new_file(part) as raw,
+        zstandard.ZstdCompressor(level=3, write_checksum=True).stream_writer(raw, closefd=False) as packed,
+        tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        data = manifest.dumps()
+        tar.addfile(_member(MANIFEST, len(data), manifest), io.BytesIO(data))
+        for name, (size, _) in manifest.members.items():
+            with (work / name).open("rb") as file:
+                tar.addfile(_member(name, size, manifest), file)
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[IO[bytes]]:
+    """Write a new file durably, readable for its owner only, and make its folder."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _member(name: str, size: int, manifest: Manifest) -> tarfile.TarInfo:
@@ -287,7 +295,7 @@ def _read(file: Path, folder: Path | None) -> Manifest:
             source = tar.extractfile(info)
             assert source is not None  # a regular file
             seen = sha256()
-            with _sink(folder, name) as sink:
+            with Path(os.devnull).open("wb") if folder is None else _new_file(folder / name) as sink:
                 while chunk := source.read(_CHUNK):
                     seen.update(chunk)
                     sink.write(chunk)
@@ -321,20 +329,6 @@ def _is_plain(name: str) -> bool:
     """Return whether a member's name cannot lead out of the folder that it is extracted to."""
     path = PurePosixPath(name)
     return not path.is_absolute() and ".." not in path.parts
-
-
-@contextmanager
-def _sink(folder: Path | None, name: str) -> Iterator[IO[bytes]]:
-    if folder is None:
-        with Path(os.devnull).open("wb") as nothing:
-            yield nothing
-        return
-    path = folder / name
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -400,15 +394,10 @@ def _put(settings: Settings, kept: Path, place: Path) -> None:
     owner of the state folder can read it."""
     if place.exists() or not kept.exists():
         return
-    draft = place.with_name(f".{place.name}.restored")
-    draft.unlink(missing_ok=True)  # of a restore that was killed, or a planted link
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-        file.write(kept.read_bytes())
-        file.flush()
-        os.fsync(file.fileno())
-    hand_over(draft, settings.state)
-    draft.replace(place)
-    sync_folder(place.parent)
+    with drafted(place, kept.read_bytes()) as draft:
+        hand_over(draft, settings.state)
+        draft.replace(place)
+        sync_folder(place.parent)
 
 
 def _freeze_sql(stop: Freeze) -> str:
