@@ -340,13 +340,11 @@ def _observed_lines(found: Observed, *, names: bool) -> Iterator[str]:
 def _observed_table(what: str, shares: Sequence[ObservedShare]) -> Iterator[str]:
     if not shares:
         return
-    shown = shares[:SHOWN]
-    width = max(len(what), *(len(share.name or "no sender") for share in shown))
+    rows = [
+        (share.name or "no sender", [f"{n:,}" for n in (share.messages, share.decisions, share.customers)])
+        for share in shares[:SHOWN]
+    ]
     yield ""
-    yield f"{what:<{width}}{'messages':>10}{'decisions':>11}{'customers':>11}"
-    for share in shown:
-        yield plain(
-            f"{share.name or 'no sender':<{width}}{share.messages:>10,}{share.decisions:>11,}{share.customers:>11,}"
-        )
+    yield from _figures(what, ("messages", "decisions", "customers"), rows)
     if len(shares) > SHOWN:
         yield f"and {len(shares) - SHOWN:,} more: --json has all"
