@@ -23,13 +23,14 @@ from smtpguard.mail.envelope import client_address
 from smtpguard.mail.fields import mailboxes
 from smtpguard.mail.message import Header, Message, with_crlf
 from smtpguard.policy.facts import Unknown
+from smtpguard.policy.verdict import Action
 
 if TYPE_CHECKING:
     from smtpguard.admission.model import Explained
     from smtpguard.lists.recipients import Count
     from smtpguard.policy.verdict import Reason
 
-ACTIONS = ("relay", "confirm", "hold", "defer", "reject")
+ACTIONS = tuple(action.word for action in Action)
 _MOST_CONTEXT = 90
 
 

@@ -25,7 +25,7 @@ from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session
 from smtpguard.mail.message import Message
-from smtpguard.policy.verdict import Action, Mode, Verdict
+from smtpguard.policy.verdict import Mode, Verdict
 
 if TYPE_CHECKING:
     from smtpguard.config.settings import Settings
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from smtpguard.policy.parse import Policy
     from smtpguard.store.store import Store
 
-STRICTNESS = tuple(action.word for action in sorted(Action))
 MOST_SENDERS = 8
 SINCE = "7d"
 SHOWN = 20
@@ -65,11 +64,13 @@ def _same(was: Verdict, will: Verdict) -> bool:
 
 @dataclass(slots=True)
 class _Tally:
-    """The sums of a replay. ``moved``: the senders of messages with another action, by both actions."""
+    """The sums of a replay. ``moved``: the senders of messages with another action, by both actions; ``looser``: the messages with a
+    less strict one."""
 
     same: int = 0
     by_other_rules: int = 0
     moved: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)
+    looser: int = 0
     missing: int = 0
     unread: int = 0
     in_force: bool = False
@@ -82,12 +83,8 @@ class _Tally:
     def all(self) -> int:
         return self.same + self.by_other_rules + self.otherwise
 
-    @property
-    def looser(self) -> int:
-        loosened = (way for way in self.moved if STRICTNESS.index(way[1]) < STRICTNESS.index(way[0]))
-        return sum(self.moved[way].total() for way in loosened)
-
     def add(self, was: Verdict, will: Verdict, sender: str) -> None:
+        self.looser += will.action < was.action
         if was.action is not will.action:
             self.moved.setdefault((was.action.word, will.action.word), Counter())[sender] += 1
         elif _same(was, will):
