@@ -35,7 +35,7 @@ import zstandard
 from smtpguard import __version__
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import CannotStart, make_state, store_url
-from smtpguard.app.services import opened, services
+from smtpguard.app.services import migrate, opened, services
 from smtpguard.config.documents import POLICY, policy_documents
 from smtpguard.config.fields import read_secret
 from smtpguard.config.problem import Broken
@@ -411,8 +411,7 @@ def _freeze_sql(stop: Freeze) -> str:
 async def _journal_freeze(settings: Settings, stop: Freeze) -> None:
     """Migrate the store to this version's schema, and journal the freeze. A checkpoint signs that the store was put back, also if
     none here is newer: a witness may have newer ones."""
-    async with opened(settings, migrate=True):
-        pass
+    await migrate(settings)
 
     def freeze(batch: Batch) -> None:
         last = newest_checkpoint(batch.connection)
@@ -504,14 +503,11 @@ def _check_unused_file(database: Path) -> None:
 
 
 def _check_unused_server(settings: Settings) -> None:
-    database = Database(store_url(settings))
     try:
-        with database.read() as connection:
+        with closing(Database(store_url(settings))) as database, database.read() as connection:
             [(others,)] = rows_of(connection, _OTHERS)
     except Unavailable as e:
         raise CannotStart(f"{settings.store.url} cannot be reached: {e}") from None
-    finally:
-        database.close()
     if others:
         raise CannotStart(f"{settings.store.url} is in use by {others} connections: stop smtpguard on every host first")
 

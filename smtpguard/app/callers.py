@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from contextlib import closing
 from datetime import datetime
 from typing import NamedTuple
 
@@ -32,8 +33,7 @@ def callers_at(url: str, since: datetime) -> Counter[Caller]:
     """Count the messages since a time by their caller. The schema may be an older version's, since this runs before an upgrade:
     these columns have been the same since the first. Raises StoreError and ValueError."""
     found: Counter[Caller] = Counter()
-    database = Database(url, reads=True)
-    try:
+    with closing(Database(url, reads=True)) as database:
         with database.read() as connection:
             last = connection.execute(select(entry.c.seq).order_by(entry.c.seq.desc()).limit(1)).scalar() or 0
         lowest, since_us = last - _MOST, microseconds(since)
@@ -50,6 +50,4 @@ def callers_at(url: str, since: datetime) -> Counter[Caller]:
             if not rows or max(at for at, _, _ in rows) < since_us:
                 break
             last = start
-    finally:
-        database.close()
     return found

@@ -40,6 +40,7 @@ from smtpguard.processes.numbers import PUT_OFF, STORE_SERVES, Said
 from smtpguard.processes.part import Part
 from smtpguard.store.bypassed import Bypassed
 from smtpguard.store.store import Store
+from smtpguard.wire.listener import Limits
 from smtpguard.wire.turnedaway import TurnedAway, Why
 
 if TYPE_CHECKING:
@@ -132,6 +133,19 @@ async def open_line(settings: Settings, undo: AsyncExitStack, clock: Clock | Non
         bypass=bypass,
     )
     return Line(intake=intake, watch=watch, hostname=hostname, store=store, policies=policies, background=background)
+
+
+def limits_of(settings: Settings) -> Limits:
+    given = settings.limits
+    return Limits(
+        recipients=given.recipients,
+        message_octets=given.message_mb << 20,
+        line_octets=given.line_octets,
+        connections=given.connections,
+        connections_per_client=given.per_client,
+        idle_seconds=given.idle_seconds,
+        transaction_seconds=given.transaction_seconds,
+    )
 
 
 def counts(intake: Intake) -> Mapping[str, int]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from smtpguard.app.clock import ids
 from smtpguard.app.files import spool
-from smtpguard.app.guardline import Line, MailPart, TurnedAwayLog, open_line
+from smtpguard.app.guardline import Line, MailPart, TurnedAwayLog, limits_of, open_line
 from smtpguard.config.settings import Settings
-from smtpguard.wire.listener import Limits, Listener
+from smtpguard.wire.listener import Listener
 from smtpguard.wire.milter import MilterReception
 
 
@@ -22,13 +22,12 @@ class Milter(MailPart):
 
 def receptions(settings: Settings, line: Line, turned: TurnedAwayLog) -> list[MilterReception]:
     """Return what serves the connections of each milter listener, in their order."""
-    new_id, limits = ids(), settings.limits
-    most = Limits(recipients=limits.recipients, message_octets=limits.message_mb << 20, line_octets=limits.line_octets)
+    new_id, limits = ids(), limits_of(settings)
     return [
         MilterReception(
             Listener(
                 name=each.called,
-                limits=most,
+                limits=limits,
                 spool=spool(settings),
                 hostname=line.hostname,
                 expanders=settings.expanders,

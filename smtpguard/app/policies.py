@@ -13,7 +13,7 @@ import gc
 import logging
 import socket
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -297,15 +297,11 @@ def look_before_upgrade(settings: Settings) -> Look | None:
     url = store_url(settings)
     if not is_there(url):
         return None
-    database = Database(url, reads=True)
-    try:
-        with database.read() as connection:
-            if revision(connection) is None:
-                return None
-            current = policies.current(connection)
-            documents = policies.policy(connection, current.sha256)
-    finally:
-        database.close()
+    with closing(Database(url, reads=True)) as database, database.read() as connection:
+        if revision(connection) is None:
+            return None
+        current = policies.current(connection)
+        documents = policies.policy(connection, current.sha256)
     return _compare(settings, current, documents) if current.sha256 else None
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from smtpguard.app.certificates import RENEWAL_SECONDS, Renewals, of_listener, server_context
 from smtpguard.app.clock import every, ids
 from smtpguard.app.files import spool
-from smtpguard.app.guardline import MailPart, open_line
+from smtpguard.app.guardline import MailPart, limits_of, open_line
 from smtpguard.app.ratelimits import RateLimits
 from smtpguard.app.relay import Relays
 from smtpguard.config.listeners import SmtpListener
@@ -22,7 +22,7 @@ from smtpguard.journal.clock import Clock
 from smtpguard.mail.address import Address
 from smtpguard.mail.reply import Reply
 from smtpguard.processes.numbers import Said
-from smtpguard.wire.listener import Limits, Listener, ServerAuth, ServerTls
+from smtpguard.wire.listener import Listener, ServerAuth, ServerTls
 from smtpguard.wire.server import Reception
 
 
@@ -91,7 +91,6 @@ def listener(
 ) -> Listener:
     """Build a listener from its settings. ``here``: the answer to RCPT for an address of the guard's own. Raises CannotStart if
     certificate or key cannot be used."""
-    limits = settings.limits
     return Listener(
         name=each.called,
         hostname=hostname,
@@ -106,13 +105,5 @@ def listener(
         expanders=settings.expanders,
         senders_verified=each.senders_verified,
         here=here,
-        limits=Limits(
-            recipients=limits.recipients,
-            message_octets=limits.message_mb << 20,
-            line_octets=limits.line_octets,
-            connections=limits.connections,
-            connections_per_client=limits.per_client,
-            idle_seconds=limits.idle_seconds,
-            transaction_seconds=limits.transaction_seconds,
-        ),
+        limits=limits_of(settings),
     )

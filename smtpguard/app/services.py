@@ -215,6 +215,12 @@ async def opened(
         yield store, Digester(secret, settings.delimiters)
 
 
+async def migrate(settings: Settings) -> None:
+    """Make the store, or migrate it to this version's schema. Raises CannotStart and StoreError."""
+    async with opened(settings, migrate=True):
+        pass
+
+
 def _foreign(settings: Settings, error: Foreign) -> str:
     file = settings.state / CHECKPOINTS
     signed = f"{file} has the journal {error.journal}, signed last on {error.at:%Y-%m-%d %H:%M} UTC"

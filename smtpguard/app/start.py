@@ -30,7 +30,7 @@ from smtpguard.app.clock import SystemClock, ids, learn, steady
 from smtpguard.app.files import CannotStart, parse_policy, store_url
 from smtpguard.app.listrefresh import read_new_lists
 from smtpguard.app.policies import compare_file, unreadable
-from smtpguard.app.services import opened
+from smtpguard.app.services import migrate, opened
 from smtpguard.config.documents import PolicyFile, digest, policy_documents
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
@@ -95,18 +95,13 @@ def migrate_apart(settings: Settings, waiting: Callable[[], AbstractContextManag
     if pid == 0:
         try:
             die_with_parent(signal.SIGKILL)
-            asyncio.run(_migrate(settings))
+            asyncio.run(migrate(settings))
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()
         finally:
             os._exit(0)
     with waiting():
         os.waitpid(pid, 0)
-
-
-async def _migrate(settings: Settings) -> None:
-    async with opened(settings, migrate=True):
-        pass
 
 
 async def prepare(
