@@ -34,7 +34,7 @@ from smtpguard.app.services import migrate, opened
 from smtpguard.config.documents import PolicyFile, digest, policy_documents
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
-from smtpguard.config.statefiles import hand_over
+from smtpguard.config.statefiles import overwrite_file, replace_file
 from smtpguard.counts.backfill import recall
 from smtpguard.counts.contacts import PastMessage
 from smtpguard.database.errors import PolicyMoved
@@ -297,12 +297,7 @@ def has_alarms_part(running: Iterable[Tree]) -> bool:
 def _write(state: Path, text: str) -> None:
     """Write the file of failed starts, in place. Raises OSError."""
     path = state / FILE
-    new = not path.exists()
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        os.pwrite(descriptor, text.encode().ljust(OCTETS), 0)
-        os.ftruncate(descriptor, OCTETS)
-    finally:
-        os.close(descriptor)
-    if new:
-        hand_over(path, state)
+    if path.exists():
+        overwrite_file(path, text)
+    else:
+        replace_file(path, text.ljust(OCTETS), durable=False)

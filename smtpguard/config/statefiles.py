@@ -106,6 +106,15 @@ def drafted(path: Path, octets: bytes, *, durable: bool = True) -> Iterator[Path
         draft.unlink(missing_ok=True)
 
 
+def overwrite_file(path: Path, text: str) -> None:
+    """Overwrite a file in place, without a change of its size, so that it can be written on a full disk. Raises OSError."""
+    file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.pwrite(file, text.encode().ljust(os.fstat(file).st_size), 0)
+    finally:
+        os.close(file)
+
+
 def replace_file(path: Path, text: str, *, durable: bool, at: float | None = None) -> None:
     """Replace a file as a whole; only the folder's owner can read it. ``at``: its time, instead of now. Raises OSError,
     and then the old file stays."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smtpguard.config.statefiles import replace_file
+from smtpguard.config.statefiles import overwrite_file, replace_file
 from smtpguard.processes.numbers import CLOCK_AHEAD, Numbers
 
 if TYPE_CHECKING:
@@ -77,20 +77,11 @@ class StatusFile:
             replace_file(self._path, text.ljust(_OCTETS), durable=False)
         except OSError:  # a full disk has no room for another file; this one keeps its own
             with contextlib.suppress(OSError):
-                _write_over(self._path, text)
+                overwrite_file(self._path, text)
 
     def remove(self) -> None:
         with contextlib.suppress(OSError):
             self._path.unlink()
-
-
-def _write_over(path: Path, text: str) -> None:
-    """Overwrite a file in place, without a change of its length. Raises OSError."""
-    file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.pwrite(file, text.encode().ljust(os.fstat(file).st_size), 0)
-    finally:
-        os.close(file)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
