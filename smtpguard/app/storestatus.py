@@ -39,6 +39,7 @@ from smtpguard.database.migrate import Newer, SchemaError, encoding_problem
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry, microseconds
 from smtpguard.lists.declared import Origin
+from smtpguard.locale.phrase import some_of
 from smtpguard.mail.envelope import Session, within
 from smtpguard.policy.freezing import PUT_BACK, Freeze
 from smtpguard.policy.parse import Policy
@@ -182,8 +183,7 @@ async def _name_findings(settings: Settings, policy: Policy, store: Store) -> li
             found.append(State.ODD.of("name", text))
     quiet = [address for address in implied if not often[address]]
     if quiet:
-        more = f" and {len(quiet) - 3} more" if len(quiet) > 3 else ""
-        text = f"as lists count {', '.join(quiet[:3])}{more}, which no message names in {DAYS} days"
+        text = f"as lists count {some_of(quiet, 3)}, which no message names in {DAYS} days"
         found.append(State.FINE.of("name", text))
     return found
 
@@ -199,9 +199,8 @@ def _contact_findings(policy: Policy, since: datetime | None, now: datetime) -> 
     if now >= until:
         yield State.FINE.of("contacts", text)
         return
-    more = f" and {len(rules) - 2} more" if len(rules) > 2 else ""
     text = (
-        f"{text} only: until {until:%Y-%m-%d} {', '.join(rules[:2])}{more} may count customers as new who had mail before; "
+        f"{text} only: until {until:%Y-%m-%d} {some_of(rules, 2)} may count customers as new who had mail before; "
         f"with mode: observe they only report what they would hold"
     )
     yield State.UNKNOWN.of("contacts", text)

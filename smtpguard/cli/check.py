@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ from smtpguard.config.durations import in_short
 from smtpguard.config.schema import settings_schema
 from smtpguard.config.settings import Relay, Settings
 from smtpguard.lists.members import ListMembers, Remote
-from smtpguard.locale.phrase import many
+from smtpguard.locale.phrase import many, some_of
 from smtpguard.policy.condition import Condition, SetMatches, WordMatches
 from smtpguard.policy.models import OriginModel
 from smtpguard.policy.parse import Policy
@@ -161,7 +161,7 @@ def _policy(found: CheckedPolicy, settings: Settings | None) -> Iterator[str]:
         where = ", ".join(model.addresses) or "no address"
         yield f"  list {name}: {where}; {people}; {policy.rules.quorum_of(name)} to release"
         if also := [address for address, known in namesakes if known == name]:
-            yield f"    by the same name also {_some(also)}"
+            yield f"    by the same name also {some_of(also, 3)}"
         if model.writers:
             yield f"    written by {', '.join(model.writers)}{_origin(model.origin)}"
     for expands in policy.expansions:
@@ -176,11 +176,6 @@ def _policy(found: CheckedPolicy, settings: Settings | None) -> Iterator[str]:
     yield from marks_in_words(policy)
     for rule in policy.rules.rules:
         yield f"  rule {rule.rule_id}: {rule_in_words(rule)}"
-
-
-def _some(addresses: Sequence[str]) -> str:
-    more = f" and {len(addresses) - 3} more" if len(addresses) > 3 else ""
-    return ", ".join(addresses[:3]) + more
 
 
 def _origin(origin: OriginModel | None) -> str:

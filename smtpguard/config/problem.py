@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from smtpguard.locale.phrase import some_of
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -109,6 +111,4 @@ def one_of(candidates: Iterable[str]) -> str:
         return "none: there are none yet"
     if len(names) == 1:
         return names[0]
-    if len(names) > _MOST_SHOWN:
-        return f"one of {', '.join(names[:_MOST_SHOWN])} and {len(names) - _MOST_SHOWN} more"
-    return f"one of {', '.join(names)}"
+    return f"one of {some_of(names, _MOST_SHOWN)}"

@@ -8,7 +8,7 @@ to a reader passes it to ``speech.Speech``. It keeps its message and its values,
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from math import inf, isfinite
@@ -266,6 +266,11 @@ def _rounded(n: float, percent: bool) -> float:
 def many(n: int, one: str, several: str = "") -> str:
     """Return a number with its noun, in English: "1 message", "1,200 messages"."""
     return f"{n:,} {one if n == 1 else several or one + 's'}"
+
+
+def some_of(words: Sequence[str], most: int) -> str:
+    """Return the first words of a list, in English, and the number of the others: "a, b and 3 more"."""
+    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")
 
 
 def span(seconds: int, voice: Voice) -> str:

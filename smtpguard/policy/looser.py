@@ -8,7 +8,7 @@ whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -16,6 +16,7 @@ from smtpguard.config.documents import POLICY, VOCABULARIES, folder_of, policy_d
 from smtpguard.config.durations import Rate
 from smtpguard.config.yaml import Document, Place
 from smtpguard.lists.members import ListMembers, Members
+from smtpguard.locale.phrase import some_of
 from smtpguard.policy.condition import Condition, Empty, SomeWord, Word
 from smtpguard.policy.facts import OF_LETTERS, OF_TOPICS, Type
 from smtpguard.policy.implication import (
@@ -302,9 +303,9 @@ class _Compared:
         safe_more = {"addresses": touched is None, "avoid": self.topics}.get(each, False)
         safe_fewer = {"addresses_elsewhere": touched is None, "writers": self.doubting}.get(each, False)
         if more and not safe_more:
-            yield f"list {name}: {word} added: {_listed(more)}{touched or ''}", at
+            yield f"list {name}: {word} added: {some_of(more, _SHOWN)}{touched or ''}", at
         if fewer and not safe_fewer:
-            yield f"list {name}: {word} removed: {_listed(fewer)}", at
+            yield f"list {name}: {word} removed: {some_of(fewer, _SHOWN)}", at
 
     def _members(self, name: str, old: ListModel, new: ListModel, at: Place) -> _Found:
         before, after = [m.what() for m in old.members], [m.what() for m in new.members]
@@ -397,7 +398,7 @@ class _Compared:
             if name not in old.groups:
                 continue  # it decides on nothing until approvals name it, which is reported
             if more := sorted(new.groups.get(name, frozenset()) - old.groups[name]):
-                yield f"group {name}: added: {_listed(more)}", ("groups", name)
+                yield f"group {name}: added: {some_of(more, _SHOWN)}", ("groups", name)
         for name in sorted((new.groups.elsewhere - old.groups.elsewhere) & set(old.groups)):
             yield f"group {name}: others than the policy say who is in it", ("groups", name)
         for what in ("directories", "claims"):
@@ -409,7 +410,10 @@ class _Compared:
             person, deputy = absence
             names = sorted(g for g in new.groups if person in new.groups[g] and deputy not in new.groups[g])
             if names:
-                yield f"people: {deputy} decides for {person} while they are away, in {_listed(names)}", ("people",)
+                yield (
+                    f"people: {deputy} decides for {person} while they are away, in {some_of(names, _SHOWN)}",
+                    ("people",),
+                )
         for address, everything in sorted(old.groups.aliases.items()):
             if not everything <= new.groups.aliases.get(address, frozenset()):
                 yield f"organization.aliases: {address} is not the same person as before", ("organization", "aliases")
@@ -446,7 +450,7 @@ class _Compared:
                 yield f"vocabulary {name}: {'removed' if after is None else 'added'}", name
                 continue
             if lost := _lost_terms(before, after):
-                yield f"vocabulary {name}: fewer words are found: {_listed(lost)}", name
+                yield f"vocabulary {name}: fewer words are found: {some_of(lost, _SHOWN)}", name
             elif not self.topics:
                 yield f"vocabulary {name}: changed", name
 
@@ -540,7 +544,3 @@ def _lost_terms(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 def _in_words(condition: Condition) -> str:
     window = f" in {condition.window}" if condition.window and condition.window not in condition.limit else ""
     return f"{condition.fact.name} {'is ' if condition.limit[:1].isalnum() else ''}{condition.limit}{window}"
-
-
-def _listed(words: Sequence[str]) -> str:
-    return ", ".join(words[:_SHOWN]) + (f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else "")

@@ -13,6 +13,7 @@ from collections import Counter
 
 import structlog
 
+from smtpguard.locale.phrase import some_of
 from smtpguard.mail import reply
 from smtpguard.processes.listeners import Listener
 
@@ -49,9 +50,7 @@ class Refused:
 
 def _most(counts: Counter[str]) -> str:
     """Return counts as text: "192.0.2.7 (12), 192.0.2.8 (1) and 3 more"."""
-    shown = ", ".join(f"{name} ({count})" for name, count in counts.most_common(_SHOWN))
-    left = len(counts) - _SHOWN
-    return f"{shown} and {left} more" if left > 0 else shown
+    return some_of([f"{name} ({count})" for name, count in counts.most_common()], _SHOWN)
 
 
 MOST_LINGERING = 200

@@ -37,6 +37,7 @@ from smtpguard.database.fronts import File, Fronts, Shared, live_file, scope_key
 from smtpguard.journal.chain import Seal, columns_of
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.front import FIRST, Fronted, Head, fronted
+from smtpguard.locale.phrase import some_of
 from smtpguard.mail.constant import constant, maker
 from smtpguard.policy.counted import Ask
 from smtpguard.store.queue import WAIT_SECONDS
@@ -495,8 +496,7 @@ class Front:
         new = batch.lacks(frames)
         late = {f.id for f in new if f.kind == _VERDICT and f.generation != batch.head.generation}
         if late:
-            more = f" and {len(late) - _MOST_NAMED} more" if len(late) > _MOST_NAMED else ""
-            self._set_aside(f"the journal does not take its verdicts {', '.join(sorted(late)[:_MOST_NAMED])}{more}")
+            self._set_aside(f"the journal does not take its verdicts {some_of(sorted(late), _MOST_NAMED)}")
         elif moved + len(frames) < number:
             self._set_aside(f"frame {moved + len(frames) + 1} cannot be read")
         batch.append_fronted([f for f in new if f.id not in late])
