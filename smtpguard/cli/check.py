@@ -55,8 +55,8 @@ def command(context: Context, file: Path | None, live: bool, in_force: bool, fai
     checked = check(path)
     for problem in checked.problems:
         context.answer(problem.row(), str(problem), err=True)
-    fine = checked.fine and not (fail_on_warning and checked.problems)
-    if checked.fine and not context.json:
+    fine = not checked.fatal and not (fail_on_warning and checked.problems)
+    if not checked.fatal and not context.json:
         for line in summary(path, checked):
             click.echo(line)
     policy = checked.found.policy if checked.found is not None else None

@@ -335,8 +335,7 @@ def _write(settings: Path, policy: Path, **answers: object) -> None:
         trial = Path(folder, settings.name)
         trial.write_text(_filled("smtpguard.yaml.j2", answers), encoding="utf-8")
         trial.with_name(policy.name).write_text(_filled("policy.yaml.j2", answers), encoding="utf-8")
-        wrong = [problem for problem in check(trial).problems if problem.fatal]
-        if wrong:
+        if wrong := check(trial).fatal:
             raise CannotRun("\n".join(str(problem).replace(f"{folder}/", "") for problem in wrong))
         made: list[Path] = []
         try:

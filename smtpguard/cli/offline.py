@@ -55,8 +55,8 @@ class Checked:
     problems: tuple[Problem, ...] = ()
 
     @property
-    def fine(self) -> bool:
-        return not any(problem.fatal for problem in self.problems)
+    def fatal(self) -> tuple[Problem, ...]:
+        return tuple(problem for problem in self.problems if problem.fatal)
 
 
 def check(path: Path) -> Checked:

@@ -145,8 +145,7 @@ def _write_policy(file: Path, text: str) -> None:
     from smtpguard.cli.offline import check
 
     write_new({file: text.encode()})
-    wrong = [problem for problem in check(file).problems if problem.fatal]
-    if wrong:
+    if wrong := check(file).fatal:
         file.unlink()
         raise CannotRun("\n".join(map(str, wrong)))
     file.chmod(0o640)
