@@ -162,14 +162,11 @@ class PolicyDiff:
     @cached_property
     def _lists(self) -> frozenset[str]:
         """Lists that contain other people, or that only one of the two has."""
-        before, after = self.then.lists if self.then is not None else {}, self.other.lists
+        before = self.then.lists if self.then is not None else {}
         return frozenset(
             name
-            for name in {*before, *after}
-            if self.then is None
-            or name not in before
-            or name not in after
-            or _list_people(self.then, name) != _list_people(self.other, name)
+            for name in {*before, *self.other.lists}
+            if self.then is None or _list_people(self.then, name) != _list_people(self.other, name)
         )
 
     def parts(self, message: Recorded) -> frozenset[Part]:
@@ -351,8 +348,9 @@ def _streams(compiled: CompiledPolicy) -> Any:
 
 
 def _list_people(compiled: CompiledPolicy, name: str) -> Any:
-    """Return the addresses and sources of a list, which determine its members."""
-    info = compiled.lists[name]
+    """Return the addresses and sources of a list, which determine its members; None without such a list."""
+    if (info := compiled.lists.get(name)) is None:
+        return None
     sources = [members.what() for members in info.members]
     addresses = {address for address, known in compiled.registry.names.enumerated() if known == name}
     return addresses, info.of_customers, info.includes, sources
