@@ -101,18 +101,10 @@ def on_list(settings: Settings, digester: Digester) -> Asked:
 
 
 def open_registry(settings: Settings, policy: Policy) -> Registry:
-    return built_registry(settings, policy, _digester(settings), SystemClock())
+    return built_registry(settings, policy, digester_of(settings), SystemClock())
 
 
-def open_expander(settings: Settings, policy: Policy) -> Expander:
-    return built_expander(settings, policy, open_registry(settings, policy))
-
-
-def open_refresher(settings: Settings, policy: Policy) -> Refresher:
-    return built_refresher(settings, policy, _digester(settings))
-
-
-def _digester(settings: Settings) -> Digester:
+def digester_of(settings: Settings) -> Digester:
     """Return the installation's digester. Its secret is made if needed: lists may be synced before the first start."""
     make_state(settings)
     return Digester(installation_secret(settings), settings.delimiters)

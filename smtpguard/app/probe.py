@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 
-from smtpguard.app.lists import names, open_expander
+from smtpguard.app.lists import built_expander, names, open_registry
 from smtpguard.app.relay import targets
 from smtpguard.app.storestatus import Finding, State
 from smtpguard.app.ways import (
@@ -232,7 +232,7 @@ def _sources(info: ListInfo, settings: Settings) -> Iterator[Finding]:
 
 
 def _expansions(settings: Settings, policy: Policy) -> Iterator[Finding]:
-    for label, expand, problem in open_expander(settings, policy).trial():
+    for label, expand, problem in built_expander(settings, policy, open_registry(settings, policy)).trial():
         text = f"what expands at the relay: {problem or f'{label} holds {expand:,} addresses that expand'}"
         yield (State.WRONG if problem else State.FINE).of("source", text)
 

@@ -37,7 +37,7 @@ command = Group(help="Customer lists: sync, show, match, overlap.")
 @click.option("--accept-shrink", is_flag=True, help="Accept the list although it has lost many people.")
 def sync(context: Context, names: Sequence[str], force: bool, accept_shrink: bool) -> None:
     """Read members from their sources into indexes: all lists, or those named."""
-    from smtpguard.app.lists import open_expander, open_refresher
+    from smtpguard.app.lists import built_expander, built_refresher, digester_of, open_registry
 
     settings, policy = context.settings(), context.policy()
     infos = policy.declared_lists
@@ -45,11 +45,11 @@ def sync(context: Context, names: Sequence[str], force: bool, accept_shrink: boo
     for info in named:
         if not info.members:
             raise CannotRun(f"the list {info.name} has no members to sync")
-    refresher = open_refresher(settings, policy)
+    refresher = built_refresher(settings, policy, digester_of(settings))
     wanted = named or [info for info in infos.values() if info.members]
     chosen: list[tuple[ListInfo, Refresher | Expander]] = [(info, refresher) for info in wanted]
     if not names and policy.expansions:
-        expander = open_expander(settings, policy)
+        expander = built_expander(settings, policy, open_registry(settings, policy))
         chosen.append((expander.info, expander))  # after the lists, since it needs to know who is on them
     reports = []
     for info, reader in chosen:

@@ -53,7 +53,7 @@ from smtpguard.lists.sources import (
     log_unexpected,
     why_implausible,
 )
-from smtpguard.lists.sources.opening import named, never, opened
+from smtpguard.lists.sources.opening import never, opened
 from smtpguard.lists.writing import build, link, merge
 from smtpguard.locale.phrase import N_, Listed, Moment, Phrase, Said
 from smtpguard.mail.address import BadAddress
@@ -458,12 +458,13 @@ class _ListSync:
 
 
 def source_label(members: Members, base: Path) -> str:
-    """Return a source's label without reading the source."""
+    """Return a source's label without reading the source. If it cannot be opened, its declaration is the label, without the query of a
+    url, which may contain unknown secrets."""
     try:
         with closing(opened(members, base)) as source:
             return members.label_for(source.label)
     except (SourceError, OSError):
-        return named(members)
+        return members.label_for(str(getattr(members, members.source)).partition("?")[0])
 
 
 def _in_use(parts: list[_Part], old: Index | None, new: Index | None) -> Phrase:

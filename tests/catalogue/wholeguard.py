@@ -28,7 +28,7 @@ import yaml
 
 from smtpguard.app import delivery, guardline, policies, proxy, services, start
 from smtpguard.app.files import read_policy
-from smtpguard.app.lists import open_refresher, open_registry
+from smtpguard.app.lists import built_refresher, open_registry
 from smtpguard.config.settings import Settings, read_settings
 from smtpguard.database import engine
 from smtpguard.demo.stage import make_key
@@ -231,7 +231,8 @@ _POLICIES: dict[object, dict[str, tuple[Policy, Surroundings]]] = {}
 
 async def _begin(read: Settings, clock: Clock) -> None:
     sqlite_url(Path(read.store.url.removeprefix("sqlite:///")))
-    registered, refresher = open_registry(read, read_policy(read)), open_refresher(read, read_policy(read))
+    registered = open_registry(read, read_policy(read))
+    refresher = built_refresher(read, read_policy(read), registered.digester)
     for info in registered.lists.values():
         report = refresher.sync(info, clock.now())
         assert report.ok, report.problem

@@ -59,9 +59,3 @@ def opened(members: Members, base: Path, *, state: Path | None = None, stop: Sto
 
             return AliasSource(members, base)
     raise TypeError(members.source)
-
-
-def named(members: Members) -> str:
-    """Return the label of a source that cannot be opened, from its declaration. It has no query of a url, which may contain
-    unknown secrets."""
-    return members.label_for(str(getattr(members, members.source)).partition("?")[0])
