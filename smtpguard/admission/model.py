@@ -96,20 +96,19 @@ class Item:
 class Admission:
     """What was decided, with everything that is written in the same commit.
 
-    ``events`` begins with the verdict. ``hold`` is new, or None. ``disposition`` is None if the message goes to the
-    relay. ``adopt``: a void hold, as it waits again. ``mailing``: the mailing that it became part of.
+    ``events`` begins with the verdict. ``hold`` is new, or a void hold of the same message as it waits again. ``disposition``
+    is None if the message goes to the relay. ``mailing``: the mailing that it became part of.
     ``named``: subject, reverse-path and sender of a mailing's first message. ``grown``: the primary hold, if this
     message, stored under it or deferred, adds lists, rules or writers to it. ``progress``: of a release in stages that
     this message is part of. ``spared``: digests of those who get the message now although it is held (``scope:
     customers``). ``unfrozen``: lists whose freezes do not stop it. ``leads``: later copies are stored under
-    ``hold`` or ``adopt``. ``shown``: what the held message shows (reading.shown), packed.
+    ``hold``. ``shown``: what the held message shows (reading.shown), packed.
     """
 
     verdict: Verdict
     events: tuple[Event, ...]
     disposition: Disposition | None = None
     hold: Hold | None = None
-    adopt: Hold | None = None
     counted: tuple[Ask, ...] = ()
     intents: tuple[Intent, ...] = ()
     mailing: str = ""

@@ -314,8 +314,6 @@ class Corrections:
             gathered=gathered, asks=(), term=self.term, notices=self.notices, test=True, correction=correction
         )
         figures = {"set": correction.people, "people": correction.sent, "may": correction.may}
-        actors, hold_id = (correction.by, by), gathered.transaction.id
-        said = event_of(mailing, self.clock.now(), "correction", actors, comment, hold=hold_id, **figures)
 
         def step(live: Seen) -> Admission:
             if live.mailing is not None and live.mailing.mailing_id == mailing.mailing_id:
@@ -328,6 +326,8 @@ class Corrections:
             hold = made.hold
             if not hold.verdict.quorum or out_of_reach(hold, in_force.groups):
                 raise Refused(N_("too few approvers are left besides its writer and the person who wants it sent"))
+            actors = correction.by, by
+            said = event_of(mailing, live.now, "correction", actors, comment, hold=hold.hold_id, **figures)
             return replace(made, events=(*made.events, said))
 
         key = f"correction {message.sha256} {correction.people} {mailing.mailing_id}"

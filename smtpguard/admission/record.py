@@ -213,7 +213,7 @@ class Record:
             verdict=verdict,
             events=tuple(events),
             disposition=Held(hold_id=duplicate.hold_id, taken=taken, released=duplicate.state is State.RELEASED),
-            adopt=again,
+            hold=again,
             intents=told,
             named=self._named(live),
             grown=more,

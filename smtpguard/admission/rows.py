@@ -19,7 +19,7 @@ from smtpguard.database.failpoint import passes
 from smtpguard.database.schema import hold as hold_table
 from smtpguard.holds import contents
 from smtpguard.holds import rows as holds
-from smtpguard.holds.model import Hold, State
+from smtpguard.holds.model import Hold
 from smtpguard.journal.chain import canonical
 from smtpguard.mail.constant import maker
 from smtpguard.mailings.mailingbatch import mailings_of
@@ -77,13 +77,11 @@ class Run:
             raise ValueError("counted what was not asked for")
         intents = [outboxes.rows_of(intent, batch.now_us) for intent in admission.intents]
         contents_used = {i.content_sha256 for i in admission.intents if i.kind in OF_CONTENT}
-        hold_row = None
-        if admission.hold is not None:
-            hold_row = holds.row_of(admission.hold, item.key) | {"acknowledged": False, "shown": admission.shown}
-            contents_used.add(admission.hold.content_sha256)
-        adopted = self._adopted(item, admission)
-        if adopted is not None:
-            contents_used.add(adopted.content_sha256)
+        hold, duplicate, hold_row = admission.hold, self._duplicates.get(item.key), None
+        again = hold is not None and duplicate is not None and hold.hold_id == duplicate.hold_id
+        if hold is not None:
+            hold_row = holds.row_of(hold, item.key) | {"acknowledged": False, "shown": admission.shown}
+            contents_used.add(hold.content_sha256)
         for sha256 in contents_used:
             if sha256 is None or not contents.is_kept(batch.connection, sha256):
                 raise ContentMissing("the content of the hold is not kept")
@@ -93,27 +91,25 @@ class Run:
             marks = canonical([sorted(item.touches - admission.unfrozen), sorted(item.senders), mailing, item.thread])
         # From here on nothing is refused.
         batch.append(sealed)
-        people = self._recorded(item, row, admission) if row is not None else None
+        people = self._recorded(item, row, admission, again=again) if row is not None else None
         if marks is not None:
             n = row.known.n if row is not None else None
             batch.rows("underway").append((item.id, item.key, batch.now_us, marks, False, n, people, False))
-        if hold_row is not None and admission.hold is not None:
-            batch.keep_from_fronts(bytes.fromhex(item.key))
-            holds.add(batch.connection, hold_row | {"people": people})
-            self._duplicates[item.key] = admission.hold
-            if admission.hold.queue:
-                self._queues[admission.hold.queue] = admission.hold.hold_id
-                self._entries.setdefault(admission.hold.hold_id, admission.hold)
-        if adopted is not None:
-            outboxes.remove(batch, adopted.hold_id, IntentKind.NOTICE)
-            holds.replace(batch.connection, adopted)
-            now: dict[str, object] = {"acknowledged": False, "lead": adopted.primary or None}
-            if people is not None:
-                now["people"] = people
-            batch.connection.execute(update(hold_table).where(hold_table.c.hold_id == adopted.hold_id).values(**now))
-            found = holds.find(batch.connection, adopted.hold_id)
-            if found is not None:
-                self._duplicates[item.key] = found
+        if hold_row is not None and hold is not None:
+            if again:
+                outboxes.remove(batch, hold.hold_id, IntentKind.NOTICE)
+                holds.replace(batch.connection, hold)
+                now: dict[str, object] = {"acknowledged": False, "lead": hold.primary or None}
+                if people is not None:
+                    now["people"] = people
+                batch.connection.execute(update(hold_table).where(hold_table.c.hold_id == hold.hold_id).values(**now))
+            else:
+                batch.keep_from_fronts(bytes.fromhex(item.key))
+                holds.add(batch.connection, hold_row | {"people": people})
+            self._duplicates[item.key] = hold
+            if hold.queue:
+                self._queues[hold.queue] = hold.hold_id
+                self._entries.setdefault(hold.hold_id, hold)
         outboxes.write(batch, intents)
         passes("admission", item.message_id)
         if admission.counted:
@@ -198,12 +194,12 @@ class Run:
             self._entries[hold_id] = holds.find(self._batch.connection, hold_id)
         return self._entries[hold_id]
 
-    def _recorded(self, item: Item, row: MailingRow, admission: Admission) -> bytes | None:
+    def _recorded(self, item: Item, row: MailingRow, admission: Admission, *, again: bool) -> bytes | None:
         """Count the message under its mailing, and a held one under the mailing's primary hold. Returns the digests of
-        its people. A retry of a held message changes nothing."""
+        its people. A retry of a held message changes nothing. ``again``: its void hold waits again."""
         mailings, done = mailings_of(self._batch), admission.disposition
         taken = isinstance(done, Held) and bool(done.taken)  # until the MTA reports, it is unknown what it passed on
-        if admission.hold is None and admission.adopt is None and isinstance(done, Held):
+        if admission.hold is None and isinstance(done, Held):
             if taken:
                 mailings.set_status(row, admission.spared, CopyStatus.DOUBTED, only={CopyStatus.DEFERRED})
             return None
@@ -217,12 +213,12 @@ class Run:
             mailing = replace(mailing, progress=admission.progress)
         if mailing.progress is not None and status is CopyStatus.ADMITTED:
             mailing = replace(mailing, progress=mailing.progress.with_reached(mailings.view(row).out, self._batch.now))
-        hold, under, stored = admission.hold or admission.adopt, mailing.entry, False
+        hold, under, stored = admission.hold, mailing.entry, False
         if hold is not None and not hold.primary and not hold.kind and admission.leads:
             mailing, under = replace(mailing, entry=hold.hold_id), hold.hold_id
             self._entries[hold.hold_id] = hold
-            # to its reach; other held copies have a hold of their own, and an adopted one has them in its reach
-            more = row.statuses[CopyStatus.DEFERRED] if admission.adopt is None else 0
+            # to its reach; other held copies have a hold of their own, and one that waits again has them in its reach
+            more = 0 if again else row.statuses[CopyStatus.DEFERRED]
         elif hold is not None:
             under, stored = hold.primary, True
             more = hold.reach if under != mailing.entry else more  # a letter waits with those of its sender
@@ -237,15 +233,6 @@ class Run:
             self._joined.add(under)
         return people
 
-    def _adopted(self, item: Item, admission: Admission) -> Hold | None:
-        """The void hold, as it waits again. Raises ValueError if it is not a hold of this item."""
-        if admission.adopt is None:
-            return None
-        duplicate = self._duplicates.get(item.key)
-        if duplicate is None or duplicate.hold_id != admission.adopt.hold_id:
-            raise ValueError("adopted a hold that is not this message's")
-        return admission.adopt if duplicate.state is State.VOID else None
-
 
 def _waiting(row: MailingRow) -> int:
     """People whose copies of it are held or deferred."""
@@ -256,12 +243,3 @@ def _stopping(freezes: Sequence[Freeze], grants: Sequence[Grant]) -> tuple[Freez
     """The freezes that an item meets: what is approved as a correction for its people goes to those of a frozen list."""
     spared = frozenset().union(*(grant.lists for grant in grants if grant.only))
     return tuple(f for f in freezes if not (f.selector is Selector.LIST and f.value in spared))
-
-
-def answered_as(admission: Admission) -> str | None:
-    """The hold whose 250 the client gets, or None."""
-    if admission.hold is not None:
-        return admission.hold.hold_id
-    if admission.adopt is not None:
-        return admission.adopt.hold_id
-    return admission.disposition.hold_id if isinstance(admission.disposition, Held) else None

@@ -22,7 +22,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from smtpguard.admission.model import Admission, Item, Seen
-from smtpguard.admission.rows import Run, answered_as
+from smtpguard.admission.rows import Run
 from smtpguard.database.batch import Batch, Step
 from smtpguard.database.engine import BadItem, Database
 from smtpguard.database.errors import Busy, CommitUnknown, Gone, Outage, StoreError, Unavailable, reason
@@ -39,6 +39,7 @@ from smtpguard.journal.merkle import Recent
 from smtpguard.mailings.finder import Memory
 from smtpguard.mailings.mailingbatch import MailingBatch
 from smtpguard.policy.freezing import Gate
+from smtpguard.policy.verdict import Held
 from smtpguard.store.front import Front
 from smtpguard.store.queue import WAIT_SECONDS, Waiting, Work
 from smtpguard.store.rollbackcheck import RollbackCheck
@@ -502,7 +503,8 @@ def _wanted(works: Sequence[Work]) -> list[Work]:
 
 def _answered_as(work: Work) -> str | None:
     """Return the hold for which the client gets 250; None if there is none."""
-    return answered_as(work.result) if isinstance(work.result, Admission) else None
+    done = work.result.disposition if isinstance(work.result, Admission) else None
+    return done.hold_id if isinstance(done, Held) else None
 
 
 class Unanswered:

@@ -170,17 +170,6 @@ async def test_a_retry_adopts_a_void_hold(store: Store) -> None:
 
 
 @on_sqlite
-async def test_adopting_the_hold_of_another_message_is_refused(store: Store) -> None:
-    await held(store, "H1")
-
-    def step(live: Seen) -> Admission:
-        return replace(relays("T1")(live), adopt=a_hold("H1"))
-
-    with pytest.raises(ValueError, match="not this message's"):
-        await store.admit(item("T1"), step)
-
-
-@on_sqlite
 async def test_a_decided_hold_is_no_duplicate(store: Store) -> None:
     await held(store, "H1")
     await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.REJECTED)))

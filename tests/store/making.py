@@ -132,7 +132,7 @@ def holds(hold: Hold, *intents: Intent) -> Callable[[Seen], Admission]:
                 verdict=Verdict(action=Action.HOLD),
                 events=(event(Kind.VERDICT, hold.hold_id, at=live.now, action="hold", hold=duplicate.hold_id),),
                 disposition=Held(hold_id=duplicate.hold_id),
-                adopt=replace(duplicate, state=State.WAITING) if duplicate.state is State.VOID else None,
+                hold=replace(duplicate, state=State.WAITING) if duplicate.state is State.VOID else None,
             )
         return Admission(
             verdict=Verdict(action=Action.HOLD),

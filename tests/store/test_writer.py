@@ -154,8 +154,15 @@ async def test_a_hold_with_an_unknown_commit_is_adopted_by_its_retry(
     assert [lease.intent.intent_id for lease in await store.outbox.lease("me", 10, 60)] == ["H1-release"]
 
 
-async def test_an_unknown_acknowledgement_is_withdrawn(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("void", [False, True])
+async def test_an_unknown_acknowledgement_is_withdrawn(
+    store: Store, monkeypatch: pytest.MonkeyPatch, void: bool
+) -> None:
+    """Of a new hold, and of a void one that waits again."""
     await store.contents.keep(CONTENT)
+    if void:
+        await store.admit(item("H1"), holds(a_hold("H1")))
+        await store.holds.change("H1", lambda h: Change(hold=replace(h, state=State.VOID)))
     calls = []
 
     def fail(name: str) -> None:
@@ -167,10 +174,10 @@ async def test_an_unknown_acknowledgement_is_withdrawn(store: Store, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(database, "failpoint", fail)
         with pytest.raises(Unavailable):
-            await store.admit(item("H1"), holds(a_hold("H1")))
+            await store.admit(item("R1" if void else "H1", of="H1"), holds(a_hold("H1")))
     await settled(store)
     found = await hold_of(store, "H1")
-    assert not found.acknowledged
+    assert (found.state, found.acknowledged) == (State.WAITING, False)
 
 
 async def test_a_relay_verdict_with_an_unknown_commit_gets_an_outcome(
