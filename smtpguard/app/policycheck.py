@@ -401,10 +401,15 @@ def _credentials(document: Document, place: Place, members: Members | Expands, b
         except SourceError as e:
             yield document.problem((*place, key), str(e))
             continue
-        if not file.is_file():
-            yield document.problem((*place, key), f"there is no file {display_path(file)}", "a file that is there")
-        elif not readable(file):
-            yield document.problem((*place, key), f"{display_path(file)} cannot be read by this user")
+        if (problem := file_problem(document, (*place, key), file)) is not None:
+            yield problem
+
+
+def file_problem(document: Document, place: Place, path: Path) -> Problem | None:
+    """Return the problem of a file that is named at this place, None if it can be read."""
+    if not path.is_file():
+        return document.problem(place, f"there is no file {display_path(path)}", "a file that is there")
+    return None if readable(path) else document.problem(place, f"{display_path(path)} cannot be read by this user")
 
 
 def readable(path: Path) -> bool:

@@ -300,8 +300,6 @@ def _plain(value: object) -> object:
         return utc_text(value)
     if isinstance(value, (set, frozenset)):
         return sorted(value)
-    if isinstance(value, (tuple, list)):
-        return list(value)
     return str(value)
 
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from smtpguard.app.certificates import ENDS_SOON_DAYS, Pair, ending, of_console, of_listener, of_relay, try_authorities
 from smtpguard.app.files import CannotStart, contact, exposed, webhook_secret
 from smtpguard.app.lists import people_of
-from smtpguard.app.policycheck import CheckedPolicy, check_policy, display_path, readable, warning
+from smtpguard.app.policycheck import CheckedPolicy, check_policy, display_path, file_problem, readable, warning
 from smtpguard.config.documents import policy_document, policy_documents
 from smtpguard.config.fields import CREDENTIALS, NO_CREDENTIALS, Network, is_public, loose_networks, read_secret
 from smtpguard.config.listeners import MilterListener, SenderRates, SmtpListener, network_text, open_to_all
@@ -139,10 +139,8 @@ def _named(document: Document, settings: Settings) -> Iterator[Problem]:
             continue
         if CREDENTIALS in path.parts:
             yield document.problem(place, NO_CREDENTIALS)
-        elif not path.is_file():
-            yield document.problem(place, f"there is no file {display_path(path)}", "a file that is there")
-        elif not readable(path):
-            yield document.problem(place, f"{display_path(path)} cannot be read by this user")
+        elif (problem := file_problem(document, place, path)) is not None:
+            yield problem
         else:
             try:
                 _try(place, path)
