@@ -236,7 +236,7 @@ def _foreign(settings: Settings, error: Foreign) -> str:
 
 
 def freezes_of(
-    settings: Settings, store: Store, clock: SteadyClock, new_id: Callable[[], str], *, loud: bool = False
+    settings: Settings, store: Store, clock: SteadyClock, new_id: Callable[[], str], *, loud: bool = True
 ) -> Freezes:
     return Freezes(
         store,
@@ -253,7 +253,7 @@ def freezes_of(
 async def brakes(settings: Settings) -> AsyncIterator[Brakes]:
     """Open what a freeze needs, as fast as possible. Raises CannotStart and StoreError."""
     async with opened(settings) as (store, digester):
-        freezes = freezes_of(settings, store, steady(SystemClock()), ids())
+        freezes = freezes_of(settings, store, steady(SystemClock()), ids(), loud=False)
         yield Brakes(store=store, freezes=freezes, digester=digester)
 
 
