@@ -290,7 +290,9 @@ def _web(settings: Settings, kinds: Sequence[str]) -> dict[str, str]:
     """Return the URLs of console and metrics."""
     said = {}
     if "console" in kinds and (console := settings.console):
-        said["console"] = console.url or f"http://{place(console.address, console.port)}"
+        from smtpguard.app.console import where  # loaded with the part
+
+        said["console"] = where(console, console.port).url
     if "metrics" in kinds and (metrics := settings.metrics):
         said["metrics"] = f"http://{place(metrics.address, metrics.port)}/metrics"
     return said

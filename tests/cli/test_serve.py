@@ -28,7 +28,7 @@ from smtpguard.app.clock import STEADY
 from smtpguard.app.files import CannotStart
 from smtpguard.cli import COMMANDS, main
 from smtpguard.cli.context import TryAgain, sentence_of
-from smtpguard.cli.serve import _listeners, _supervisor
+from smtpguard.cli.serve import _listeners, _supervisor, _web
 from smtpguard.config.settings import Settings, read_settings, settings_of
 from smtpguard.config.yaml import load_yaml
 from smtpguard.database.errors import Busy, CommitUnknown, Full, Unavailable, Unusable
@@ -566,3 +566,14 @@ def test_clients_do_not_take_all_descriptors(config: Path, monkeypatch: pytest.M
             _supervisor(Settings(), config, ["proxy", "proxy", "delivery"], lambda *_: 0, listeners)
         assert given["connections"].total == total
         assert [entry["connections"] for entry in logged] == [total] * lines
+
+
+def test_the_first_line_of_the_log_names_the_console_as_browsers_reach_it(tmp_path: Path) -> None:
+    tls = "tls: {certificate: guard.pem, key: guard.key}"
+    for console, url in (
+        ("address: '::1'", "http://[::1]:8025"),
+        (tls, "https://127.0.0.1:8025"),
+        ("url: 'https://guard.example.com/'", "https://guard.example.com"),
+    ):
+        settings = settings_of(load_yaml(f"console: {{{console}}}\n", "smtpguard.yaml"), tmp_path, {})
+        assert _web(settings, ("console",)) == {"console": url}
