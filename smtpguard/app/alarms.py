@@ -15,7 +15,7 @@ import os
 from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from smtpguard.admission.model import ADMISSION_SECONDS
@@ -23,7 +23,7 @@ from smtpguard.app.alarmchannels import AlarmChannels, FileMemory
 from smtpguard.app.certificates import ends_by_file
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import CannotStart, make_state, no_room, no_spool, unwritable
-from smtpguard.app.policies import Following, Look
+from smtpguard.app.policies import Following
 from smtpguard.app.relay import Relays, last_answers, targets
 from smtpguard.app.services import opened
 from smtpguard.app.start import failing_starts
@@ -104,8 +104,6 @@ class Observer:
     store: Store
     policies: Following
     clock: Clock
-    policy: Look | None = field(init=False, default=None)
-    """The policy in force beside the policy file, at the last look."""
     _has_frozen: bool = False
     """A freeze of everything because of a rollback has been seen."""
 
@@ -129,7 +127,7 @@ class Observer:
             refusing=figures.refusing(hooks, self.settings.audit.receivers, now),
         )
         async with asyncio.timeout(STORE_SECONDS):
-            self.policy = policy = await self.policies.look()
+            policy = await self.policies.look()
         if policy is not None:
             unreadable, differs = policy.unreadable, str(policy.file) if policy.file.differs else ""
             seen = replace(seen, unreadable=unreadable, differs=differs)

@@ -126,7 +126,7 @@ class Console(Part):
             mailings=has.mailings,
             returns=has.returns(),
             explain=partial(_explained, policies, gather, session_at(settings, None, "127.0.0.1")),
-            corrections=corrections_of(settings, store, policies, gather, clock, ids()),
+            corrections=corrections_of(settings, store, policies, gather, clock),
             matching=has.matching,
             clock=clock,
             settings=settings,

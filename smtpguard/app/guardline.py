@@ -98,9 +98,9 @@ async def open_line(settings: Settings, undo: AsyncExitStack, clock: Clock | Non
     if settings.returns.addresses:
         from smtpguard.returns.service import Returns
 
-        new_id = ids()
-        freezes = freezes_of(settings, store, clock, new_id)
-        service = Returns(store, policies, clock, digester, freezes, key=secret, new_id=new_id)
+        service = Returns(
+            store, policies, clock, digester, freezes_of(settings, store, clock), key=secret, new_id=ids()
+        )
         addresses = [Address.parse(each) for each in settings.returns.addresses]
         own.append(ReturnedMail(addresses=addresses, take=lambda message, to: service.take(message, to=to)))
     bypass: BypassPath | None = None

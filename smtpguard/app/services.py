@@ -121,13 +121,11 @@ def signer(settings: Settings) -> Sign | None:
         raise CannotStart(f"{given.key_file}: {e}") from None
 
 
-def corrections_of(
-    settings: Settings, store: Store, policies: Following, gather: Gather, clock: Clock, new_id: Callable[[], str]
-) -> Corrections:
+def corrections_of(settings: Settings, store: Store, policies: Following, gather: Gather, clock: Clock) -> Corrections:
     from smtpguard.admission.preapproval import Corrections
 
     return Corrections(
-        store=store, policies=policies, gather=gather, clock=clock, new_id=new_id, term=deadlines(settings),
+        store=store, policies=policies, gather=gather, clock=clock, new_id=ids(), term=deadlines(settings),
         notices=notices(settings),
     )  # fmt: skip
 
@@ -235,13 +233,11 @@ def _foreign(settings: Settings, error: Foreign) -> str:
     )
 
 
-def freezes_of(
-    settings: Settings, store: Store, clock: SteadyClock, new_id: Callable[[], str], *, loud: bool = True
-) -> Freezes:
+def freezes_of(settings: Settings, store: Store, clock: SteadyClock, *, loud: bool = True) -> Freezes:
     return Freezes(
         store,
         clock,
-        new_id=new_id,
+        new_id=ids(),
         freeze_hook=settings.freeze_hook,
         thaw_hook=settings.thaw_hook,
         thaw_two=settings.freeze.thaw == "two",
@@ -253,7 +249,7 @@ def freezes_of(
 async def brakes(settings: Settings) -> AsyncIterator[Brakes]:
     """Open what a freeze needs, as fast as possible. Raises CannotStart and StoreError."""
     async with opened(settings) as (store, digester):
-        freezes = freezes_of(settings, store, steady(SystemClock()), ids(), loud=False)
+        freezes = freezes_of(settings, store, steady(SystemClock()), loud=False)
         yield Brakes(store=store, freezes=freezes, digester=digester)
 
 
@@ -268,21 +264,20 @@ async def services(
     from smtpguard.mailings.matching import Matching
     from smtpguard.mailings.service import Mailings
 
-    new_id = ids()
     async with opened(settings, reads=not serving, committed=committed) as (store, digester):
         clock = steady(SystemClock()) if serving else await learned_clock(SystemClock(), store)
         policies = Following(store, settings, digester, clock, reading=serving)
         if not serving:  # else it begins with its watch over the gate
             with contextlib.suppress(PolicyUnreadable):
                 await policies.follow()
-        freezes = freezes_of(settings, store, clock, new_id, loud=serving)
+        freezes = freezes_of(settings, store, clock, loud=serving)
         mailings = Mailings(store, policies, clock, term=deadlines(settings))
         key = installation_secret(settings)
 
         def returns() -> Returns:
             from smtpguard.returns.service import Returns
 
-            return Returns(store, policies, clock, digester, freezes, key=key, new_id=new_id)
+            return Returns(store, policies, clock, digester, freezes, key=key, new_id=ids())
 
         yield Services(
             store=store,
@@ -294,13 +289,13 @@ async def services(
             returns=returns,
             digester=digester,
             clock=clock,
-            correcting=lambda: _corrections(settings, store, digester, clock, new_id),
+            correcting=partial(_corrections, settings, store, digester, clock),
         )
 
 
 @asynccontextmanager
 async def _corrections(
-    settings: Settings, store: Store, digester: Digester, clock: Clock, new_id: Callable[[], str]
+    settings: Settings, store: Store, digester: Digester, clock: Clock
 ) -> AsyncIterator[Corrections]:
     """Open what approves corrections, with what reads their messages, on a store that is open already. Raises StoreError."""
     from smtpguard.app.explaining import gathering
@@ -310,4 +305,4 @@ async def _corrections(
         policies = Following(store, settings, digester, clock, reading=True)
         await policies.begin()
         gather = gathering(settings, policies.around, undo)
-        yield corrections_of(settings, store, policies, gather, clock, new_id)
+        yield corrections_of(settings, store, policies, gather, clock)

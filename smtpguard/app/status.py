@@ -25,7 +25,7 @@ from smtpguard.app.alarms import (
 from smtpguard.app.certificates import ends_by_file
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import CannotStart, no_spool
-from smtpguard.app.policies import Following
+from smtpguard.app.policies import Following, Look
 from smtpguard.app.services import never_served, opened
 from smtpguard.app.start import failing_starts, has_alarms_part
 from smtpguard.config.problem import Broken
@@ -183,8 +183,7 @@ async def _store(settings: Settings, found: Status) -> Seen:
             return Seen(at=found.at)
         async with asyncio.timeout(STORE_SECONDS), opened(settings, reads=True) as (store, digester):
             policies = Following(store, settings, digester, SystemClock())
-            looking = Observer(settings, store, policies, SystemClock())
-            seen = await looking.look()
+            seen = await Observer(settings, store, policies, SystemClock()).look()
             found.store |= {"answers": not seen.store, "problem": seen.store or None}
             found.store |= {"put_back": seen.put_back or None, "alarms": await Alarmed(store).known()}
             found.store["fronts_aside"] = [str(file) for file in store.journal.fronts_aside()]
@@ -200,7 +199,7 @@ async def _store(settings: Settings, found: Status) -> Seen:
                 row = _checkpoint_row(taken) or {"at": None, "entry": None}
                 found.receivers.append({"receiver": key, **row, "failing_since": at and at.failing_since})
             found.contacts_since = await known_since(store)
-            found.policy = _policy(looking)
+            found.policy = _policy(await policies.look(), policies)
             found.lists = _lists(policies)
             found.groups = await directories(policies, store)
             return seen
@@ -221,13 +220,12 @@ async def _store(settings: Settings, found: Status) -> Seen:
     return Seen(at=found.at, store=found.store["problem"])
 
 
-def _policy(looking: Observer) -> dict[str, Any] | None:
-    look = looking.policy
+def _policy(look: Look | None, policies: Following) -> dict[str, Any] | None:
     if look is None:
         return None
     put = look.current.put
     try:
-        enforced: bool | None = looking.policies.policy.enforce
+        enforced: bool | None = policies.policy.enforce
     except StoreError:
         enforced = None
     return {
