@@ -27,7 +27,7 @@ from smtpguard import __version__
 from smtpguard.admission.packedfacts import unpack
 from smtpguard.app.alarmchannels import AlarmChannels, FileMemory
 from smtpguard.app.clock import SystemClock, ids, learn, steady
-from smtpguard.app.files import CannotStart, parse_policy, store_url
+from smtpguard.app.files import CannotStart, parse_policy, read_policy, store_url
 from smtpguard.app.listrefresh import read_new_lists
 from smtpguard.app.policies import compare_file, unreadable
 from smtpguard.app.services import migrate, opened
@@ -284,7 +284,7 @@ def _organization(settings: Settings) -> Organization | None:
     """Return the organization of the policy file, for the language of the alarm, since no policy may be in force yet. None if it
     cannot be read."""
     with suppress(Broken, OSError):
-        return parse_policy(settings, policy_documents(settings.policy)).organization
+        return read_policy(settings).organization
     return None
 
 

@@ -6,7 +6,6 @@ with the old secret only."""
 from __future__ import annotations
 
 import secrets
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ import click
 from smtpguard.app.clock import ids
 from smtpguard.app.files import CannotStart
 from smtpguard.app.services import opened
-from smtpguard.cli.context import AtLeast, CannotRun, Command, Context, NotFine, progress
+from smtpguard.cli.context import AtLeast, CannotRun, Command, Context, NotFine, progress, terminal
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import KEY_OCTETS, BadKey, earlier_keys, new_key
 
@@ -80,7 +79,7 @@ def restore(context: Context, file: Path, extract: Path | None, yes: bool) -> No
             return
         manifest = backup.manifest_of(file)
         if not yes:
-            if not sys.stdin.isatty():
+            if not terminal():
                 raise CannotRun("this replaces the store: without a terminal, --yes is required")
             url = context.settings().store.url
             click.confirm(

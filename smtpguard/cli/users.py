@@ -22,7 +22,7 @@ from smtpguard.app import services
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import installation_secret
 from smtpguard.app.policies import Following
-from smtpguard.cli.context import CannotRun, Context, Group, NotFine, in_columns
+from smtpguard.cli.context import CannotRun, Context, Group, NotFine, in_columns, terminal
 from smtpguard.console.api.tokens import NoToken, Tokens
 from smtpguard.console.people.accounts import Accounts
 from smtpguard.console.people.credentials import NotPossible
@@ -143,7 +143,7 @@ async def totp(context: Context, address: str, off: bool) -> None:
 async def delete(context: Context, address: str, yes: bool) -> None:
     """Delete an account, with its sessions and tokens. The journal keeps what the person did; if the policy asks them to decide, they are
     still asked by mail."""
-    if not yes and sys.stdin.isatty():
+    if not yes and terminal():
         click.confirm(f"Delete the account of {address}?", abort=True, err=True)
 
     async with _accounts(context, address, about=True) as accounts:
@@ -211,7 +211,7 @@ def _password(file: Path | None) -> str:
         if not text.strip("\r\n"):
             raise CannotRun(f"{file}: it contains no password")
         return text.rstrip("\r\n")
-    if not sys.stdin.isatty():
+    if not terminal():
         raise CannotRun("no terminal to type a password at: --password-file FILE, or - for standard input")
     first = getpass.getpass("Password: ")
     if getpass.getpass("Again: ") != first:
