@@ -11,18 +11,21 @@ from __future__ import annotations
 import asyncio
 import enum
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from smtpguard.accounts.model import Account, unseated
 from smtpguard.admission.packedfacts import unpack
 from smtpguard.admission.recorded import FACTS
-from smtpguard.app.callers import Caller, callers_at
 from smtpguard.app.files import CannotStart, store_url, unwritable
 from smtpguard.app.lists import names
 from smtpguard.app.policies import look_before_upgrade
@@ -33,11 +36,13 @@ from smtpguard.config.settings import Settings
 from smtpguard.config.statefiles import owner_of, sqlite_file
 from smtpguard.counts.backfill import known_since
 from smtpguard.database.access import Open
-from smtpguard.database.engine import clock_problem
+from smtpguard.database.engine import Database, clock_problem
 from smtpguard.database.errors import StoreError
 from smtpguard.database.migrate import Newer, SchemaError, encoding_problem
+from smtpguard.database.schema import entry
 from smtpguard.journal import rows as journal
 from smtpguard.journal.chain import Clear, Entry, microseconds
+from smtpguard.journal.event import Kind
 from smtpguard.lists.declared import Origin
 from smtpguard.locale.phrase import some_of
 from smtpguard.mail.envelope import Session, within
@@ -89,6 +94,11 @@ PERSONAL = 5
 """The personal messages, of at least two people, from which on people write through a listener."""
 _MOST_TOOLS = 10
 """The most tools that are named."""
+_MOST_READ = 500_000
+"""The most entries that are searched for callers, the newest ones."""
+_PAGE = 5_000
+"""The entries of them that are read at a time."""
+_CALLER = re.compile(r'"(client|listener|peer)":"([^"\\]*)"')
 _PROOF = frozenset({"listener.proves_senders", "sender.proven"})
 _ENCODED = "Stop smtpguard, and restore a dump of it into a database in UTF8"
 
@@ -242,13 +252,46 @@ def _freeze_findings(settings: Settings, put_back: Rollback | None, freezes: tup
         yield State.FINE.of("store", f"{settings.store.url} is the store that {settings.state} belongs to")
 
 
+class _Caller(NamedTuple):
+    """A client of a message. ``peer``: the address that connected, if it named another client; ``listener``: "" if an earlier
+    version did not record it."""
+
+    client: str
+    peer: str = ""
+    listener: str = ""
+
+
+def _callers_at(url: str, since: datetime) -> Counter[_Caller]:
+    """Count the messages since a time by their caller. The schema may be an older version's, since this runs before an upgrade:
+    these columns have been the same since the first. Raises StoreError and ValueError."""
+    found: Counter[_Caller] = Counter()
+    with closing(Database(url, reads=True)) as database:
+        with database.read() as connection:
+            last = connection.execute(select(entry.c.seq).order_by(entry.c.seq.desc()).limit(1)).scalar() or 0
+        lowest, since_us = last - _MOST_READ, microseconds(since)
+        while last > max(lowest, 0):
+            start = last - _PAGE
+            query = select(entry.c.at, entry.c.kind, entry.c.body).where(entry.c.seq > start, entry.c.seq <= last)
+            with database.read() as connection:
+                rows = connection.execute(query).all()
+            found.update(
+                _Caller(**dict(_CALLER.findall(body)))
+                for at, kind, body in rows
+                if kind == Kind.VERDICT.value and at >= since_us and '"client":"' in body
+            )
+            if not rows or max(at for at, _, _ in rows) < since_us:
+                break
+            last = start
+    return found
+
+
 async def refused_clients(settings: Settings, now: datetime) -> list[Finding]:
     """Name the clients that no listener would admit, those with the most messages first. Returns nothing if the store cannot be
     opened, which is reported elsewhere."""
     if not settings.secret_file.exists():
         return []
     try:
-        came = await asyncio.to_thread(callers_at, store_url(settings), now - timedelta(days=DAYS))
+        came = await asyncio.to_thread(_callers_at, store_url(settings), now - timedelta(days=DAYS))
     except (StoreError, Broken, ValueError):
         return []
     away: Counter[tuple[str, str]] = Counter()
@@ -262,7 +305,7 @@ async def refused_clients(settings: Settings, now: datetime) -> list[Finding]:
     return found
 
 
-def _admitted(settings: Settings, caller: Caller) -> bool:
+def _admitted(settings: Settings, caller: _Caller) -> bool:
     """Return whether the settings admit a client. If its listener no longer exists it may have been renamed: then any listener may
     admit it."""
     if not caller.listener and settings.trust:  # of an earlier version: it may not be who connected
