@@ -24,7 +24,6 @@ from smtpguard.config.schema import settings_schema
 from smtpguard.config.settings import Relay, Settings
 from smtpguard.lists.members import ListMembers, Remote
 from smtpguard.locale.phrase import many, some_of
-from smtpguard.policy.condition import Condition, SetMatches, WordMatches
 from smtpguard.policy.models import OriginModel
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.rule import Rule
@@ -214,15 +213,9 @@ def rule_in_words(rule: Rule) -> str:
     does += " its writer about" if rule.then is Action.CONFIRM else ""
     part = " the customers' part" if rule.scope is Scope.CUSTOMERS else ""
     part = part or (" it" if rule.then is Action.CONFIRM else "")
-    said = [" and ".join(map(condition_in_words, conditions)) for conditions in (rule.when, rule.unless)]
+    said = [" and ".join(one.in_words for one in conditions) for conditions in (rule.when, rule.unless)]
     rests = f"; the conversation then rests for {in_short(rule.stop_seconds)}" if rule.stop_seconds else ""
     return f"{does}{part} where {said[0]}" + (f", unless {said[1]}" if said[1] else "") + rests
-
-
-def condition_in_words(one: Condition) -> str:
-    """Write a condition: "recipients.list_addresses is any"."""
-    is_word = one.limit[:1].isalnum() and not isinstance(one, WordMatches | SetMatches)
-    return f"{one.fact.name} {'is ' if is_word else ''}{one.limit}"
 
 
 _MARKS = {"fine": "ok", "wrong": "WRONG", "open": "OPEN", "accepted": "open", "unknown": "?", "odd": "odd"}

@@ -121,6 +121,12 @@ class Condition(ABC):
         object.__setattr__(self, "slot", slot)
 
     @property
+    def in_words(self) -> str:
+        """The fact and the condition: "recipients.list_addresses is any"."""
+        is_word = self.limit[:1].isalnum() and not isinstance(self, WordMatches | SetMatches)
+        return f"{self.fact.name} {'is ' if is_word else ''}{self.limit}"
+
+    @property
     def sense(self) -> Hashable:
         """Return its meaning, independent of notation: conditions of equal sense always give the same answer."""
         own = (f.name for f in fields(self) if f.name not in _WRITTEN)

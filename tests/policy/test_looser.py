@@ -78,6 +78,11 @@ LOOSER = {
          "{message.unsuitable_topics: any, recipients.list_addresses: any, sender.internal: true}"),
         "rule unsuitable-for-list: hits only where sender.internal is true as well",
     ),
+    "a pattern more": (
+        ("{message.unsuitable_topics: any, recipients.list_addresses: any}",
+         '{message.unsuitable_topics: any, recipients.list_addresses: any, recipients.domains: {matches: "se$"}}'),
+        "rule unsuitable-for-list: hits only where recipients.domains matches se$ as well",
+    ),
     "a longer window": (('">= 5 in 10m"', '">= 5 in 20m"'), "thread.replies"),
     "a shorter stop": (("stop: 6h", "stop: 1h"), "rule reply-storm: stop is shorter, or removed"),
     "a longer stop": (("stop: 6h", "stop: 7h"), None),
