@@ -115,10 +115,10 @@ def overwrite_file(path: Path, text: str) -> None:
         os.close(file)
 
 
-def replace_file(path: Path, text: str, *, durable: bool, at: float | None = None) -> None:
+def replace_file(path: Path, content: str | bytes, *, durable: bool, at: float | None = None) -> None:
     """Replace a file as a whole; only the folder's owner can read it. ``at``: its time, instead of now. Raises OSError,
     and then the old file stays."""
-    with drafted(path, text.encode(), durable=durable) as draft:
+    with drafted(path, content if isinstance(content, bytes) else content.encode(), durable=durable) as draft:
         if at is not None:
             os.utime(draft, (at, at))
         swap(draft, path, durable=durable)

@@ -8,7 +8,6 @@ form too (``every``).
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import itertools
 import os
@@ -18,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from smtpguard.config.statefiles import drafted, hand_over, swap, sync_folder
+from smtpguard.config.statefiles import drafted, hand_over, replace_file, sync_folder
 from smtpguard.mail.address import MAX_LABEL_OCTETS, Address, every_delimiter, is_plain
 
 KEY_OCTETS = 32
@@ -125,18 +124,14 @@ def installation_key(path: Path) -> bytes:
 
 
 def new_key(path: Path, key: bytes) -> Path | None:
-    """Replace the installation's secret by ``key``, in one step. Return the name under which the old one stays beside it, None if
-    there was none. Raises BadKey, and then nothing has changed. No other process may use the secret meanwhile."""
+    """Replace the installation's secret by ``key``, in one step, after a copy of it. Return the copy's name, None if there was no
+    secret. Raises BadKey, and then the secret is as it was. No other process may use it meanwhile."""
     try:
-        # copies of secrets, left by processes that were killed
-        for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
-            left.unlink()
-        with drafted(path, key) as draft:
-            aside = None
-            if path.exists():
-                aside = next(name for n in itertools.count(1) if not (name := _aside(path, n)).exists())
-                os.link(path, aside)
-            swap(draft, path)
+        aside = None
+        if path.exists():
+            aside = next(name for n in itertools.count(1) if not (name := _aside(path, n)).exists())
+            replace_file(aside, path.read_bytes(), durable=True)
+        replace_file(path, key, durable=True)
     except OSError as error:
         raise BadKey(f"cannot make {path}: {error.strerror}", error.errno) from None
     return aside

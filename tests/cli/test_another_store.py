@@ -329,10 +329,20 @@ def test_an_interrupted_renewal_is_repeated(here: Installation, monkeypatch: pyt
     assert here.run("audit", "verify")[0] == 0
 
 
-@pytest.mark.parametrize("at", ["os.fsync", "os.link", "pathlib.Path.replace", "smtpguard.store.store.Store.renew"])
+@pytest.mark.parametrize(
+    "at",
+    [
+        "os.fsync",
+        "pathlib.Path.replace",
+        "smtpguard.config.statefiles.sync_folder",
+        "smtpguard.store.store.Store.renew",
+    ],
+)
 def test_a_renewal_that_was_killed_is_repeated(here: Installation, at: str) -> None:
     """The old secret stays in its place until the new one takes it, and is found beside it by the next renewal."""
     before = here.secret.read_bytes()
+    copy = here.secret.with_name(".secret.of-2026")
+    copy.write_bytes(before)
     killed(at, "-c", str(here.config), "renew-secret")
     serves = at != "smtpguard.store.store.Store.renew"
     assert (here.secret.read_bytes() == before) is serves
@@ -343,7 +353,19 @@ def test_a_renewal_that_was_killed_is_repeated(here: Installation, at: str) -> N
     assert here.run("audit", "verify")[0] == 0
     entries = [json.loads(line) for line in here.run("audit", "export")[1].splitlines()]
     assert ["signed_by_before" in e["data"] for e in entries if e["kind"] == "secret"] == [True], "it is not lost"
-    assert not list(here.state.glob(".secret.*"))
+    assert copy.read_bytes() == before, "files of people stay"
+
+
+def test_a_secret_that_cannot_be_linked_is_renewed(here: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one of root, which the service may only read: Linux lets no other user link it."""
+
+    def refused(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    before = here.secret.read_bytes()
+    monkeypatch.setattr(os, "link", refused)
+    assert here.run("renew-secret")[0] == 0
+    assert here.secret.with_name("secret.old-1").read_bytes() == before
 
 
 def test_a_secret_that_cannot_be_replaced_stays(here: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
