@@ -168,7 +168,7 @@ async def store_findings(settings: Settings, policy: Policy | None = None) -> li
 async def _write_problem(store: Store) -> str:
     """Return why a store that can be read takes no entry; "" if it takes one, or if this user may only read it. The first write to a
     store that was put back journals that, which is not for ``check`` to do."""
-    if store.copy is None and store.put_back is None:
+    if not store.unwritable and store.put_back is None:
         try:
             await store.try_write()
         except StoreError as error:

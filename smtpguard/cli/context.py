@@ -419,10 +419,10 @@ def in_columns(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> It
 
 def may_name(store: Store) -> None:
     """Check that it can be journalled that names were shown. Raises CannotRun."""
-    if store.copy is not None:
+    if store.unwritable:
         raise CannotRun(
-            f"showing names must be journalled, and this user can only read {store.copy}: leave the names out, or "
-            "copy the whole folder to where you can write"
+            f"showing names must be journalled, and {store.unwritable}. To go on, leave the names out, or copy the "
+            "whole folder to where you can write"
         )
 
 

@@ -285,7 +285,7 @@ class Database:
         log is written again before anything else, so that no later fsync covers up a failed one.
         """
         if self.copy is not None:
-            raise Unavailable(f"{self.path} can only be read by this user")
+            raise Unavailable(self.copy.why)
         with self._lock or nullcontext():
             try:
                 connection = self._begin(synced=synced)

@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 from urllib.parse import quote
 
-from smtpguard.config.statefiles import hand_over, read_only
+from smtpguard.config.statefiles import READ_ONLY, hand_over, read_only
 from smtpguard.database.errors import Unavailable
+from smtpguard.locale.phrase import Phrase
 
 _SETTLED_NS = 3_000_000_000
 """The age of a change to a folder from which on no other change can have the same time, on any file system."""
@@ -77,6 +78,10 @@ class ReadOnlyCopy:
                 f"copy both with {path.name} to a folder that you can write, or make a backup"
             )
         self._unchanged = None if logged else self._state()
+        self.why = (
+            Phrase(READ_ONLY, file=str(path)) if read_only(path.parent) else f"{path} can only be read by this user"
+        )
+        """Why nothing is written."""
         self.uri = f"file:{quote(str(path.absolute()))}?mode=ro{'' if logged else '&immutable=1'}"
         """The URI for SQLite. Without a log it has ``immutable``: nothing writes the file."""
 

@@ -79,9 +79,9 @@ class Store(Access):
         writer.start()
 
     @property
-    def copy(self) -> Path | None:
-        """The file of a SQLite database that can only be read here; else None."""
-        return self._database.path if self._database.copy is not None else None
+    def unwritable(self) -> Said:
+        """Why a SQLite database can only be read here; else ""."""
+        return self._database.copy.why if self._database.copy is not None else ""
 
     @property
     def file(self) -> str:

@@ -396,7 +396,7 @@ class Writer:
             for made in batch.signed:
                 self._write_line(made)
         except Exception as error:
-            log.warning("no last checkpoint: %s", type(error).__name__)
+            log.warning("no last checkpoint: %s", error if isinstance(error, StoreError) else type(error).__name__)
             self._file_last()
 
     def _file_last(self) -> None:

@@ -124,7 +124,8 @@ def test_names_are_not_shown_if_that_cannot_be_journalled(words: tuple[str, ...]
     before = make_read_only(evidence)
     done = run(evidence, *words)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "this user can only read" in done.stderr
+    assert "must be journalled, and" in done.stderr
+    assert "guard.db can only be read by this user. To go on, leave the names out" in done.stderr
     assert contents_of(evidence) == before
 
 

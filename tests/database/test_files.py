@@ -312,3 +312,12 @@ def test_a_lock_file_on_a_read_only_disk_is_named_as_such(file: Path, monkeypatc
     monkeypatch.setattr("smtpguard.database.files.os.open", read_only)
     with pytest.raises(Unavailable, match=r"next is on a read-only file system\. Repair"):
         Database(f"sqlite:///{file}")
+
+
+def test_a_read_only_file_system_is_named_by_what_would_write(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(Database(f"sqlite:///{file}")):
+        pass
+    monkeypatch.setattr("smtpguard.database.files.read_only", lambda _: True)
+    said = pytest.raises(Unavailable, match=r"copy.db is on a read-only file system\. Repair")
+    with closing(Database(f"sqlite:///{file}", reads=True)) as copy, said, copy.write():
+        pass
