@@ -19,10 +19,11 @@ import enum
 import hashlib
 import json
 import os
+import socket
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import combinations
@@ -110,7 +111,8 @@ class Report:
 
     ``people`` are in use, even after a failure. All sources were found right at ``checked_at``; ``stale``: that is too long ago,
     or never was, for a "no" to be relied on. ``ended``: the beginning of an outage that has ended with this sync. ``before``: the
-    version that this sync replaced, "" for none; ``added``, ``removed``: how many people came and left with it.
+    version that this sync replaced, "" for none; ``added``, ``removed``: how many people came and left with it. ``host``: whose
+    index it is about; each host has its own.
     """
 
     list: str
@@ -127,6 +129,7 @@ class Report:
     before: str = ""
     added: int | None = None
     removed: int | None = None
+    host: str = field(default_factory=socket.gethostname)
 
     @property
     def ok(self) -> bool:

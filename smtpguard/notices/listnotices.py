@@ -2,10 +2,10 @@
 
 A list that cannot be refreshed has a notice once an outage, not once an attempt, and another when it is over. An outage
 begins with the first sync that fails and ends with the first that succeeds. The id of such a notice contains the time
-when the outage began, so that no restart, other command or other process sends it twice. Its ``data`` has
+when the outage began and is of its host, so that no restart, other command or other process sends it twice. Its ``data`` has
 
 ==============  ======================================================================================================
-all             ``list``: its title, ``list_name``; ``since``: when it began; ``person``: the reader
+all             ``list``: its title, ``list_name``; ``since``: when it began; ``person``: the reader; ``host``: whose index it is
 list-failed     ``problem``: what is wrong, as a sentence; ``size``: number of people in the index in use, null for no
                 index; ``checked_at``: when all sources were last found unchanged or read, null for never; ``stale``: as
                 list-stale
@@ -39,7 +39,8 @@ def list_events(report: Report, by: str = "") -> Iterator[Event]:
         return
     data = {"people": report.people, "version": report.version, "news": sorted(n.value for n in report.news),
             "problem": report.problem or None, "failing_since": utc_text_or_none(report.failing_since),
-            "stale": report.stale, "rows": report.rows, "bad_rows": report.bad, "source": report.source}  # fmt: skip
+            "stale": report.stale, "rows": report.rows, "bad_rows": report.bad, "source": report.source,
+            "host": report.host}  # fmt: skip
     if report.before:
         data |= {"before": report.before, "added": report.added, "removed": report.removed}
     yield Event(kind=Kind.LIST, id=report.list, at=report.at, data=data, private={"actor": (by,)} if by else {})
@@ -67,11 +68,11 @@ def list_readers(name: str, in_force: InForce) -> list[str]:
 
 
 def _list_notice(notice: str, report: Report, since: datetime, person: str, in_force: InForce) -> Intents:
-    tag = hashlib.sha256(f"{report.list}\0{person.lower()}".encode()).hexdigest()[:16]
+    tag = hashlib.sha256(f"{report.list}\0{person.lower()}\0{report.host}".encode()).hexdigest()[:16]
     data: dict[str, Any] = {
         **noticedata.NONE, "notice": notice,
         "list": in_force.title(report.list), "list_name": report.list,
-        "since": utc_text(since), "person": person, "problem": report.problem, "stale": report.stale,
+        "since": utc_text(since), "person": person, "problem": report.problem, "stale": report.stale, "host": report.host,
         "size": report.people if report.version else None, "checked_at": utc_text_or_none(report.checked_at),
     }  # fmt: skip
     return notice_to(f"{notice}-{since.astimezone(UTC):%Y%m%dT%H%M%S}-{tag}", person, data)

@@ -53,6 +53,15 @@ async def test_stale_and_failed_are_two_notices(home: House) -> None:
     assert len(set(ids)) == len(ids) > 0
 
 
+async def test_each_host_tells_of_its_own_index(home: House) -> None:
+    """A source may fail on one host alone; that it can be read again elsewhere says nothing of this one."""
+    two = [replace(FAILED, host=host) for host in ("alpha", "beta")]
+    made = [intent for said in two for intent in list_notices(said, home.in_force)]
+    assert len({intent.intent_id for intent in made}) == len(made)
+    assert {intent.data["host"] for intent in made} == {"alpha", "beta"}
+    assert [event.data["host"] for said in two for event in list_events(said)] == ["alpha", "beta"]
+
+
 def test_the_entry_has_the_news_and_no_address() -> None:
     [event] = list_events(FAILED, by="root")
     assert (event.kind, event.id, event.private) == (Kind.LIST, "ramadan", {"actor": ("root",)})
