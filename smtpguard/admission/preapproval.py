@@ -281,7 +281,7 @@ class Corrections:
                 beyond += crowd.people
             elif index is not None and index.version == crowd.version:
                 members = (number.to_bytes(8, "big") for octet in range(256) for number in index.numbers(octet))
-                (sent if crowd.sent else may).update(members)
+                (sent if crowd.status is CopyStatus.RELAYED else may).update(members)
             elif matched is None:
                 changed.append(crowd.list)
         if changed:

@@ -22,7 +22,7 @@ from smtpguard.database.errors import CommitUnknown, StoreError
 from smtpguard.freezes.hooks import Hook
 from smtpguard.freezes.service import UNCOUNTED, Released, SecondPersonNeeded
 from smtpguard.journal.bypass import Bypasses
-from smtpguard.mailings.model import NoSuch, whole_id
+from smtpguard.mailings.model import NoSuch
 from smtpguard.policy.freezing import Freeze, Selector
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ async def _listed(brakes: Brakes, name: str) -> None:
 async def _mailing(brakes: Brakes, value: str, *, must_exist: bool) -> str:
     """Return the whole id of a mailing. One that was forgotten meanwhile can still be frozen."""
     try:
-        return whole_id(value, await brakes.store.mailings.named(value.strip()) if value.strip() else ())
+        return await brakes.store.mailings.whole_id(value)
     except NoSuch as wrong:
         frozen = [f.value for f in await brakes.freezes.active() if f.selector is Selector.MAILING]
         meant = [whole for whole in frozen if whole.startswith(value.strip().upper())]

@@ -18,6 +18,7 @@ from smtpguard.holds.model import SENDING
 from smtpguard.journal.deliverystatus import DeliveryStatus
 from smtpguard.mailings.model import ON_THE_WAY
 from smtpguard.outbox.model import IntentKind
+from smtpguard.outbox.rows import digests_in
 
 IN_FLIGHT_STATUSES = tuple(int(status) for status in sorted(ON_THE_WAY))
 """The values of the status column for which the entries in flight decide whether the person has it."""
@@ -124,7 +125,7 @@ def _sending(results: Sequence[_Result], into: InFlight, people: set[bytes]) -> 
     known = {status: set[bytes]() for status in DeliveryStatus}
     unsaid = set[DeliveryStatus]()
     for state, behind in results:
-        known[DeliveryStatus(state)].update(people_of(bytes(behind or b"")))
+        known[DeliveryStatus(state)].update(digests_in(behind))
         if behind is None or state == DeliveryStatus.PENDING.value:
             unsaid.add(DeliveryStatus(state))
     pending = known.pop(DeliveryStatus.PENDING)
@@ -150,7 +151,7 @@ def is_unsent(connection: Connection, mailing_id: str, leads: Iterable[str], mos
 
 def people_of(people: bytes) -> list[bytes]:
     """Return the digests in a column of people, in order, without the separator."""
-    return [one for at in range(0, len(people), 8) if (one := people[at : at + 8]) != _APART]
+    return [one for one in digests_in(people) if one != _APART]
 
 
 def pack_people(held: Collection[bytes], apart: Collection[bytes]) -> bytes:
@@ -160,8 +161,6 @@ def pack_people(held: Collection[bytes], apart: Collection[bytes]) -> bytes:
 
 def unpack_people(people: bytes) -> tuple[list[bytes], list[bytes]]:
     """Return those for whom a copy is held, and those who get it now."""
-    digests = [people[at : at + 8] for at in range(0, len(people), 8)]
-    if _APART not in digests:
-        return digests, []
-    at = digests.index(_APART)
+    digests = digests_in(people)
+    at = digests.index(_APART) if _APART in digests else len(digests)
     return digests[:at], digests[at + 1 :]

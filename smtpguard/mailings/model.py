@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from math import inf
 
+from smtpguard.journal.distinct import Version
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.persons import Person
 from smtpguard.locale.phrase import Amount, dump
@@ -524,12 +525,18 @@ def _rejection_beside(grant: Grant, rejection: Rejection | None) -> Rejection | 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crowd:
     """The people behind an address that a mailing went to: the members of ``list`` at ``version``; "" if they are
-    unknown. ``sent``: they have it, else they may."""
+    unknown. ``kind``: as of a recipient (mailingrow); ``status``: that of their copy."""
 
     list: str
     version: str
+    kind: int
+    status: CopyStatus
     people: int
-    sent: bool
+
+    @property
+    def of(self) -> Version:
+        """The name of the list, or one for all of this kind, and its version."""
+        return self.list or f"kind {self.kind}", self.version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -559,17 +566,6 @@ def set_of(people: Iterable[bytes]) -> str:
 
 class NoSuch(KeyError):
     """There is no mailing, or no held message, of this id. The text says so."""
-
-
-def whole_id(prefix: str, found: Collection[str]) -> str:
-    """Return the only id that begins with ``prefix``. Raises NoSuch if there is none, or several. ``found``: the ids that begin so."""
-    if prefix.strip().upper() in found:
-        return prefix.strip().upper()
-    if not found:
-        raise NoSuch(f"there is no mailing {prefix}")
-    if len(found) > 1:
-        raise NoSuch(f"several mailings begin with {prefix}: {', '.join(list(found)[:5])}")
-    return next(iter(found))
 
 
 def event_of(

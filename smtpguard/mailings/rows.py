@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from math import inf
@@ -188,18 +188,9 @@ def reached_people(connection: Connection, mailing_id: str) -> ReachedPeople:
         digest = bytes(person)
         if digest not in row.crowds and digest not in row.unbounded:
             people[_status_now(CopyStatus(status), digest, still) is CopyStatus.RELAYED].add(digest)
-    crowds = (
-        Crowd(
-            list=name if name in row.mailing.lists else "",
-            version=version,
-            people=crowd.people,
-            sent=crowd.status is CopyStatus.RELAYED,
-        )
-        for crowd in _crowds(connection, row, still, row.crowds.keys() | row.unbounded)
-        if crowd.status in LET_THROUGH
-        for name, version in [crowd.of]
-    )
-    return ReachedPeople(sent=frozenset(people[True]), may=frozenset(people[False]), crowds=tuple(crowds))
+    crowds = _crowds(connection, row, still, row.crowds.keys() | row.unbounded)
+    let_through = tuple(crowd for crowd in crowds if crowd.status in LET_THROUGH)
+    return ReachedPeople(sent=frozenset(people[True]), may=frozenset(people[False]), crowds=let_through)
 
 
 def _status_now(status: CopyStatus, person: bytes, now: InFlight) -> CopyStatus:
@@ -240,16 +231,6 @@ def _mailings(connection: Connection, rows: Sequence[Any], now: datetime) -> lis
     return found
 
 
-@dataclass(slots=True)
-class _Crowd:
-    """The people behind one address. ``of``: the list and its version; ``status``: that of their copy; ``people``: how many."""
-
-    of: Version
-    kind: int
-    status: CopyStatus
-    people: int
-
-
 def _each_once(connection: Connection, row: MailingRow, still: InFlight, tally: Tally) -> Tally:
     """Return the tally with each person counted once.
 
@@ -260,15 +241,15 @@ def _each_once(connection: Connection, row: MailingRow, still: InFlight, tally: 
     """
     n, names = row.known.n, row.mailing.lists
     counts = {field: getattr(tally, field) for field in FIELDS.values()}
-    crowds: list[_Crowd] = []
+    crowds: list[Crowd] = []
     known = set[str]()
     for crowd in sorted(_crowds(connection, row, still, row.crowds), key=lambda one: -SUREST.index(one.status)):
-        if crowd.of[1] not in known:
-            known.add(crowd.of[1])
+        if crowd.version not in known:
+            known.add(crowd.version)
             crowds.append(crowd)
         elif crowd.status in FIELDS:
             counts[FIELDS[crowd.status]] -= crowd.people
-    whole: dict[int, list[_Crowd]] = {}  # by the bit of the list, the surest first
+    whole: dict[int, list[Crowd]] = {}  # by the bit of the list, the surest first
     for crowd in crowds:
         if (bit := crowd.kind & ~CUSTOMERS) and not bit & (bit - 1):
             whole.setdefault(bit, []).append(crowd)
@@ -318,7 +299,7 @@ def _each_once(connection: Connection, row: MailingRow, still: InFlight, tally: 
     return replace(tally, **counts, same=same, apart=further)
 
 
-def _least(crowds: Sequence[_Crowd], singles: Mapping[int, int], changes: Changes, moved: float) -> int:
+def _least(crowds: Sequence[Crowd], singles: Mapping[int, int], changes: Changes, moved: float) -> int:
     """Return the least number of people of these crowds and these single people, by kind.
 
     People behind an address and on no list are no customers. ``moved``: how many came to the lists or left them, so that as many
@@ -350,16 +331,15 @@ def _surely_not_in(single: int, crowd: int) -> bool:
     return not crowd & MAYBE and bool(single & CUSTOMER) and not single & MAYBE
 
 
-def _crowds(connection: Connection, row: MailingRow, still: InFlight, digests: Iterable[bytes]) -> Iterator[_Crowd]:
+def _crowds(connection: Connection, row: MailingRow, still: InFlight, digests: Iterable[bytes]) -> Iterator[Crowd]:
     names = row.mailing.lists
     query = select(reached.c.person, reached.c.kind, reached.c.weight, reached.c.status)
     here = reached.c.n == row.known.n, reached.c.person.in_(list(digests))
     for person, kind, weight, status in connection.execute(query.where(*here)):
         digest, bit = bytes(person), int(kind) & ~CUSTOMERS
-        name = list_with_bit(names, bit) if bit and not bit & (bit - 1) else ""
-        version = row.crowds.get(digest, "") or digest.hex()
-        yield _Crowd(
-            of=(name or f"kind {kind}", version),
+        yield Crowd(
+            list=list_with_bit(names, bit) if bit and not bit & (bit - 1) else "",
+            version=row.crowds.get(digest, "") or digest.hex(),
             kind=int(kind),
             status=_status_now(CopyStatus(status), digest, still),
             people=int(weight),

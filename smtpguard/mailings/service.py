@@ -30,7 +30,6 @@ from smtpguard.mailings.model import (
     Rejection,
     State,
     event_of,
-    whole_id,
 )
 from smtpguard.mailings.revocation import KINDS, NO_REASON, Revocation
 from smtpguard.mailings.staging import Move as Step
@@ -96,7 +95,7 @@ class Mailings:
 
     async def named(self, prefix: str) -> str:
         """Return the only id that begins so. Raises NoSuch if no id does, or several do."""
-        return whole_id(prefix, await self.store.mailings.named(prefix.strip()) if prefix.strip() else ())
+        return await self.store.mailings.whole_id(prefix)
 
     # -- people
 

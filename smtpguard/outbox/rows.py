@@ -318,7 +318,7 @@ def _waiting(
         outcome = AttemptResult(recipient=RECIPIENT.loads(doc), event=event, doubts=doubts)
         status = after(DeliveryStatus(state), event)
         change = RecipientChange(
-            n=n, outcome=outcome, status=status, further=Further.NOTHING, people=frozenset(_digests(people))
+            n=n, outcome=outcome, status=status, further=Further.NOTHING, people=frozenset(digests_in(people))
         )
         found.setdefault(intent_id, []).append(change)
     return found
@@ -460,7 +460,7 @@ def changes(batch: Batch, lease: Lease, outcomes: Sequence[AttemptResult]) -> li
             further = Further.NOTHING
             if status is DeliveryStatus.PENDING:
                 status = after(status, DeliveryEvent.CANCEL)
-        people = outcome.people if outcome.people is not None else _digests(behind)
+        people = outcome.people if outcome.people is not None else digests_in(behind)
         made.append(
             RecipientChange(
                 n=n,
@@ -479,8 +479,9 @@ def _further(outcome: AttemptResult) -> Further:
     return Further.NOTHING
 
 
-def _digests(people: bytes | None) -> tuple[bytes, ...]:
-    return () if people is None else tuple(people[at : at + 8] for at in range(0, len(people), 8))
+def digests_in(people: bytes | None) -> list[bytes]:
+    """Return the digests of a column of people, in order."""
+    return [] if people is None else [bytes(people[at : at + 8]) for at in range(0, len(people), 8)]
 
 
 def settle(batch: Batch, intent_id: str, changes: Sequence[RecipientChange]) -> bool:
@@ -519,7 +520,7 @@ def not_sent(connection: Connection, hold_id: str) -> set[bytes]:
     lost = delivery.c.state.in_([DeliveryStatus.REFUSED.value, DeliveryStatus.CANCELLED.value])
     entries = select(outbox.c.intent_id).where(outbox.c.hold_id == hold_id)
     query = select(delivery.c.people).where(delivery.c.intent_id.in_(entries), lost)
-    return {digest for people in connection.execute(query).scalars() for digest in _digests(people)}
+    return {digest for people in connection.execute(query).scalars() for digest in digests_in(people)}
 
 
 def attempted(connection: Connection, stop: Freeze) -> dict[str, str]:

@@ -23,6 +23,7 @@ from smtpguard.journal.event import Event
 from smtpguard.mail.message import Message
 from smtpguard.mailings import rows as mailings
 from smtpguard.mailings import staging
+from smtpguard.mailings.model import NoSuch
 from smtpguard.outbox import rows as outboxes
 from smtpguard.outbox.model import AttemptResult, Intent, Lease
 from smtpguard.returns import rows as returns
@@ -95,6 +96,18 @@ class Mailings(Rows):
     def __init__(self, access: Access) -> None:
         super().__init__(access)
         self._begun: dict[str, staging.Progress] = {}
+
+    async def whole_id(self, prefix: str) -> str:
+        """Return the only id that begins so. Raises NoSuch if no id does, or several do."""
+        wanted = prefix.strip().upper()
+        found = await self.named(wanted) if wanted else []
+        if wanted in found:
+            return wanted
+        if not found:
+            raise NoSuch(f"there is no mailing {prefix}")
+        if len(found) > 1:
+            raise NoSuch(f"several mailings begin with {prefix}: {', '.join(found[:5])}")
+        return found[0]
 
     async def prolong_pauses(self) -> None:
         """Prolong pauses between stages that would begin too early: a pause begins when half of the stage before is sent."""
