@@ -89,16 +89,10 @@ class Record:
         ):
             return self._retry(stands, live, duplicate, answers)
         hold = self._hold(stands, live) if verdict.action.waits else None
+        more = self._grown(stands, live, part=hold is not None and hold.part)
         intents: tuple[Intent, ...] = ()
-        part = hold is not None and hold.part
-        more = self._grown(stands.entry, verdict, live, part=part) if stands.entry is not None else None
         if hold is not None:
-            notices = self.notices.at(self.gathered.in_force, live.now)
-            if stands.entry is not None:
-                told = notices.joined(stands.entry, more, hold, self.gathered)
-            else:
-                told = notices.held(hold, self.gathered)
-            intents = (*self._part(hold), *told)
+            intents = self._told(hold, stands.entry, more, live)
         elif verdict.action is Action.REJECT:
             intents = self.notices.at(self.gathered.in_force, live.now).rejected(verdict, self.gathered)
         hold_id, under = (hold.hold_id, hold.primary) if hold is not None else (None, "")
@@ -130,13 +124,23 @@ class Record:
             unfrozen=frozenset().union(*(grant.lists for grant in live.grants if grant.only)),
         )
 
-    def _grown(self, entry: Hold, verdict: Verdict, live: Seen, *, part: bool) -> Hold | None:
-        """If this message is not for its writer to confirm, the hold that it joins no longer is either: approvers
-        decide on all."""
-        more = with_additions(entry, verdict, self.gathered, part=part)
-        if more is None or not more.asks_writer or not is_for_others(verdict):
+    def _grown(self, stands: MailingVerdict, live: Seen, *, part: bool) -> Hold | None:
+        """The hold that it joins, with what it adds. If this message is not for its writer to confirm, that hold no longer
+        is either: approvers decide on all."""
+        more = (
+            with_additions(stands.entry, stands.verdict, self.gathered, part=part) if stands.entry is not None else None
+        )
+        if more is None or not more.asks_writer or not is_for_others(stands.verdict):
             return more
         return self.term.asks_others(more, self.gathered.in_force, live.now)
+
+    def _told(self, hold: Hold, entry: Hold | None, more: Hold | None, live: Seen) -> tuple[Intent, ...]:
+        """What goes out with a hold: the colleagues' part, and notices. ``entry``, ``more``: the hold that it joins, as it was
+        and as it has grown."""
+        notices = self.notices.at(self.gathered.in_force, live.now)
+        if entry is None:
+            return (*self._part(hold), *notices.held(hold, self.gathered))
+        return (*self._part(hold), *notices.joined(entry, more, hold, self.gathered))
 
     def _counts(self, verdict: Verdict, live: Seen) -> tuple[Ask, ...]:
         """What this message is counted in. Counts of senders and lists include only what passes: a held message does
@@ -185,7 +189,7 @@ class Record:
         return text if text[-1] in ".!?" else f"{text}."
 
     def _retry(self, stands: MailingVerdict, live: Seen, duplicate: Hold, answers: Answers) -> Admission:
-        verdict, entry = stands.verdict, stands.entry
+        verdict = stands.verdict
         taken = self._taken(duplicate)
         events = [self._event(verdict, live, answers, duplicate.hold_id, retry=True)]
         if taken and verdict.action.waits and verdict.scope is not Scope.CUSTOMERS:
@@ -196,14 +200,9 @@ class Record:
         more: Hold | None = None
         told: tuple[Intent, ...] = ()
         if again is not None:
-            transaction = self.gathered.transaction
-            if entry is None:
-                told = self.notices.at(self.gathered.in_force, live.now).held(again, self.gathered)
-            else:
-                more = self._grown(entry, verdict, live, part=again.part)
-                told = self.notices.at(self.gathered.in_force, live.now).joined(entry, more, again, self.gathered)
-            told = (*self._part(again), *told)
-            data: dict[str, Any] = {"by": transaction.id}
+            more = self._grown(stands, live, part=again.part)
+            told = self._told(again, stands.entry, more, live)
+            data: dict[str, Any] = {"by": self.gathered.transaction.id}
             if again.primary:
                 data["with"] = again.primary
             elif duplicate.primary:

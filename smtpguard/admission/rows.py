@@ -164,7 +164,7 @@ class Run:
         if mailing.agreed and mailing.agreed == mailing.people.held and not mailing.entry:  # who waits has a place
             fresh -= mailings_of(self._batch).waiting(row, item)
         allowing = mailing.allowing(item.everybody, fresh, item.always)
-        if not allowing or item.identity is None:
+        if not allowing:
             return (), 0
         coming = item.coming
         answers = [grant.matches(coming) if coming is not None else None for grant in allowing]
@@ -185,7 +185,7 @@ class Run:
             not self._sets.has(grant.only, person.digest) or mailings.may_have(row, person.digest)
             for person in item.everybody
         )
-        return wrong or int(item.doubled or not item.everybody)
+        return wrong or int(item.doubled)
 
     def _entry(self, hold_id: str) -> Hold | None:
         if not hold_id:

@@ -248,7 +248,7 @@ class Template:
         return True
 
     def _by_default(self, blocks: Sequence[str]) -> bool:
-        mine = [tuple(map(str, one.items)) for one in self.elements if isinstance(one, Block)]
+        mine = [one.fixed or () for one in self.elements if isinstance(one, Block)]
         if len(mine) != len(blocks):
             return False
         budget = self.words_at_most
@@ -277,8 +277,7 @@ class Template:
         if self.learned:
             return is_block(element, split(block))
         tokens, begins = split(block)
-        mine = tuple(map(str, element.items))
-        return mine == tokens or _default_difference(mine, tokens, begins, "") is not None
+        return _default_difference(element.fixed or (), tokens, begins, "") is not None
 
     def is_only(self, shown: Shown) -> bool:
         """Return whether a message is the very content of which no copies were seen."""

@@ -99,10 +99,6 @@ class Due:
             return self.failed("refused", code, reply)
         return self.retry(code, at, str(reply)) if patient else self.failed("expired", code, reply)
 
-    def given_up(self) -> AttemptResult:
-        """Return that it is given up in doubt: a third attempt could be a second duplicate."""
-        return self.failed("in-doubt", "given-up")
-
     def _result(self, event: DeliveryEvent, code: str, at: datetime | None = None, *, more: int = 0) -> AttemptResult:
         return AttemptResult(
             recipient=self.recipient,

@@ -157,7 +157,8 @@ class Delivery:
         due = [d for d in all_due if d.doubts < MAX_DOUBTS]
         if hold is not None and any(d.asks for d in due) and not await self.agreed(hold):
             return
-        spent = [d.given_up() for d in all_due if d.doubts >= MAX_DOUBTS]
+        # a third attempt could be a second duplicate
+        spent = [d.failed("in-doubt", "given-up") for d in all_due if d.doubts >= MAX_DOUBTS]
         try:
             parcel = await self._parcel(lease, hold, [d.recipient for d in due]) if due else None
         except _Unsendable as e:
