@@ -37,7 +37,7 @@ from smtpguard.config.settings import Settings
 from smtpguard.config.yaml import Document, Mark, Place, load_yaml
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.declared import COLLEAGUES, PEOPLE
-from smtpguard.lists.digest import KEY_OCTETS, Digester
+from smtpguard.lists.digest import KEY_OCTETS, Digester, person
 from smtpguard.lists.expanding import Expander
 from smtpguard.lists.members import Expands, ExpandsMailman, ListMembers, Members, Remote
 from smtpguard.lists.names import Names
@@ -321,13 +321,14 @@ def _read_source(members: Members, base: Path, policy: Policy) -> _SourceContent
         for address in addresses(source, tally):
             people += 1
             if people <= _MOST_ROWS:
-                once.add(hash(address.canonical(policy.delimiters)))
+                once.add(hash(person(address.canonical(policy.delimiters))))
                 if (domain := address.ascii_domain) in policy.organization.domains:
                     ours[domain] += 1
     except SourceError as e:
         return _SourceContent(bad=tally.bad, wrong=str(e))
-    wrong, key = why_implausible(source.label, people, tally, members) or ("", "")
     looked = min(people, _MOST_ROWS)
+    distinct = people - looked + len(once)  # as an index has them; of a long source it is the most
+    wrong, key = why_implausible(source.label, distinct, tally, members) or ("", "")
     again = ""
     if looked >= _SEVERAL and 2 * len(once) < looked:
         again = f"{source.label}: {looked:,} rows name {many(len(once), 'person', 'people')} in all: is this the column of addresses?"

@@ -132,6 +132,14 @@ def test_missing_misnamed_or_too_few_members_are_reported(run: Callable[..., Res
     assert "Adress" in run("check").stderr
 
 
+def test_too_few_people_are_reported_as_a_sync_counts_them(run: Callable[..., Result], etc: Path) -> None:
+    """One mailbox is one person, however often it is there, and however it is spelled."""
+    for name in (etc / "lists").glob("*.csv"):
+        head = name.read_text(encoding="utf-8-sig").splitlines()[0]
+        name.write_text("\n".join([head, *["an.na@gmail.com", "anna@gmail.com"] * 30]) + "\n")
+    assert "holds 1 person, and the policy expects at least 50" in run("check").stderr
+
+
 def test_a_policy_file_is_checked_without_settings(run: Callable[..., Result], etc: Path) -> None:
     result = run("check", str(etc / "policy.yaml"))
     assert result.exit_code == 0
