@@ -239,7 +239,7 @@ def _never_proven(document: Document, policy: Policy, settings: Settings) -> Ite
     """Find writers who can never be proven: those of a list without an origin must log in, or use a listener that verifies
     senders."""
     listening = settings.listen
-    if listening.milter or settings.trust or any(each.auth or each.senders_verified for each in listening.smtp):
+    if listening.milter or settings.trust or any(each.proves_senders for each in listening.smtp):
         return
     for place, rule in _asking(policy) if not any(info.origin is not None for info in policy.lists.values()) else ():
         text = f"rule {rule} cannot ask any writer, so it holds every message that it hits: no listener has auth or senders_verified, and no list has an origin"

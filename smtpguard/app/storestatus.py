@@ -399,10 +399,9 @@ def _listener_findings(settings: Settings, policy: Policy, seen: _Traffic) -> It
         if rule.mode is Mode.ENFORCE and any(c.fact.name in _PROOF for c in rule.when)
     ]
     needed = f"rule {rules[0]}" + (f" (and {len(rules) - 1} more)" if len(rules) > 1 else "") if rules else ""
-    proving = {each.called for each in settings.listen.smtp if each.auth is not None or each.senders_verified}
-    there = {each.called for each in settings.listen.smtp}
+    unproven = {each.called for each in settings.listen.smtp if not each.proves_senders}
     for listener, writers in sorted(seen.personal.items()):
-        if rules and listener in there - proving and writers.total() >= PERSONAL and len(writers) > 1:
+        if rules and listener in unproven and writers.total() >= PERSONAL and len(writers) > 1:
             text = (
                 f"{len(writers):,} people wrote {writers.total():,} personal messages to customers through listener {listener} in {DAYS} days without "
                 f"proof of identity, which {needed} needs: auth, or senders_verified if the MTA in front checks it"
