@@ -403,23 +403,29 @@ def table(mailings: Iterable[Mailing]) -> Iterator[str]:
 def mailing_lines(mailing: Mailing, freezes: Sequence[Freeze] = (), covers: Sequence[Coverage] = ()) -> Iterator[str]:
     """Yield everything about one mailing, a line for each thing. ``freezes``: those that stop its approved messages; ``covers``:
     what each approval covers."""
+    for name, value in _named(mailing, freezes, covers):
+        if value:
+            yield f"{name + ':':10} {plain(value)}"
+    yield bar(mailing)
+
+
+def _named(mailing: Mailing, freezes: Sequence[Freeze], covers: Sequence[Coverage]) -> Iterator[tuple[str, str]]:
+    """Yield each thing with its name, "" for what there is nothing of."""
     people = mailing.people
-    yield from _named("Id", mailing.mailing_id)
-    yield from _named(
-        "State", state(mailing) + (f", waits as {mailing.entry}" if mailing.entry else "") + _leaves(mailing)
-    )
+    yield "Id", mailing.mailing_id
+    yield "State", state(mailing) + (f", waits as {mailing.entry}" if mailing.entry else "") + _leaves(mailing)
     if freezes:
         waits = mailing.progress is not None and mailing.progress.at is At.STOPPED
         then = "after a thaw its stages still wait for a person" if waits else "what is approved goes out with a thaw"
-        yield from _named("Frozen", f"{freezes_in_words(freezes)}; {then}")
+        yield "Frozen", f"{freezes_in_words(freezes)}; {then}"
     sender = f"{mailing.sender or 'nobody named'} (reverse-path {mailing.reverse_path or '<>'})"
-    yield from _named("From", sender if mailing.sender or mailing.reverse_path else "")
-    yield from _named("Subject", mailing.subject)
-    yield from _named("Lists", ", ".join(mailing.lists) or "none: single people")
-    yield from _named("Came", _first_and_last(mailing.first_at, mailing.last_at))
+    yield "From", sender if mailing.sender or mailing.reverse_path else ""
+    yield "Subject", mailing.subject
+    yield "Lists", ", ".join(mailing.lists) or "none: single people"
+    yield "Came", _first_and_last(mailing.first_at, mailing.last_at)
     if mailing.went_first_at is not None and mailing.went_last_at is not None:
-        yield from _named("Went out", _first_and_last(mailing.went_first_at, mailing.went_last_at))
-    yield from _named(
+        yield "Went out", _first_and_last(mailing.went_first_at, mailing.went_last_at)
+    yield (
         "Came for",
         f"{many(mailing.customers, 'customer')} in {many(mailing.messages, 'message')}, {_per_minute(mailing):,.0f} people a minute",
     )
@@ -427,17 +433,15 @@ def mailing_lines(mailing: Mailing, freezes: Sequence[Freeze] = (), covers: Sequ
         f", {_number(people, 'admitted')} more {'once thawed' if freezes else 'on the way'}" if people.admitted else ""
     )
     have = _people(people, "relayed") if people.at_least == people.at_most else f"{_between(people)} people"
-    yield from _named("Sent to", f"{have}{on_its_way}")
-    yield from _named("In doubt", f"for {_people(people, 'doubted')}: the relay may have it" if people.doubted else "")
+    yield "Sent to", f"{have}{on_its_way}"
+    yield "In doubt", f"for {_people(people, 'doubted')}: the relay may have it" if people.doubted else ""
     stored = f", {many(mailing.copies + 1, 'message')} to be decided on" if mailing.entry else ""
-    yield from _named("Held for", f"{_people(people, 'held')}{stored}" if people.held else "")
-    yield from _named("Waits for", f"{_people(people, 'deferred')}, at the client" if people.deferred else "")
-    yield from _named("Refused", f"for {_people(people, 'refused')}, by the relay" if people.refused else "")
-    yield from _named(
-        "Stopped", f"for {_people(people, 'stopped')}: held, and it does not go out" if people.stopped else ""
-    )
+    yield "Held for", f"{_people(people, 'held')}{stored}" if people.held else ""
+    yield "Waits for", f"{_people(people, 'deferred')}, at the client" if people.deferred else ""
+    yield "Refused", f"for {_people(people, 'refused')}, by the relay" if people.refused else ""
+    yield "Stopped", f"for {_people(people, 'stopped')}: held, and it does not go out" if people.stopped else ""
     if mailing.bounces or mailing.complaints:
-        yield from _named("Reported", f"{mailing.bounces:,} bounces and {mailing.complaints:,} complaints")
+        yield "Reported", f"{mailing.bounces:,} bounces and {mailing.complaints:,} complaints"
     for n, grant in enumerate(mailing.grants):
         by = f" by {', '.join(grant.by)}" if grant.by else ""
         how = " beforehand" if grant.beforehand else ""
@@ -448,18 +452,17 @@ def mailing_lines(mailing: Mailing, freezes: Sequence[Freeze] = (), covers: Sequ
             else f"for {most} {grant.people:,} people"
         )
         to = f", to {', '.join(sorted(grant.lists))}" if len(mailing.grants) > 1 or grant.more else ""
-        yield from _named(
+        yield (
             "Confirmed" if grant.by_writer else "Approved",
             f"{how}{by} at {grant.since:%Y-%m-%d %H:%M} UTC, {number}{to}, until {grant.until:%Y-%m-%d %H:%M} UTC".strip(),
         )
         for sentence in coverage.sentences(covers[n]) if n < len(covers) else ():
-            yield from _named("Covers", plain(sentence))
+            yield "Covers", sentence
     if (rejection := mailing.rejection) is not None:
         said = f": {rejection.sentence}" if rejection.sentence else ""
-        yield from _named("Rejected", f"until {rejection.until:%Y-%m-%d %H:%M} UTC{said}")
+        yield "Rejected", f"until {rejection.until:%Y-%m-%d %H:%M} UTC{said}"
     if mailing.progress is not None:
-        yield from _named("Stage", _stage(mailing.progress, mailing.stage_limit))
-    yield f"{bar(mailing)}"
+        yield "Stage", _stage(mailing.progress, mailing.stage_limit)
 
 
 def _first_and_last(first: datetime, last: datetime) -> str:
@@ -539,8 +542,3 @@ def _stage(progress: Progress, limit: int) -> str:
     return (
         f"{progress.stage + 1} of {len(progress.stages.steps)}, up to {limit:,} people: {progress.at.value}{why}{when}"
     )
-
-
-def _named(name: str, value: str) -> Iterator[str]:
-    if value:
-        yield f"{name + ':':10} {plain(value)}"
