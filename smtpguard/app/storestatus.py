@@ -245,9 +245,8 @@ def _freeze_findings(settings: Settings, put_back: Rollback | None, freezes: tup
     if put_back is not None:
         yield State.WRONG.of("store", f"{put_back}; nothing is sent until it is thawed")
     for freeze in freezes:
-        since = f"{freeze.selector.value} {freeze.value}".strip()
-        text = f"frozen: {since}, since {freeze.at:%Y-%m-%d %H:%M} UTC, by {freeze.by}: {freeze.reason}"
-        yield (State.WRONG if freeze.reason == PUT_BACK else State.FINE).of("store", text)
+        state = State.WRONG if freeze.reason == PUT_BACK else State.FINE
+        yield state.of("store", f"frozen: {freeze.in_words()}")
     if put_back is None and not freezes:
         yield State.FINE.of("store", f"{settings.store.url} is the store that {settings.state} belongs to")
 

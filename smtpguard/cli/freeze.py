@@ -15,7 +15,7 @@ import click
 
 from smtpguard.app.files import CannotStart
 from smtpguard.cli.context import CannotRun, Command, Context, NotFine, length, mailbox, options, sentence_of
-from smtpguard.cli.holdrow import freeze_row, freeze_target, thaw_command
+from smtpguard.cli.holdrow import freeze_row, thaw_command
 from smtpguard.config.problem import unknown
 from smtpguard.config.settings import STORE
 from smtpguard.database.errors import CommitUnknown, StoreError
@@ -86,7 +86,7 @@ async def command(context: Context, /, reason: str, for_: str | None, **given: A
     }
     until = f" until {frozen.freeze.until:%Y-%m-%d %H:%M} UTC" if frozen.freeze.until else ", until it is thawed"
     text = [
-        f"Frozen: {freeze_target(frozen.freeze)}{until}. Nothing that it selects is relayed from now on.",
+        f"Frozen: {frozen.freeze.target}{until}. Nothing that it selects is relayed from now on.",
         f"Recalled before their final dot: {len(frozen.recalled)}.",
         f"Past recall, since the relay has them or may have them: {len(frozen.past_recall)}. Messages sent before the freeze are not counted.",
         *(f"  {id}" for id in frozen.past_recall[:20]),
@@ -119,21 +119,21 @@ async def thaw(context: Context, /, yes: bool, **given: Any) -> None:
             ):
                 click.echo(line, err=True)
             if not yes and sys.stdin.isatty() and sys.stderr.isatty():
-                click.confirm(f"Thaw {', '.join(map(freeze_target, meant))}?", abort=True, err=True)
+                click.confirm(f"Thaw {', '.join(freeze.target for freeze in meant)}?", abort=True, err=True)
         for freeze in meant:
             try:
                 hooks += await services.freezes.thaw(freeze.freeze_id, by=context.user)
             except SecondPersonNeeded:
                 raise NotFine(
-                    f"{freeze_target(freeze)} is still frozen: another person must agree, by {thaw_command(freeze)}"
+                    f"{freeze.target} is still frozen: another person must agree, by {thaw_command(freeze)}"
                 ) from None
             lifted.append(freeze)
         active = await services.freezes.active()
     for freeze in lifted:
-        text = f"Lifted: {freeze_target(freeze)}, frozen by {freeze.by} at {freeze.at:%Y-%m-%d %H:%M} UTC."
+        text = f"Lifted: {freeze.target}, frozen by {freeze.by} at {freeze.at:%Y-%m-%d %H:%M} UTC."
         context.answer(freeze_row(freeze), text)
     for freeze in active:
-        click.echo(f"Still frozen: {freeze_target(freeze)} ({freeze.reason})", err=True)
+        click.echo(f"Still frozen: {freeze.target} ({freeze.reason})", err=True)
     if not lifted:
         raise NotFine("nothing is frozen with exactly this selection" if active else "nothing is frozen")
     _complain(hooks)

@@ -33,7 +33,6 @@ from smtpguard.cli.holdrow import (
     Known,
     all_at_once,
     detail_fields,
-    freezes_in_words,
     goes_out,
     leaves,
     of_mailing,
@@ -339,7 +338,7 @@ async def _stands_still(services: Services) -> list[str]:
     """Return lines on active freezes, and on a store that seems rolled back and is not frozen for it yet."""
     found = services.store.put_back
     told = [] if found is None else [f"Nothing is sent until this is thawed: {found}."]
-    return told + [f"Frozen: {freezes_in_words([freeze])}." for freeze in await services.freezes.active()]
+    return told + [f"Frozen: {freeze.in_words()}." for freeze in await services.freezes.active()]
 
 
 async def _hold(services: Services, hold_id: str) -> Hold:

@@ -16,7 +16,7 @@ from smtpguard.holds.sending import NOTHING, Outgoing, Sending
 from smtpguard.journal.event import Kind
 from smtpguard.locale.phrase import many
 from smtpguard.outbox.model import Settled
-from smtpguard.policy.freezing import Freeze, Selector
+from smtpguard.policy.freezing import Freeze
 from smtpguard.policy.verdict import Mode, Quorum
 
 if TYPE_CHECKING:
@@ -32,10 +32,6 @@ def reach(hold: Hold) -> str:
     """Write the number of people: "at least" so many if a list could not say who is on it."""
     bound = "at least " if hold.reach_at_least else "at most " if hold.reach_at_most else ""
     return f"{bound}{hold.reach:,}"
-
-
-def freeze_target(freeze: Freeze) -> str:
-    return "everything" if freeze.selector is Selector.ALL else f"the {freeze.selector.value} {freeze.value}"
 
 
 def thaw_command(freeze: Freeze) -> str:
@@ -56,13 +52,8 @@ def freeze_row(freeze: Freeze) -> dict[str, Any]:
 
 
 def freezes_in_words(freezes: Sequence[Freeze]) -> str:
-    """Write all freezes that must be lifted before a message goes: "everything (by root since 2026-03-02 09:05 UTC: Wrong mail)"."""
-    return "; ".join(
-        f"{freeze_target(f)} (by {f.by} since {f.at:%Y-%m-%d %H:%M} UTC"
-        + (f", until {f.until:%Y-%m-%d %H:%M} UTC" if f.until is not None else "")
-        + f": {f.reason})"
-        for f in freezes
-    )
+    """Write all freezes that must be lifted before a message goes."""
+    return "; ".join(freeze.in_words() for freeze in freezes)
 
 
 def goes_out(hold: Hold, freezes: Sequence[Freeze]) -> str:

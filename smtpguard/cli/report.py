@@ -33,6 +33,7 @@ from smtpguard.policy.parse import Policy
 if TYPE_CHECKING:
     from smtpguard.config.settings import Settings
     from smtpguard.lists.digest import Digester
+    from smtpguard.policy.freezing import Freeze
     from smtpguard.store.store import Store
 
 
@@ -66,7 +67,7 @@ async def command(context: Context, since: str, until: str | None) -> None:
             "frozen": [f"{each.selector.value} {each.value}".strip() for each in gate.freezes],
             "alarms": [str(each.title) for each in await active_alarms(settings, store)],
         }
-    context.answer(row(found, now), lines(found, now))
+    context.answer(row(found, now), lines(found, now, gate.freezes))
 
 
 @command.command("approvers")
@@ -155,7 +156,7 @@ def _decided(decided: Decided) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def lines(found: Activity, now: Mapping[str, Any]) -> Iterator[str]:
+def lines(found: Activity, now: Mapping[str, Any], freezes: Sequence[Freeze]) -> Iterator[str]:
     yield f"{_period(found.since, found.until)}: {many(found.messages, 'message')}."
     asked = f"asked the writers of {found.asked:,}, " if found.asked else ""
     yield (
@@ -168,7 +169,7 @@ def lines(found: Activity, now: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"Their writers say that it was right to stop {found.decided.right:,}, and a mistake to stop {found.decided.mistaken:,}."
         )
-    frozen = ", ".join(now["frozen"]) or "nothing"
+    frozen = ", ".join(freeze.target for freeze in freezes) or "nothing"
     waiting = now["waiting"]
     yield f"Now {many(waiting, 'message')} {'waits' if waiting == 1 else 'wait'}; frozen: {frozen}."
     for alarm in now["alarms"]:

@@ -82,7 +82,7 @@ async def take(context: Context, files: tuple[str, ...], to: tuple[str, ...]) ->
             context.print_json(row(one))
     for receipt in receipts:
         for stop in receipt.freezes:
-            click.echo(f"Frozen: {stop.selector.value} {stop.value} ({stop.reason})", err=True)
+            click.echo(f"Frozen: {stop.in_words()}", err=True)
         for hook in receipt.hooks:
             if hook.problem is not None:
                 click.echo(f"{hook.program}, run at a freeze: {hook.problem}", err=True)

@@ -161,9 +161,7 @@ def lines(found: Status) -> Iterator[str]:
     yield f"Policy      {_policy(found.policy)}"
     if (waiting := found.waiting) is not None:
         for n, f in enumerate(waiting.freezes):
-            meant = f"{f.selector.value} {f.value}".strip()
-            until = f" until {_when(f.until)}" if f.until else ""
-            yield f"{'' if n else 'Freezes':<12}{meant}, since {_when(f.at)}{until}, by {f.by}: {f.reason}"
+            yield f"{'' if n else 'Freezes':<12}{f.in_words()}"
             if (asked := found.thaws_asked.get(f.freeze_id)) is not None:
                 yield f"{'':<12}{asked[0]} asked to thaw it at {_when(asked[1])}; another person must agree, by {thaw_command(f)}"
         if not waiting.freezes:

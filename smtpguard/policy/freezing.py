@@ -69,6 +69,15 @@ class Freeze:
     until: datetime | None = None
     defers: bool = False
 
+    @property
+    def target(self) -> str:
+        return "everything" if self.selector is Selector.ALL else f"the {self.selector.value} {self.value}"
+
+    def in_words(self) -> str:
+        """Return "everything (by root since 2026-03-02 09:05 UTC, until 2026-03-02 11:05 UTC: Wrong mail)"."""
+        until = f", until {self.until:%Y-%m-%d %H:%M} UTC" if self.until is not None else ""
+        return f"{self.target} (by {self.by} since {self.at:%Y-%m-%d %H:%M} UTC{until}: {self.reason})"
+
     def stops(self, what: Selectable) -> bool:
         match self.selector:
             case Selector.ALL:

@@ -129,7 +129,8 @@ def test_a_restored_store_is_frozen_until_it_is_thawed(
     assert second.endswith(f" UTC: {PUT_BACK}).")
     status, out, _ = restored.run("check")
     assert status == 1
-    assert f"by smtpguard: {PUT_BACK}" in out
+    assert "frozen: everything (by smtpguard since " in out
+    assert f" UTC: {PUT_BACK})" in out
     status, out, _ = restored.run("--json", "check")
     states = {row["about"]: row["state"] for row in map(json.loads, out.splitlines())}
     assert (status, states["store"]) == (1, "wrong")

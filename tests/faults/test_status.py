@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,9 @@ def test_status_from_healthy_to_failing_and_back(tmp_path: Path) -> None:
             people = guard.run("status", exits=1).stdout
             assert "2 things are critical" in people.splitlines()[0]
             assert "smtpguard thaw --all" in people
+            [told] = [line for line in people.splitlines() if line.startswith("Freezes")]
+            assert re.fullmatch(r"Freezes     everything \(by .+ since [-0-9]+ [0-9:]+ UTC: Wrong list\)", told)
+            assert "; frozen: everything." in guard.run("report").stdout
             relay.call(relay.relay.start())
             guard.run("thaw", "--all")
 
