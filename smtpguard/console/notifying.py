@@ -22,7 +22,7 @@ from smtpguard.journal.chain import instant, utc_text
 from smtpguard.journal.distinct import NOBODY
 from smtpguard.journal.event import Kind
 from smtpguard.journal.outcome import Outcome
-from smtpguard.locale.phrase import N_
+from smtpguard.locale.phrase import N_, NN_
 from smtpguard.locale.speech import Speech
 
 TITLES: Mapping[Field, str] = {
@@ -235,43 +235,32 @@ def draft(audience: str, made: Made, page: ReportText, said: Speech) -> str:
 
 def _what_went_out(made: Made, said: Speech) -> Iterator[str]:
     report = made.report
-    here = said.local(made.purposes.zone)
+    here, n = said.local(made.purposes.zone), report.reached.messages
     first, last = (here.whole(at) if at is not None else "" for at in (report.went_first, report.went_last))
-    several = report.reached.messages > 1
     if first != last:
-        text = (
-            N_("Between {first} and {last} messages went out from us.")
-            if several
-            else N_("Between {first} and {last} a message went out from us.")
+        forms = NN_(
+            "Between {first} and {last} a message went out from us.",
+            "Between {first} and {last} messages went out from us.",
         )
-        yield said(text, first=first, last=last)
-    elif first and several:
-        yield said("On {when} messages went out from us.", when=first)
     elif first:
-        yield said("On {when} a message went out from us.", when=first)
-    elif several:
-        yield said("Messages went out from us.")
+        forms = NN_("On {first} a message went out from us.", "On {first} messages went out from us.")
     else:
-        yield said("A message went out from us.")
+        forms = NN_("A message went out from us.", "Messages went out from us.")
+    yield said.ngettext(*forms, n, first=first, last=last)
     lists = [made.purposes.lists.get(name) for name, people in report.of_lists.items() if people.low]
     if len(lists) == 1 and lists[0] is not None and not lists[0].sensitivity:
-        title = plain(lists[0].title)
-        if several:
-            yield said("They reached people on our list {name}.", name=title)
-        else:
-            yield said("It reached people on our list {name}.", name=title)
+        forms = NN_("It reached people on our list {name}.", "They reached people on our list {name}.")
+        yield said.ngettext(*forms, n, name=plain(lists[0].title))
     elif lists:
-        if several:
-            yield said("They reached people on a list of ours.")
-        else:
-            yield said("It reached people on a list of ours.")
+        yield said.ngettext("It reached people on a list of ours.", "They reached people on a list of ours.", n)
     people = report.reached.people
     if not people.exact or report.perhaps.high:
-        if several:
-            yield said("How many people got any of them we do not know exactly yet.")
-        else:
-            yield said("How many people got it we do not know exactly yet.")
-    elif several:
+        yield said.ngettext(
+            "How many people got it we do not know exactly yet.",
+            "How many people got any of them we do not know exactly yet.",
+            n,
+        )
+    elif n > 1:
         yield said.ngettext("{n} person got at least one of them.", "{n} people got at least one of them.", people.low)
     else:
         yield said.ngettext("{n} person got it.", "{n} people got it.", people.low)
@@ -303,10 +292,11 @@ def _known(made: Made, page: ReportText, said: Speech) -> Iterator[str]:
     known."""
     report = made.report
     if report.shown > 1 and report.reached.messages:
-        if report.reached.messages > 1:
-            yield said("Some of those who got them could read other recipients' addresses.")
-        else:
-            yield said("Those who got it could read one another's addresses.")
+        yield said.ngettext(
+            "Those who got it could read one another's addresses.",
+            "Some of those who got them could read other recipients' addresses.",
+            report.reached.messages,
+        )
     nothing = said("Nothing in the journal points to an intrusion.")
     every = (*page.paragraph, *(one for part in page.parts for one in part.statements))
     if any(one.mark is Mark.FACT and one.text == nothing for one in every):
