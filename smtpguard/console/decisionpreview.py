@@ -69,7 +69,6 @@ class DecisionPreview:
     others: tuple[str, ...]
     left: tuple[Quorum, ...]
     needs: tuple[Need, ...]
-    may: bool
     may_revoke: bool
     may_undo: bool
     why_not: str
@@ -80,6 +79,10 @@ class DecisionPreview:
     away: tuple[Away, ...]
     together: tuple[tuple[str, ...], ...]
     idle: frozenset[str]
+
+    @property
+    def may(self) -> bool:
+        return not self.why_not
 
 
 def preview_now(here: ConsoleServices, hold: Hold, who: Person) -> DecisionPreview:
@@ -128,7 +131,6 @@ def preview(hold: Hold, who: Person, in_force: InForce, now: datetime, *, over: 
         others=_others(hold, groups, votes, in_force, now) if waiting else (),
         left=missing(hold, in_force.groups, in_force.hours.open_at) if waiting else (),
         needs=needed,
-        may=not why_not,
         may_revoke=hold.state in LET_GO and not own and may_end,
         may_undo=waiting and hold.release_at is not None and (own or may_end),
         why_not=why_not,

@@ -95,11 +95,17 @@ class Growth:
     width: timedelta
     stretches: tuple[Stretch, ...]
     totals: tuple[Total, ...]
-    trend: Trend
-    span: timedelta
     now: int
     before: int
     done: tuple[Done, ...]
+
+    @property
+    def span(self) -> timedelta:
+        return span(self.width)
+
+    @property
+    def trend(self) -> Trend:
+        return trend(self.now, self.before)
 
 
 def width(first: datetime, last: datetime) -> timedelta:
@@ -128,8 +134,6 @@ def growth(
         width=each,
         stretches=tuple(Stretch(at=begin + each * i, by=dict(by.get(begin + each * i, {}))) for i in range(n)),
         totals=tuple(Total(sort=sort, **found) for sort, found in sorted(totals.items(), key=lambda one: list(Sort).index(one[0]))),
-        trend=trend(now, before),
-        span=span(each),
         now=now,
         before=before,
         done=tuple(sorted(done, key=lambda one: one.at)),
