@@ -15,6 +15,7 @@ from typing import Any
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.deadlines import Deadlines, is_over
 from smtpguard.holds.model import (
+    ENDED,
     LET_GO,
     SENDING,
     Change,
@@ -387,7 +388,7 @@ def change_of_follower(lead: Hold, copy: Hold, mailing: Mailing | None, new: int
     """Return the change of a copy that follows its primary hold, None for nothing yet. The primary already had all
     lists and rules of the copy when people decided. An approved copy is sent only when the stages have room. ``new``:
     how many new people the copy would reach."""
-    if lead.state in (State.REJECTED, State.WITHDRAWN, State.EXPIRED):
+    if lead.state in ENDED:
         event = Event(kind=Kind(lead.state.value), id=copy.hold_id, at=now, data={"with": lead.hold_id})
         return Change(hold=replace(copy, state=lead.state), events=(event,))
     if lead.state not in LET_GO:

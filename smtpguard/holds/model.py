@@ -120,6 +120,8 @@ reopen what is approved revokes it, as far as it is not sent (sending.state_afte
 
 LIVE = frozenset({State.WAITING, State.APPROVED, State.RELEASING})
 """The states in which a second message with the same content and envelope is taken as this hold."""
+ENDED = frozenset({State.REJECTED, State.WITHDRAWN, State.EXPIRED})
+"""The states after an end without a release."""
 SENDING = frozenset({State.APPROVED, State.RELEASING, State.IN_DOUBT})
 """The states in which the release may be in the outbox. In doubt, it is there as long as people are asked."""
 

@@ -20,7 +20,7 @@ from smtpguard.database.batch import Batch
 from smtpguard.database.schema import hold as table
 from smtpguard.holds import deciding
 from smtpguard.holds import rows as holds
-from smtpguard.holds.model import LET_GO, SENDING, Change, Hold, Refused, State, with_lead_data
+from smtpguard.holds.model import LET_GO, LIVE, SENDING, Change, Hold, Refused, State, with_lead_data
 from smtpguard.holds.sending import UNSENT, Outgoing, ReleaseProgress, Sending
 from smtpguard.journal.chain import microseconds
 from smtpguard.mailings.mailingbatch import mailings_of
@@ -34,7 +34,7 @@ Decide = Callable[[Mailing, Outgoing], tuple[Mailing, Change]]
 """A function that gets a mailing, and how much of it is sent, and returns the mailing as changed and the change to
 write."""
 
-_LEFT = [State.WAITING.value, State.APPROVED.value, State.RELEASING.value]
+_LEFT = [state.value for state in LIVE]
 _SENDING = [state.value for state in SENDING]
 
 

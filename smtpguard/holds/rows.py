@@ -30,7 +30,7 @@ from smtpguard.database.access import among
 from smtpguard.database.batch import Batch
 from smtpguard.database.schema import hold as table
 from smtpguard.database.statements import rows_of
-from smtpguard.holds.model import HOLD, LIVE, Hold, HoldQuery, Rank, State
+from smtpguard.holds.model import ENDED, HOLD, LIVE, Hold, HoldQuery, Rank, State
 from smtpguard.journal.chain import instant, microseconds
 from smtpguard.mail.address import with_ascii_domain
 from smtpguard.mailings.inflight import unpack_people
@@ -48,7 +48,6 @@ _INSERT = insert(table)
 _TWINS = """SELECT key, state, acknowledged, doc, copies, reach, lead, asked, stopped FROM hold WHERE (state IN ('waiting', 'approved', 'releasing', 'void') OR asked IS NOT NULL OR (state IN ('released', 'granted') AND over_at > ? AND NOT EXISTS (
   SELECT 1 FROM outbox JOIN delivery ON delivery.intent_id = outbox.intent_id
   WHERE outbox.hold_id = hold.hold_id AND outbox.kind = 'release' AND delivery.state <> 'delivered'))) AND key {} ORDER BY held_at"""
-_ENDED = [state.value for state in (State.REJECTED, State.WITHDRAWN, State.EXPIRED)]
 _FEW = 20
 _RELEASED_LATELY = 86_400 * 1_000_000
 """How long after its release a hold is found for a retry, in microseconds."""
@@ -180,7 +179,7 @@ def acknowledge(connection: Connection, hold_ids: Iterable[str], answered: bool 
     """Record that the clients of these holds were answered 250, or in the end were not. Returns how many of the holds
     there are. One that ended before its 250 does not count: nothing of it is ever to be sent (deciding.apply), so its
     client must not get a 250. Nor does a void one."""
-    ended = and_(table.c.acknowledged.is_(False), table.c.state.in_(_ENDED))
+    ended = and_(table.c.acknowledged.is_(False), table.c.state.in_([state.value for state in ENDED]))
     these = table.c.hold_id.in_(list(hold_ids)), table.c.state != State.VOID.value, ~ended
     done = connection.execute(update(table).where(*these).values(acknowledged=answered))
     return done.rowcount

@@ -33,6 +33,7 @@ from smtpguard.holds.effects import (
     release,
 )
 from smtpguard.holds.model import (
+    ENDED,
     SENDING,
     Change,
     Choice,
@@ -73,7 +74,6 @@ if TYPE_CHECKING:  # slow to import
 
 log = logging.getLogger(__name__)
 
-_ENDS = frozenset({State.REJECTED, State.WITHDRAWN, State.EXPIRED, State.VOID})
 TAKEN_BACK = "taken-back"
 """The choice in the journal entry of a vote that is revoked."""
 LAPSED = "lapsed"
@@ -175,7 +175,7 @@ class Approvals:
             return amend(hold, self._with_vote(hold, vote, by, notices, all_at_once, learned))
 
         def reject(hold: Hold, sending: Sending, outgoing: Outgoing, leads: bool) -> Change:
-            decides = leads and hold.state not in _ENDS  # else it follows, or is refused for its state
+            decides = leads and hold.state not in (*ENDED, State.VOID)  # else it follows, or is refused for its state
             if decides:
                 check_may_vote(hold, hold_id, who, Choice.REJECT, seen, in_force, now)
             made = back.step(hold, sending, outgoing, leads)

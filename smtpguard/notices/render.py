@@ -30,7 +30,7 @@ from typing import Any
 from smtpguard.database.errors import ContentMissing
 from smtpguard.guard.inforce import InForce
 from smtpguard.holds.effects import TEST
-from smtpguard.holds.model import LET_GO, SENDING, Choice, Hold, State, have_voted, held_up_by
+from smtpguard.holds.model import ENDED, LET_GO, SENDING, Choice, Hold, State, have_voted, held_up_by
 from smtpguard.holds.replying import Tokens
 from smtpguard.journal.chain import utc_text, utc_text_or_none
 from smtpguard.journal.clock import Clock
@@ -56,7 +56,6 @@ REJECTED = 10_000
 """The most rejected messages that a digest counts."""
 PAGES = 1000
 """The most pages of holds that a digest reads: a hundred thousand holds."""
-_REVOKED = frozenset({State.WAITING, State.REJECTED, State.WITHDRAWN, State.EXPIRED})
 
 Sign = Callable[[bytes], bytes]
 """A function that gets a whole message and returns the DKIM-Signature field to put before it."""
@@ -182,7 +181,7 @@ class Renderer:
     async def _still_sent(self, intent: Intent) -> bool:
         """Return whether a message was not revoked meanwhile. If it was, no further attempts are made."""
         hold = await self.store.holds.find(intent.hold_id) if intent.hold_id is not None else None
-        return hold is None or hold.state not in _REVOKED
+        return hold is None or hold.state not in (State.WAITING, *ENDED)
 
     def _versions(self, made: dsn.Dsn, head: NoticeHead) -> list[tuple[Envelope, bytes]]:
         forms = [dsn.render(made, head)]

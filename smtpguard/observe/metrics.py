@@ -18,6 +18,7 @@ from typing import Any
 
 from smtpguard.journal.event import DECISIONS, NOTICES, Event, Kind, decided_at, follows
 from smtpguard.journal.outcome import Outcome, relayed
+from smtpguard.policy.verdict import Action
 
 
 class Type(enum.Enum):
@@ -191,7 +192,7 @@ OTHER = "other"
 _MOST_RELAYING = 10_000
 _YES = {True: "yes", False: "no"}
 
-_ACTIONS = ("relay", "confirm", "hold", "defer", "reject")
+_ACTIONS = tuple(action.word for action in Action)
 _OUTCOMES = ("relayed", "refused", "lost", "recalled", "gone", "in-doubt")
 _SENT = ("sent", "retry", "failed", "in-doubt")
 _TOLD = (*_SENT, "obsolete")

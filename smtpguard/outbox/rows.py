@@ -38,7 +38,7 @@ from smtpguard.database.batch import Batch
 from smtpguard.database.failpoint import passes
 from smtpguard.database.schema import UNSENT, delivery, hold, outbox
 from smtpguard.database.statements import rows_of as rows_in
-from smtpguard.holds.model import HOLD, SENDING, State, held_up_by
+from smtpguard.holds.model import ENDED, HOLD, SENDING, State, held_up_by
 from smtpguard.holds.sending import Sending, settled_of
 from smtpguard.journal.chain import microseconds
 from smtpguard.journal.deliverystatus import DeliveryEvent, DeliveryStatus, Further, after
@@ -66,7 +66,7 @@ NEVER_US = 253_402_300_799 * 1_000_000
 """The due time of an entry without recipients to try: the year 9999."""
 FARTHEST = timedelta(days=2)
 """How far ahead an entry may be due: a retry comes within hours, a digest within a day."""
-KEEPS = (State.WAITING.value, State.REJECTED.value, State.WITHDRAWN.value, State.EXPIRED.value)
+KEEPS = [state.value for state in (State.WAITING, *ENDED)]
 """The states of a primary hold in which copies under it are not sent. They follow its decision later (deciding.follow)."""
 _PAGE = 5_000
 _REMEMBERED = 15 * 1_000_000  # microseconds
