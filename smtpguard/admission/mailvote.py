@@ -103,7 +103,7 @@ class VotesByMail:
 
     def reply_to(self, address: Address) -> Reply | None:
         """The reply to a recipient; None if it is not the guard's own address."""
-        token = self._token(address)
+        token = _detail(address, self.address)
         if token is None:
             return None
         return reply.RECIPIENT_OK if token_parts(token)[0] else reply.no_such_notice()
@@ -117,7 +117,7 @@ class VotesByMail:
         if transaction.message.size_bytes > MOST_OCTETS:
             return Rejected(reply=reply.TOO_BIG)
         in_force = self.policies.current()
-        vote = await self._find_vote(self._token(first) or "", first, transaction, in_force)
+        vote = await self._find_vote(_detail(first, self.address) or "", first, transaction, in_force)
         if vote is None or (vote.outdated and vote.proof(in_force, self.clock.now()) is Proof.TOKEN):
             log.info("transaction %s: a vote by mail with a token that is not valid", transaction.id)
             return Rejected(reply=reply.rejected(str(Uncounted.TOKEN.value)))
@@ -214,8 +214,7 @@ class VotesByMail:
                 replace(event, data={**event.data, **way}) if event.kind is Kind.VOTE else event
                 for event in made.events
             )
-            after = made.hold if made.hold is not None and made.hold.hold_id == hold.hold_id else None
-            marked = replace(after, answered=(*hold.answered, vote.tag)) if after is not None else made.hold
+            marked = replace(made.hold, answered=(*hold.answered, vote.tag)) if made.hold is not None else None
             told = self.notices.at(in_force, now).voted(hold, vote.person, vote.tag, choice.value, proof=proof.value)
             return replace(made, hold=marked, events=events, intents=(*made.intents, *told))
 
@@ -272,12 +271,13 @@ class VotesByMail:
         await self.store.journal.record((event,), told)
         return Rejected(reply=reply.rejected(str(said)))
 
-    def _token(self, address: Address) -> str | None:
-        """The text behind the guard's local part and the sign, "" without any; None if it is not the guard's address."""
-        rest = after_local(address, self.address)
-        if not rest:
-            return rest
-        return rest[1:] if rest[0] == "+" else None
+
+def _detail(address: Address, ours: Address) -> str | None:
+    """The text behind the guard's local part and "+", "" without any; None if it is not the guard's address."""
+    rest = after_local(address, ours)
+    if not rest:
+        return rest
+    return rest[1:] if rest[0] == "+" else None
 
 
 MOST_RETURNED_OCTETS = 10 << 20
@@ -309,5 +309,4 @@ class ReturnedMail:
         return Taken(reply=reply.STORED)
 
     def _ours(self, address: Address) -> bool:
-        rests = [after_local(address, ours) for ours in self.addresses]
-        return any(rest == "" or (rest or "").startswith("+") for rest in rests)
+        return any(_detail(address, ours) is not None for ours in self.addresses)
