@@ -96,21 +96,16 @@ def mailing_verdict(verdict: Verdict, gathered: Gathered, live: Seen, term: Dead
         verdict = _with(verdict, _astray(live.astray), gathered)
     entry = _waiting(live.entry)
     counted = gathered.counted
-    waits = entry is not None and waits_for_size(entry, customers=counted.customers.high > 0, sure=not counted.unsure)
-    waits = waits and not (entry is not None and is_anothers_letter(gathered, entry.senders))
-    rejection: Rejection | None = None
-
-    def refused() -> bool:
-        nonlocal rejection
-        if any(grant.only for grant in live.grants):  # what was refused of it was for others
-            return False
-        rejection = refused_by(gathered, live)
-        return rejection is not None
-
+    waits = (
+        entry is not None
+        and waits_for_size(entry, customers=counted.customers.high > 0, sure=not counted.unsure)
+        and not is_anothers_letter(gathered, entry.senders)
+    )
+    of_a_set = any(grant.only for grant in live.grants)  # what was refused of it was for others
     match mailing_effect(
         verdict.action,
         beside=bool(gathered.streams) or (not counted.customers.high and not waits),
-        refused=refused,
+        refused=lambda: not of_a_set and refused_by(gathered, live) is not None,
         covered=lambda: (
             bool(live.grants) and _covered(verdict, gathered, live) and not _undivided(verdict, gathered, mailing)
         ),
@@ -118,10 +113,12 @@ def mailing_verdict(verdict: Verdict, gathered: Gathered, live: Seen, term: Dead
     ):
         case MailingEffect.PASSES:
             return MailingVerdict(verdict=verdict)
-        case MailingEffect.REFUSED if rejection is not None:
+        case MailingEffect.REFUSED:
+            rejection = refused_by(gathered, live)
+            assert rejection is not None
             return MailingVerdict(verdict=_with(verdict, _rejected(rejection.sentence)))
         case MailingEffect.COVERED:
-            if any(grant.only for grant in live.grants):
+            if of_a_set:
                 return MailingVerdict(verdict=_excused(verdict))
             return _in_turn(_excused(verdict), mailing, live)
         case MailingEffect.WAITS:

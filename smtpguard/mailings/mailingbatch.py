@@ -475,10 +475,8 @@ class MailingBatch:
         """Apply the outcomes of verdicts to relay, by transaction, before these are no longer in flight. An admitted copy counts as
         delivered unless an outcome says otherwise, so usually there is nothing to write."""
         for id, row, people in self._underway([id for id, end in outcomes.items() if end is not Outcome.DELIVERED]):
-            status = (
-                CopyStatus.REFUSED if outcomes[id] is Outcome.REFUSED else CopyStatus.DEFERRED
-            )  # the client keeps it
-            self.record_failure(row, people, status)
+            refused = outcomes[id] is Outcome.REFUSED  # else the client keeps it
+            self.record_failure(row, people, CopyStatus.REFUSED if refused else CopyStatus.DEFERRED)
             self.judge(row)
 
     def record_relayed(self, relayed: Iterable[tuple[int | None, int, int, bytes | None, bool]]) -> None:

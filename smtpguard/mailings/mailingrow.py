@@ -70,8 +70,9 @@ def kind_after(before: int, kind: int) -> int:
 
 def list_bit(lists: Sequence[str], name: str) -> int:
     """Return the bit of this list; 0 if the mailing has touched no such list."""
-    at = min(lists.index(name), _MOST_LISTS - 1) if name in lists else 0
-    return 1 << (_FIRST_LIST + at) if name in lists else 0
+    if name not in lists:
+        return 0
+    return 1 << (_FIRST_LIST + min(lists.index(name), _MOST_LISTS - 1))
 
 
 @dataclass(slots=True)
