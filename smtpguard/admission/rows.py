@@ -203,7 +203,7 @@ class Run:
             if taken:
                 mailings.set_status(row, admission.spared, CopyStatus.DOUBTED, only={CopyStatus.DEFERRED})
             return None
-        status = CopyStatus.HELD if isinstance(done, Held) else STATUSES[admission.verdict.action]
+        status = STATUSES[admission.verdict.action]
         spared = dict.fromkeys(admission.spared, CopyStatus.DOUBTED if taken else CopyStatus.ADMITTED)
         waited = _waiting(row)
         people = mailings.record(row, item, status, admission.named, spared) if status is not CopyStatus.NONE else None

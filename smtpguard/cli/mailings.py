@@ -143,7 +143,7 @@ async def people(
         raise click.UsageError("say from where the addresses come: --from-list or --from-csv")
 
     async with context.services() as services:
-        whole = await services.mailings.named(mailing_id)
+        whole = await services.store.mailings.whole_id(mailing_id)
         found = may = 0
         try:
             matched = services.matching(whole, name=name, file=file, column=column)

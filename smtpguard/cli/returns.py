@@ -98,7 +98,7 @@ async def list_(context: Context, mailing: str | None, sort: str | None, limit: 
     """List mail that came back, newest first: its sort, the mailing that it is about, and how that is known. It names people: that it was asked for is
     journalled."""
     async with context.services() as services:
-        whole = await services.mailings.named(mailing) if mailing is not None else None
+        whole = await services.store.mailings.whole_id(mailing) if mailing is not None else None
         wanted = Sort(sort) if sort else None
         found = await services.store.returns.newest(mailing=whole, sort=wanted, limit=limit)
         await context.journal_export(services.store, what="returns", found=len(found))

@@ -82,7 +82,7 @@ class Mailings:
 
     async def show(self, mailing_id: str) -> Mailing:
         """Return the mailing with this id, or the only one whose id begins so. Raises NoSuch."""
-        found = await self.store.mailings.find(await self.named(mailing_id))
+        found = await self.store.mailings.find(await self.store.mailings.whole_id(mailing_id))
         if found is None:
             raise NoSuch(f"there is no mailing {mailing_id}")
         return found
@@ -92,10 +92,6 @@ class Mailings:
         names = {grant.cover.learned for grant in mailing.grants if grant.cover is not None and grant.cover.learned}
         documents = await self.store.holds.templates(names)
         return tuple(of_grant(grant, documents) for grant in mailing.grants)
-
-    async def named(self, prefix: str) -> str:
-        """Return the only id that begins so. Raises NoSuch if no id does, or several do."""
-        return await self.store.mailings.whole_id(prefix)
 
     # -- people
 
@@ -129,7 +125,7 @@ class Mailings:
         who = canonical(approver, in_force)
         notices = self.notices.at(in_force, now)
         back = Revocation(move=move, who=who, by=by, comment=comment, term=self.term, notices=notices)
-        mailing_id = await self.named(mailing_id)
+        mailing_id = await self.store.mailings.whole_id(mailing_id)
         known = await self.store.mailings.find(mailing_id)
         approved = await self.store.holds.find_all(
             [grant.hold_id for grant in known.grants] if known is not None else []
@@ -196,7 +192,7 @@ class Mailings:
 
         They may get an apology, and nobody else. Text that is no address is skipped.
         """
-        whole, got = await self.named(mailing_id), dict[str, CopyStatus]()
+        whole, got = await self.store.mailings.whole_id(mailing_id), dict[str, CopyStatus]()
         digester = self.policies.current().registry.digester
         digests = {digest: address for address in reversed(addresses) for digest in digester.every_of(address)}
         for digest, status in (await self.store.mailings.reached_by(whole, list(digests))).items():
@@ -265,7 +261,7 @@ class Mailings:
         return await self._changed(mailing_id, step)
 
     async def _changed(self, mailing_id: str, step: Any) -> Mailing:
-        made = await self.store.mailings.change(await self.named(mailing_id), step)
+        made = await self.store.mailings.change(await self.store.mailings.whole_id(mailing_id), step)
         return await self.store.mailings.find(made.mailing_id) or made  # with copies that have arrived meanwhile
 
 

@@ -395,7 +395,7 @@ async def _checked_value(call: Call, selector: Selector, value: str) -> str:
             raise error_at("body.value", "no address") from None
     if selector is Selector.MAILING:
         try:
-            return await call.console.mailings.named(value)
+            return await call.console.store.mailings.whole_id(value)
         except NoSuch:
             raise error_at("body.value", "there is no mailing of this id") from None
     return value

@@ -236,7 +236,7 @@ async def freeze(request: Request) -> Response:
     length = timedelta(hours=int(hours)) if hours in _HOURS else None
     try:
         if selector is Selector.MAILING:
-            value = await here.mailings.named(value)
+            value = await here.store.mailings.whole_id(value)
         frozen = await here.freezes.freeze(selector, value, reason=reason, by=who.address, for_=length)
     except NoSuch:
         return await freeze_page(request, 422, wrong={"mailing": said("There is no mailing with this reference.")})
