@@ -42,7 +42,7 @@ _INLINE = re.compile(
     r" (?:[A-ZÅÄÖÆØÉÜ][\w'\-]{1,20}|alla|all|everyone|everybody|team|kaikki|zusammen|tous|todos)(?: (?:och|and|og|ja|und|et|y|&) [A-ZÅÄÖÆØÉÜ][\w'\-]{1,20})?[,!.:–-]"
 )
 _BY_NAME = re.compile(
-    r"\s*[A-ZÅÄÖÆØÉÜ][\w'\-]{1,15}(?:(?:,| and| och| &|/) ?[A-ZÅÄÖÆØÉÜ][\w'\-]{1,15}){0,5}(?:[,:;!\-–]|\s*\n)"
+    r"\s*[A-ZÅÄÖÆØÉÜ][\w'\-]{1,15}(?:(?:,| and| och| &|/) ?[A-ZÅÄÖÆØÉÜ][\w'\-]{1,15}){0,5}(?:[,;!\-–]|:?\s*\n)"
 )
 _FORMULA = (
     r"(?:^|\n|[.!?] )[ \t]*(?:(?:best|kind|warm|many|with (?:kind|best)) ?(?:regards|wishes)|regards|cheers|thanks(?: again)?|thank you|thx|best|br|sincerely(?: yours)?"

@@ -64,8 +64,14 @@ _TEST = re.compile(
     re.I,
 )
 _SAID_TO_BE_A_TEST = re.compile(
-    r"\b(?:this is (?:only |just )?a test\b(?! drive| of)|please ignore this|ignore this (?:mail|email|message)|(?:detta|det här) är (?:bara )?ett test\b|bortse från (?:detta|det här) (?:mejl|mail|utskick)|dies ist (?:nur )?ein test\b"
+    r"\b(?:this is (?:only |just )?a test\b(?! drive| of)|(?:detta|det här) är (?:bara )?ett test\b|dies ist (?:nur )?ein test\b"
     r"|dette er (?:bare |kun )?en test\b|tämä on (?:vain )?testi|ceci est un (?:simple )?test\b|esto es una prueba)",
+    re.I,
+)
+# Not as customers are asked: "if it was not you, ignore this mail", "please ignore this reminder".
+_IGNORED = re.compile(
+    r"(?:\A|[.!?])(?:(?!\b(?:if|unless|already|then|can|in (?:that|this|which) case|om|ifall|redan|då|kan|i så fall)\b)[^.!?])*?"
+    r"\b(please ignore this|(?<!not )(?<!n.t )ignore this (?:e-?mail|mail|message)|bortse från (?:detta|det här) (?:mejl|mail|utskick)(?:et)?)(?=\s*(?:[.!,;:\n–-]|\Z))",
     re.I,
 )
 _FILLER = re.compile(
@@ -98,14 +104,15 @@ _HERE = re.compile(
 _NOTES = ("note to self", "obs internt", "kommentar", "comment", "anm")
 _ASKED = ("check", "look at", "have a look", "verify", "confirm", "fix", "update", "rewrite", "is this", "kolla", "kontrollera", "titta", "stämmer", "ändra",
           "rätta", "skriv om", "sjekk", "tjek", "tarkista", "prüf", "stimmt", "vérif", "revisa", "comprueba")  # fmt: skip
-_TESTS = ("test", "prueba", "ignore th", "bortse")
+_TESTS = ("test", "prueba")
+_IGNORES = ("ignore th", "bortse")
 _FILLERS = ("lorem ipsum", "dolor sit", "consectetur", "eiusmod", "blindtext", "asdf", "qwerty", "bla bla", "foo bar")
 _BEGINS = re.compile(r"[\n\[(<]")
 _LOOKED_FOR = ((_TO_PUT_IN, ("[", "(", "<")), (_NOTED, _NOTES), (_TO_SOMEBODY, _ASKED))
 _SIGNS = automaton_of(
     {
         word.lower(): words[0]
-        for words in (_STAMPS, _REMINDERS, *(words for _, words in _LOOKED_FOR), _TESTS, _FILLERS)
+        for words in (_STAMPS, _REMINDERS, *(words for _, words in _LOOKED_FOR), _TESTS, _IGNORES, _FILLERS)
         for word in words
     },
     "",
@@ -143,9 +150,10 @@ def unfinished_signs(subject: str, own: str, markup: frozenset[str] = frozenset(
         yield "comment", "a change or a comment of a word processor"
     short = body.strip()
     tried = (subject.strip(), short if len(short) <= _BODY_OF_A_TEST else short[:400])
-    tests = (_TEST.match, _SAID_TO_BE_A_TEST.search) if _TESTS[0] in signs else (_TEST.match,)
+    asked = ((_TESTS, _SAID_TO_BE_A_TEST), (_IGNORES, _IGNORED))
+    tests = (_TEST.match, *(pattern.search for words, pattern in asked if words[0] in signs))
     if found := next((f for t in tried if t for test in tests if (f := test(t))), None):
-        yield "test", " ".join(found[0].split())[:40]
+        yield "test", " ".join(found[found.lastindex or 0].split())[:40]
     if _FILLERS[0] in signs and (found := _FILLER.search(text)):
         yield "filler", found[0][:40]
 

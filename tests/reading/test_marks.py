@@ -211,6 +211,16 @@ def test_a_machine_that_writes_to_one_person_outside_writes_to_customers(more: d
         assert look(letter(body, {**head, "To": to})).looks is Looks.UNCLEAR
 
 
+@every("body", ["Summary: from 09:12 to 10:47 payments failed.", "Pris: 120 kr", "Datum: 24 november"])
+def test_a_label_is_no_salutation(body: str) -> None:
+    assert "addressed" not in names(look(letter(body)))
+
+
+@every("body", ["Anna:\n\nkan du komma?", "Anna, kan du komma?", "Anna och Bo!\nKan ni komma?"])
+def test_a_name_with_any_sign_is_a_salutation(body: str) -> None:
+    assert "addressed" in names(look(letter(body)))
+
+
 def test_phrases_are_in_the_form_in_which_they_are_looked_for() -> None:
     for languages in _PHRASES.values():
         for phrase in "|".join(languages.values()).replace("*", "").split("|"):

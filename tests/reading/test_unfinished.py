@@ -24,7 +24,7 @@ FOUND: dict[str, list[tuple[str, str]]] = {
         "Våren är här. TODO: länk", "FIXME price", "Priset är TBD.", "Lisa check this\nSpring is here", "Vår!\n[Lisa: kolla detta]\n", "(Anna, stämmer det här?)", "Köp [infoga bild] nu", "Look <insert link> now",
         "@Omar kan du kolla priset\n", "Läs mer (länk hit)", "[kolla priset]", "Kommentar: byt bild\n", "(please check the price)",
     )],
-    "test": [("test", "x"), ("Test 123", "x"), ("Testutskick: våren", "Hej"), ("[TEST] Spring", "Hello"), ("", "test"), ("", "Testar, testar"), ("Spring", "This is a test, please ignore"), ("Våren", "Det här är bara ett test"), ("Testmail", "")],
+    "test": [("test", "x"), ("Test 123", "x"), ("Testutskick: våren", "Hej"), ("[TEST] Spring", "Hello"), ("", "test"), ("", "Testar, testar"), ("Spring", "This is a test, please ignore"), ("Våren", "Det här är bara ett test"), ("Testmail", ""), ("List", "Please ignore this mail. If it works, we go live."), ("List", "Hi all,\nI try the list: please ignore this."), ("Våren", "Bortse från detta mejl.\n\nHar du frågor?"), ("List", "Does it arrive? Please ignore this mail."), ("Ignore this message", "x"), ("x", "Ignore this e-mail, it is a trial"), ("Lista", "Jag provar, bortse från det här utskicket!")],
     "filler": [("", "Lorem ipsum dolor sit amet"), ("", "asdfasdf"), ("", "Hier steht Blindtext"), ("", "bla bla bla")],
 }  # fmt: skip
 FINISHED: list[tuple[str, str]] = [
@@ -39,6 +39,15 @@ FINISHED: list[tuple[str, str]] = [
     ("Bonjour", "Bonjour ! Le printemps est là « comme prévu » dans nos magasins."),
     ("Namn", "Hej Namnlösa förening, välkommen. Dear Namrata, hi Nullarbor! Sehr geehrter Herr Ek, liebe Frau Ek, nanny gesucht."),
     ("Frau", "Sehr geehrte Frau Vorn-Müller, #NVIDIA und #name? sind da. Naan bread for 20 kr."),
+    ("Invoice 88123", "If you have paid already, please ignore this reminder. It is due on 24 December."),
+    ("Invoice 88123", "Please ignore this reminder."),
+    ("Invoice 88123", "Please ignore this email if you have paid."),
+    ("Your password", "You asked for a new one. If it was not you,\nignore this message; your password stays as it is."),
+    ("Your password", "Did you not ask for it? You can safely ignore this email."),
+    ("Påminnelse", "Fakturan förföll i går. Bortse från detta mejl om du redan har betalat."),
+    ("Lösenord", "Någon har begärt ett nytt lösenord. Var det inte du kan du bortse från det här mejlet."),
+    ("Last chance", "Do not ignore this message! Don't ignore this email."),
+    ("Reminder", "Have you paid? Then please ignore this message."),
     ("Invitation", "Dear Sir or Madam, the date will be announced. Dear Anna , hello"),
 ]  # fmt: skip
 
