@@ -323,12 +323,14 @@ def _finding(text: str, messages: int) -> Finding:
 @dataclass(slots=True)
 class _Traffic:
     """The mail to customers in the journal. ``mailings``: the messages that look like a mailing, by tool (From, client, login);
-    ``copies``: by tool, the messages with each text; ``personal``: by listener, the personal messages of each sender who is not
-    proven."""
+    ``copies``: by tool, the messages with each text; ``personal``: by listener and client, the personal messages of each sender who
+    is not proven."""
 
     mailings: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     copies: dict[tuple[str, str, str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    personal: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    personal: dict[str, dict[str, Counter[str]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(Counter))
+    )
 
 
 async def undeclared_senders(settings: Settings, policy: Policy, store: Store) -> list[Finding]:
@@ -362,7 +364,7 @@ def _count_message(seen: _Traffic, made: Entry, clear: Clear) -> None:
         seen.copies[tool][data["mailing"]] += 1
     proven = facts.get("sender.proven", bool(login))
     if data.get("looks") != "mailing" and proven is not True and facts.get("sender.internal", True) is True and sender:
-        seen.personal[str(data.get("listener", ""))][sender] += 1
+        seen.personal[str(data.get("listener", ""))][tool[1]][sender] += 1
 
 
 def _tool_findings(policy: Policy, seen: _Traffic) -> Iterator[Finding]:
@@ -392,17 +394,32 @@ def _declares(senders: frozenset[str], origin: Origin, sender: str, client: str,
 
 
 def _listener_findings(settings: Settings, policy: Policy, seen: _Traffic) -> Iterator[Finding]:
-    rules = [
-        rule.rule_id
-        for rule in policy.rules.rules
-        if rule.mode is Mode.ENFORCE and any(c.fact.name in _PROOF for c in rule.when)
-    ]
-    needed = f"rule {rules[0]}" + (f" (and {len(rules) - 1} more)" if len(rules) > 1 else "") if rules else ""
-    unproven = {each.called for each in settings.listen.smtp if not each.proves_senders}
-    for listener, writers in sorted(seen.personal.items()):
-        if rules and listener in unproven and writers.total() >= PERSONAL and len(writers) > 1:
+    asked = [(r.rule_id, [c.fact for c in r.when]) for r in policy.rules.rules if r.mode is Mode.ENFORCE]
+    proof = [rule for rule, facts in asked if any(fact.name in _PROOF for fact in facts)]
+    counts = [rule for rule, facts in asked if any(fact.windowed and fact.name.startswith("sender.") for fact in facts)]
+    there = {each.called: each.proves_senders for each in settings.listen.smtp}
+    for listener, clients in sorted(seen.personal.items()):
+        writers = sum(clients.values(), Counter[str]())
+        if proof and there.get(listener) is False and (wrote := _wrote(writers)):
             text = (
-                f"{len(writers):,} people wrote {writers.total():,} personal messages to customers through listener {listener} in {DAYS} days without "
-                f"proof of identity, which {needed} needs: auth, or senders_verified if the MTA in front checks it"
+                f"{wrote} through listener {listener} in {DAYS} days without proof of identity, which {_named(proof)} needs: "
+                f"auth, or senders_verified if the MTA in front checks it"
             )
             yield State.ODD.of("listener", text)
+        client, most = max(clients.items(), key=lambda one: len(one[1]))
+        if counts and listener in there and client and len(most) > len(writers) / 2 and (wrote := _wrote(most)):
+            text = (
+                f"{wrote} from {client} in {DAYS} days without proof of identity, and {_named(counts)} counts them as one "
+                f"sender: if it is an MTA in front, it must name its clients (XFORWARD, and trust: [{client}])"
+            )
+            yield State.ODD.of("client", text)
+
+
+def _wrote(writers: Counter[str]) -> str:
+    """Return who wrote how much, in words; "" if it may be a single person."""
+    several = len(writers) > 1 and writers.total() >= PERSONAL
+    return f"{len(writers):,} people wrote {writers.total():,} personal messages to customers" if several else ""
+
+
+def _named(rules: Sequence[str]) -> str:
+    return f"rule {rules[0]}" + (f" (and {len(rules) - 1} more)" if len(rules) > 1 else "")

@@ -92,6 +92,30 @@ async def test_people_at_a_listener_without_proof_are_reported(
         assert all("rule unproven-to-customers" in text for text in said)
 
 
+async def test_people_who_count_as_one_sender_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They come from one client: an MTA in front that is not in ``trust``. What each writes from a client of their own is not
+    reported, nor are two people at one of many clients."""
+    async with whole_guard(tmp_path, monkeypatch, text=FRESH) as guard:
+        n = 0
+
+        async def write(sender: str, source: str) -> None:
+            nonlocal n
+            n += 1
+            letter = personal_mail(sender=sender, to=READERS[n], head="", body=words(30, n), message_id=f"<{n}@x>")
+            await guard.passes(letter, READERS[n], source=source)
+
+        for source, people in (("127.0.0.5", ("anna", "bo")), ("127.0.0.6", ("kim",)), ("127.0.0.7", ("ola",))):
+            for one in people * 3:
+                await write(f"{one}@example.com", source)
+        assert await found(guard, "client") == []
+        await write("kim@example.com", "127.0.0.5")
+        [said] = await found(guard, "client")
+        assert said.startswith(
+            "3 people wrote 7 personal messages to customers from 127.0.0.5 in 30 days without proof"
+        )
+        assert "counts them as one sender" in said
+
+
 async def test_only_a_bounded_number_of_entries_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with whole_guard(tmp_path, monkeypatch, text=FRESH) as guard:
         await news(guard, "news@example.com", READERS[:21], source="127.0.0.5")
