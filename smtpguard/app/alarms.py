@@ -28,7 +28,7 @@ from smtpguard.app.relay import Relays, last_answers, targets
 from smtpguard.app.services import opened
 from smtpguard.app.start import failing_starts
 from smtpguard.config.settings import Settings
-from smtpguard.database.engine import clock_problem
+from smtpguard.database.engine import ahead_of_server, clock_problem
 from smtpguard.database.errors import Outage, StoreError, Unavailable, reason
 from smtpguard.journal.bypass import Bypasses
 from smtpguard.journal.clock import Clock
@@ -119,7 +119,9 @@ class Observer:
         names = {hook.known_as for hook in self.settings.webhooks}
         seen = Seen(
             at=now,
-            store=no_room(self.settings) or unwritable(self.settings) or await self.store.ask(clock_problem),
+            store=no_room(self.settings)
+            or unwritable(self.settings)
+            or clock_problem(await self.store.ask(ahead_of_server)),
             frozen=tuple(f for f in gate.freezes if f.selector is Selector.ALL),
             put_back=self._put_back(gate),
             stopped=trips,

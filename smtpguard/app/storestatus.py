@@ -36,7 +36,7 @@ from smtpguard.config.settings import Settings
 from smtpguard.config.statefiles import owner_of, sqlite_file
 from smtpguard.counts.backfill import known_since
 from smtpguard.database.access import Open
-from smtpguard.database.engine import Database, clock_problem
+from smtpguard.database.engine import Database, ahead_of_server, clock_problem
 from smtpguard.database.errors import StoreError
 from smtpguard.database.migrate import Newer, SchemaError, encoding_problem
 from smtpguard.database.schema import entry
@@ -84,6 +84,8 @@ DAYS = 30
 """The days of the journal that are read."""
 CONTACTS_DAYS = 30
 """The days after which people have written to most of their customers, so that few count as first contacts."""
+CLOCKS_APART = 10
+"""The most seconds that the clocks of this host and of the database's server may differ without a finding."""
 MOST_CLIENTS = 20
 """The most clients that are named."""
 MOST = 200_000
@@ -147,9 +149,16 @@ async def store_findings(settings: Settings, policy: Policy | None = None) -> li
             for file in store.journal.fronts_aside():
                 text = f"{file} belongs to another state of the journal, and not all of it was merged; examine it, and move it away"
                 found.append(State.WRONG.of("store", text))
-            wrong = await store.ask(clock_problem) or await _write_problem(store)
-            if wrong:
+            ahead = await store.ask(ahead_of_server)
+            if wrong := clock_problem(ahead) or await _write_problem(store):
                 found.append(State.WRONG.of("store", wrong))
+            elif abs(ahead) > CLOCKS_APART:
+                how = "ahead of" if ahead > 0 else "behind"
+                text = (
+                    f"the clock of this host is {abs(ahead):.0f} seconds {how} the database server's: of hosts with one store, "
+                    f"that whose clock is ahead lifts freezes and releases mail as much earlier"
+                )
+                found.append(State.ODD.of("clock", text))
             if wrong := await store.ask(encoding_problem):
                 found.append(State.WRONG.of("store", f"the database: {wrong}. {_ENCODED}"))
             if settings.console is not None and policy is not None:

@@ -346,7 +346,7 @@ class Database:
             connection = self._connect()
             begun = self._driver.execute(_BEGIN_POSTGRESQL)
         *_, server, at = begun.fetchone()
-        if problem := _clock_problem(at):
+        if problem := clock_problem(time.time() - at):
             self._driver.rollback()
             raise Unavailable(problem)
         if server != self._server:  # a pooler keeps our connection when it turns to another server
@@ -512,14 +512,14 @@ class Database:
             self.fronts.close()
 
 
-def clock_problem(connection: Connection) -> str:
-    """Return why this host writes nothing if its clock or the server's is wrong; "" if they agree, or for SQLite."""
-    return "" if connection.dialect.name == "sqlite" else _clock_problem(*rows_of(connection, f"SELECT {_CLOCK}")[0])
+def ahead_of_server(connection: Connection) -> float:
+    """Return how many seconds the clock of this host is ahead of the server's; 0 for SQLite."""
+    return 0.0 if connection.dialect.name == "sqlite" else time.time() - rows_of(connection, f"SELECT {_CLOCK}")[0][0]
 
 
-def _clock_problem(at: int) -> str:
-    """Return the problem for ``at``, the server's time just now in seconds since 1970; "" if the clocks agree."""
-    if abs(ahead := time.time() - at) <= CLOCKS_SECONDS:
+def clock_problem(ahead: float) -> str:
+    """Return why this host writes nothing if its clock is so many seconds ahead of the server's; "" if it writes."""
+    if abs(ahead) <= CLOCKS_SECONDS:
         return ""
     how = "ahead of" if ahead > 0 else "behind"
     return f"the clock of this host is {abs(ahead) / 60:.0f} minutes {how} the database server's: nothing is written until both are right"

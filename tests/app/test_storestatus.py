@@ -4,6 +4,7 @@ no sender."""
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 import time
 from contextlib import closing
@@ -190,6 +191,10 @@ def test_what_is_wrong_with_a_server_is_named(postgresql: str, tmp_path: Path, m
         before.setattr(migrate, "encoding_problem", lambda _: "")
         migrate.migrate(settings.store.url)
     now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() - 240)
+    [apart] = [finding for finding in asyncio.run(store_findings(settings)) if finding.about == "clock"]
+    assert re.search(r"clock of this host is 2\d\d seconds behind the database server's", apart.text)
+    assert apart.well
     monkeypatch.setattr(time, "time", lambda: now() + 3660)
     texts = [finding.text for finding in asyncio.run(store_findings(settings))]
     clock = (
