@@ -12,6 +12,7 @@ import re
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -119,7 +120,7 @@ def check_policy(
             found += _credentials(document, here, members, base)
             if isinstance(members, Remote | ListMembers):  # check --live asks and counts these
                 continue
-            held = _read_source(members, base, policy)
+            held = read_source(members, base, policy)
             if name != PEOPLE:
                 people[name] = people.get(name, 0) + held.people
                 unread[name] = unread.get(name, 0) + held.bad
@@ -300,11 +301,12 @@ def _expansions(document: Document, policy: Policy, base: Path) -> Iterator[Prob
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _SourceContent:
-    """The content of a source: ``people``, its addresses, and ``bad``, its rows without one. ``wrong``: why a sync would refuse it, and
+class SourceContent:
+    """The content of a source, which people know by ``label``: ``people``, its addresses, and ``bad``, its rows without one. ``wrong``: why a sync would refuse it, and
     ``key``, the policy key that would allow it ("" for none). ``again``: that it repeats the same people. ``ours``: the number of
     addresses in each of the organization's own domains."""
 
+    label: str = ""
     people: int = 0
     bad: int = 0
     wrong: str
@@ -313,26 +315,28 @@ class _SourceContent:
     ours: Mapping[str, int] = field(default_factory=dict)
 
 
-def _read_source(members: Members, base: Path, policy: Policy) -> _SourceContent:
+def read_source(members: Members, base: Path, policy: Policy) -> SourceContent:
+    """Read a source to its end, as a sync does, and keep nothing. Blocks."""
     tally, people, ours = Tally(), 0, Counter[str]()
     once: set[int] = set()
     try:
-        source = opened(members, base)
-        for address in addresses(source, tally):
-            people += 1
-            if people <= _MOST_ROWS:
-                once.add(hash(person(address.canonical(policy.delimiters))))
-                if (domain := address.ascii_domain) in policy.organization.domains:
-                    ours[domain] += 1
+        with closing(opened(members, base)) as source:
+            label = members.label_for(source.label)
+            for address in addresses(source, tally):
+                people += 1
+                if people <= _MOST_ROWS:
+                    once.add(hash(person(address.canonical(policy.delimiters))))
+                    if (domain := address.ascii_domain) in policy.organization.domains:
+                        ours[domain] += 1
     except SourceError as e:
-        return _SourceContent(bad=tally.bad, wrong=str(e))
+        return SourceContent(bad=tally.bad, wrong=str(e))
     looked = min(people, _MOST_ROWS)
     distinct = people - looked + len(once)  # as an index has them; of a long source it is the most
-    wrong, key = why_implausible(source.label, distinct, tally, members) or ("", "")
+    wrong, key = why_implausible(label, distinct, tally, members) or ("", "")
     again = ""
     if looked >= _SEVERAL and 2 * len(once) < looked:
-        again = f"{source.label}: {looked:,} rows name {many(len(once), 'person', 'people')} in all: is this the column of addresses?"
-    return _SourceContent(people=people, bad=tally.bad, wrong=wrong, key=key, again=again, ours=ours)
+        again = f"{label}: {looked:,} rows name {many(len(once), 'person', 'people')} in all: is this the column of addresses?"
+    return SourceContent(label=label, people=people, bad=tally.bad, wrong=wrong, key=key, again=again, ours=ours)
 
 
 def _own_domains(document: Document, ours: Mapping[str, int], everybody: int) -> Iterator[Problem]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import replace
 
 from smtpguard.app.lists import built_expander, names, open_registry
+from smtpguard.app.policycheck import read_source
 from smtpguard.app.relay import targets
 from smtpguard.app.storestatus import Finding, State
 from smtpguard.app.ways import (
@@ -29,8 +29,6 @@ from smtpguard.config.listeners import MilterListener
 from smtpguard.config.settings import Settings, is_host_name
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.names import Names
-from smtpguard.lists.sources import SourceError, Tally, addresses, why_implausible
-from smtpguard.lists.sources.opening import opened
 from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Lost
@@ -81,7 +79,7 @@ async def check_live(
     async for finding in open_milters(settings, here):
         yield finding
     for info in lists.values():
-        for finding in await asyncio.to_thread(lambda each: list(_sources(each, settings)), info):
+        for finding in await asyncio.to_thread(lambda each: list(_sources(each, settings, policy)), info):
             yield finding
     if policy.expansions:
         for finding in await asyncio.to_thread(lambda: list(_expansions(settings, policy))):
@@ -214,21 +212,14 @@ async def _try_rcpt(connection: RelayConnection, sender: str, recipient: str) ->
     return rcpt if mail.positive else mail
 
 
-def _sources(info: ListInfo, settings: Settings) -> Iterator[Finding]:
-    """Read each source of a list to its end, as a sync does, and keep nothing. Blocks."""
+def _sources(info: ListInfo, settings: Settings, policy: Policy) -> Iterator[Finding]:
+    """Read each source of a list. Blocks."""
     if not info.members:
         yield State.UNKNOWN.of("source", f"the list {info.name} declares no members")
     for member in info.members:
-        tally = Tally()
-        try:
-            with closing(opened(member, settings.policy.parent)) as source:
-                people, label = sum(1 for _ in addresses(source, tally)), member.label_for(source.label)
-        except SourceError as e:
-            yield State.WRONG.of("source", f"the list {info.name}: {e}")
-            continue
-        wrong = why_implausible(label, people, tally, member)
-        text = wrong[0] if wrong is not None else f"{label} holds {many(people, 'address', 'addresses')}"
-        yield (State.WRONG if wrong else State.FINE).of("source", f"the list {info.name}: {text}")
+        held = read_source(member, settings.policy.parent, policy)
+        text = held.wrong or f"{held.label} holds {many(held.people, 'address', 'addresses')}"
+        yield (State.WRONG if held.wrong else State.FINE).of("source", f"the list {info.name}: {text}")
 
 
 def _expansions(settings: Settings, policy: Policy) -> Iterator[Finding]:

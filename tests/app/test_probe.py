@@ -236,7 +236,7 @@ async def test_a_relay_without_auth_for_clients_is_found(tmp_path: Path) -> None
 
 
 async def test_unreadable_sources_are_found(tmp_path: Path) -> None:
-    (tmp_path / "members.csv").write_text("email\na@c.example\n")
+    (tmp_path / "members.csv").write_text("email\n" + "a@c.example\n" * 3)
     async with ScriptedRelay() as relay:
         settings = f"{{host: 127.0.0.1, port: {relay.port}, tls: none}}"
         found = await findings(tmp_path, settings)
