@@ -113,7 +113,7 @@ async def _zone(settings: Settings, store: Store, digester: Digester) -> tzinfo:
     from smtpguard.app.policies import Following
 
     try:
-        policies = Following(store, settings, digester, SystemClock(), reading=True)
+        policies = Following(store, settings, digester, SystemClock())
         await policies.begin()
         return policies.current().hours.zone
     except StoreError:
