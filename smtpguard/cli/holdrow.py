@@ -201,7 +201,7 @@ def _mailing_lines(hold: Hold) -> list[tuple[str, str]]:
 def _recipient_lines(hold: Hold) -> list[tuple[str, str]]:
     """Return a line on the statuses of its recipients, if they differ."""
     done = hold.settled
-    if done is None or done.sent == done.sent + done.failed + done.doubted:
+    if done is None or not (done.failed or done.doubted):
         return []
     lost = ("does not get it", "do not get it") if hold.stopped else ("could not be reached", "could not be reached")
     said = ((done.sent, "has it", "have it"), (done.failed, *lost),
