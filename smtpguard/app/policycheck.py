@@ -265,7 +265,7 @@ def _no_listener(document: Document, policy: Policy, settings: Settings) -> Iter
 
 def _no_page(document: Document, policy: Policy, settings: Settings) -> Iterator[Problem]:
     """Find rules that ask writers to confirm, if the console has no page for their answer."""
-    if settings.console is not None and settings.console.url:
+    if settings.console_url:
         return
     for place, rule in _asking(policy):
         text = f"rule {rule} asks writers, but they have no page to answer on: console has no url"
