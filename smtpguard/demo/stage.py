@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email import message_from_bytes
@@ -342,9 +342,9 @@ class Stage:
         self._listening.close()
         self.relay.down()
 
-    def until(self, true: Any, seconds: float = 120.0) -> bool:
-        """Whether ``true()`` becomes true within the time."""
-        deadline = time.monotonic() + seconds
+    def until(self, true: Callable[..., object]) -> bool:
+        """Whether ``true()`` becomes true within two minutes."""
+        deadline = time.monotonic() + 120
         while not true():
             if time.monotonic() > deadline:
                 return False
