@@ -239,14 +239,6 @@ def with_additions(entry: Hold, verdict: Verdict, gathered: Gathered, *, part: b
     senders = entry.senders | gathered.behind | gathered.sender.unnamed
     part = part or entry.part
     versions = _versions(entry, gathered)
-    if (
-        (lists, versions) == (entry.lists, entry.versions)
-        and not more
-        and senders == entry.senders
-        and part == entry.part
-        and not asked
-    ):
-        return None
     quorum = entry.verdict.quorum
     if lists != entry.lists:  # reports are no reason to ask others instead
         quorum = gathered.in_force.rules.quorum(lists, quorum if gathered.reports_to else ())
@@ -261,7 +253,8 @@ def with_additions(entry: Hold, verdict: Verdict, gathered: Gathered, *, part: b
         unknown=tuple(pair for pair in entry.verdict.unknown if pair[0] not in sure),
         quorum=quorum,
     )
-    return replace(entry, lists=lists, senders=senders, told=told, verdict=thought, part=part, versions=versions)
+    grown = replace(entry, lists=lists, senders=senders, told=told, verdict=thought, part=part, versions=versions)
+    return grown if asked or grown != entry else None
 
 
 def _versions(entry: Hold, gathered: Gathered) -> tuple[tuple[str, str], ...]:

@@ -17,7 +17,7 @@ from smtpguard.notices.render import Renderer
 from smtpguard.policy.verdict import Held
 from tests.guard.campaign import ANNA, DPO, EVA, OMAR, Campaign
 from tests.guard.house import MEMBERS, RAMADAN
-from tests.guard.office import LATER, Office
+from tests.guard.office import LATER, ULF, Office
 
 
 @pytest.fixture
@@ -156,6 +156,17 @@ async def test_a_copy_in_the_place_of_a_void_hold_is_asked_about(campaign: Campa
     found = await got(office)
     assert "approve" in found[EVA]
     assert MEMBERS[4] not in found
+
+
+async def test_a_writer_whom_the_first_copy_names_is_told_of_their_own(campaign: Campaign) -> None:
+    """As where two people send one mailing, each under their own From, through the account of one of them."""
+    (*_, first) = await campaign.to_members(0, 5, Sender=ULF)
+    assert isinstance(first, Held)
+    await campaign.send(MEMBERS[5], sender=ULF)
+    held = await campaign.home.hold(first.hold_id)
+    assert (held.sender, held.told) == (ANNA, (ULF,))
+    told = {str(i.recipients[0].address) for i in await campaign.home.outbox() if i.data.get("notice") == "held"}
+    assert told == {ANNA, ULF}
 
 
 async def test_all_writers_are_told_of_the_copy_in_the_place_of_a_void_hold(campaign: Campaign) -> None:
