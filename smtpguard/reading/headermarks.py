@@ -81,6 +81,16 @@ _ROLE = re.compile(
     r"|service|noreply|info|mcinfo|editor|pkginfo|support|contact|kontakt|bookings?|bokning|reservations?|survey|feedback|invoices?|faktura|welcome|team)\d*(?:[._\-].*)?\Z",
     re.I,
 )
+# Tools in which colleagues write to each other, by what begins the names of their fields, and by the sender of those that run elsewhere.
+_TOOL_FIELDS = (
+    "x-jira-", "x-atlassian-", "x-confluence-", "x-gitlab-", "x-github-", "x-gitea-", "x-forgejo-", "x-gerrit-", "x-phabricator-",
+    "x-redmine-", "x-bugzilla-", "x-trac-", "x-jenkins-", "x-sentry-", "x-asana-",
+)  # fmt: skip
+_TOOL_SENDER = re.compile(
+    r".*[@.](?:teams\.microsoft\.com|sharepointonline\.com|planner\.office365\.com|yammer\.com|slack\.com|atlassian\.net|bitbucket\.org|gitlab\.com|github\.com"
+    r"|docs\.google\.com|asana\.com|trello\.com|notion\.so|monday\.com|clickup\.com|basecamp\.com|basecamphq\.com|figma\.com|miro\.com|zoom\.us|webex\.com|getsentry\.com|linear\.app"
+    r"|workplace\.com|wrike\.com|smartsheet\.com|airtable\.com)\Z|azuredevops@microsoft\.com\Z|(?:drive-shares|comments|chat|calendar)-[\w-]*@google\.com\Z"
+)
 VERP = re.compile(r"(?:bounces?|b|return|rts|msprvs\d*|prvs|btv\d)[+=_\-.].{6,}|.*[=+].+=.+|[0-9a-f]{8,}-.{10,}", re.I)
 _SENSITIVE = re.compile(r"company-confidential|private|personal|confidential|internal", re.I)
 _PUBLIC = re.compile(r"\b(?:public|offentlig|öppen|general public|öffentlich|publique|pública|julkinen)\b", re.I)
@@ -130,6 +140,7 @@ def header_marks(
     yield from _client_marks(fields, around)
     yield from _label_marks(fields)
     yield from _sender_marks(fields, lists, people)
+    yield from _tool_marks(fields, people, around)
     yield from _people_marks(people, around)
     yield from _host_marks(fields)
     yield from _authentication_marks(results)
@@ -264,6 +275,17 @@ def _sender_marks(fields: Index, lists: ListHeader, people: People) -> Iterator[
         yield KINDS["bounce-address"].mark(
             "its return address at {domain} was made for one recipient", domain=domain[:80]
         )
+
+
+def _tool_marks(fields: Index, people: People, around: Surroundings) -> Iterator[Mark]:
+    sender = people.sender
+    host = sender.rpartition("@")[2]
+    if _TOOL_SENDER.match(sender) and not around.is_ours(host):
+        tool = host
+    else:
+        tool = next((name.split("-")[1].capitalize() for name in fields if name.startswith(_TOOL_FIELDS)), "")
+    if tool and not people.one_outside(around):  # to customers it writes one by one, as a help desk
+        yield KINDS["tool-notice"].mark("{tool}, in which colleagues write, sent it", tool=tool[:80])
 
 
 @lru_cache(maxsize=256)

@@ -21,7 +21,7 @@ from smtpguard.reading.topics import Topic
 THRESHOLD = 2.0
 """A score from here on is internal, and from its negative down a mailing. Between them it is unclear."""
 
-# Marks of a reply that no campaign has. "Re:" alone is not one.
+# Marks of what people say to each other, which no campaign has. "Re:" alone is not one.
 CONVERSATION = frozenset(
     {
         "outlook-thread",
@@ -31,6 +31,7 @@ CONVERSATION = frozenset(
         "colleague-quoted",
         "colleague-referenced",
         "calendar",
+        "tool-notice",
     }
 )
 # Marks that a message is for colleagues only: no campaign says so.

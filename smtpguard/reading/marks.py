@@ -96,6 +96,7 @@ _TABLE = (
     Kind("references", _I, 1.5, "thread", "In-Reply-To says it answers something; some platforms thread receipts with it"),
     Kind("reply-prefix", _I, 2.0, "thread", "Re: and its like; faked on a few campaigns in a hundred"),
     Kind("forward-prefix", _I, 2.0, "thread", "Fw: and its like"),
+    Kind("tool-notice", _I, 3.0, "thread", "a tool in which colleagues write, such as Teams, Slack or Jira, sent it to them"),
     Kind("attached-mail", _I, 1.5, "attachment", "a message forwarded as an attachment"),
     # Where it was written.
     Kind("thread-index", _I, 1.5, "client", "Outlook and Exchange put it on each new conversation; small senders use them for newsletters too"),

@@ -50,6 +50,12 @@ class People:
     reply_to: str = ""
     shown: tuple[str, ...] = ()
 
+    def one_outside(self, around: Surroundings) -> str:
+        """Return the only other person in To and Cc, if that is no list and no colleague; else ""."""
+        others = [a for a in self.shown if a != self.sender]
+        alone = len(others) == 1 and others[0] not in around.list_addresses and not around.is_colleague(others[0])
+        return others[0] if alone else ""
+
 
 def people_of(fields: Index, around: Surroundings) -> People:
     froms = addresses_in(fields, around, "from")

@@ -309,6 +309,8 @@ def _marks(
     if _is_report(fields):
         marks = [m for m in marks if m.side is Side.NEITHER]
         marks.append(KINDS["report"].mark("it is a report on another message, by its type or its null return path"))
+    elif any(m.name == "tool-notice" for m in marks):  # its signs of a mailing are the tool's
+        marks = [m for m in marks if m.side is not Side.MAILING]
     elif server := _list_server(fields, lists, marks):
         personal = any(m.name in _PERSONAL for m in marks)
         whose = (*_SERVERS_OWN, *(("sender", "machine") if personal else ()))
@@ -320,10 +322,9 @@ def _marks(
     elif own is not None and not _bulk_signs(lists, marks):
         marks.append(KINDS["no-bulk-signs"].mark("nothing in it is said to be sent to many"))
     names = {m.name for m in marks}
-    if "noreply" in names and not names.isdisjoint(("auto-generated", "do-not-reply")):
-        others = [a for a in people.shown if a != people.sender]
-        if len(others) == 1 and others[0] not in around.list_addresses and not around.is_colleague(others[0]):
-            marks.append(KINDS["machine-to-one"].mark("a machine sent it to {address} alone", address=others[0][:80]))
+    by_machine = "noreply" in names and not names.isdisjoint(("auto-generated", "do-not-reply"))
+    if by_machine and (one := people.one_outside(around)):
+        marks.append(KINDS["machine-to-one"].mark("a machine sent it to {address} alone", address=one[:80]))
     return [*marks, *custom_marks(fields, text, around)]
 
 

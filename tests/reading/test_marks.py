@@ -35,6 +35,8 @@ EXAMPLES: list[tuple[str, Mapping[str, str], str]] = [
     ("references", {"References": "<5@example.org>"}, "x"),
     ("reply-prefix", {"Subject": "=?utf-8?Q?SV=3A_D=C3=A4r?="}, "x"),
     ("forward-prefix", {"Subject": "VB: x"}, "x"),
+    ("tool-notice", {"From": "Teams <noreply@email.teams.microsoft.com>"}, "x"),
+    ("tool-notice", {"From": "jira@example.com", "X-JIRA-FingerPrint": "1"}, "x"),
     ("exchange-headers", {"X-MS-Has-Attach": ""}, "x"),
     ("our-exchange", {"X-OriginatorOrg": "example.com"}, "x"),
     ("originator-org", {"X-OriginatorOrg": "example.net"}, "x"),
@@ -209,6 +211,37 @@ def test_a_machine_that_writes_to_one_person_outside_writes_to_customers(more: d
     assert look(letter(body, {**head, "To": "kim@customer.example"})).looks is Looks.MAILING
     for to in ("customers@example.com", "bo@example.com", "kim@customer.example, ola@other.example"):
         assert look(letter(body, {**head, "To": to})).looks is Looks.UNCLEAR
+
+
+@every(
+    "head",
+    [
+        {"From": "Microsoft Teams <noreply@email.teams.microsoft.com>"}, {"From": "Slack <notification@slack.com>", "X-SES-Outgoing": "1"},
+        {"From": "Bo Alm <notifications@github.com>", "X-GitHub-Reason": "mention", **PLATFORM}, {"From": "comments-noreply@docs.google.com"},
+        {"From": "jenkins@example.com", "X-Jenkins-Job": "shop", "Auto-Submitted": "auto-generated"},
+    ],
+)  # fmt: skip
+def test_what_colleagues_write_in_a_tool_is_no_mailing(head: dict[str, str]) -> None:
+    """The signs of a mailing in its notices are the tool's. To one customer it writes as a help desk."""
+    body = "Bo: did you see what their buyer wrote?\n\nThis mailbox is not monitored. Update your email preferences."
+    assert look(letter(body, head)).looks is Looks.INTERNAL
+    assert look(letter(body, {**head, "To": "bo@example.com"})).looks is Looks.INTERNAL
+    helped = look(letter(body, {**head, "To": "kim@customer.example"}))
+    assert "tool-notice" not in names(helped)
+    assert helped.looks is not Looks.INTERNAL
+
+
+@every(
+    "sender",
+    ["news@myslack.com", "slack.com@shop.example", "news@google.com", "offers@microsoft.com", "x@teams.example"],
+)
+def test_an_address_like_a_tools_is_none(sender: str) -> None:
+    assert "tool-notice" not in names(look(letter("x", {"From": sender})))
+
+
+def test_the_maker_of_a_tool_sends_mailings_from_its_domain() -> None:
+    ours = replace(around(), domains=frozenset({"trello.com"}))
+    assert look(letter("Our offers. Unsubscribe here.", {"From": "news@trello.com"}), ours).looks is Looks.MAILING
 
 
 @every("body", ["Summary: from 09:12 to 10:47 payments failed.", "Pris: 120 kr", "Datum: 24 november"])
