@@ -14,7 +14,7 @@ from smtpguard.accounts.model import AccountKeys, May, Role
 from smtpguard.config.problem import Invalid
 from smtpguard.console.people.accounts import Accounts
 from smtpguard.console.people.credentials import NotPossible
-from smtpguard.console.rendering import WrongField, page, see_other, services_of, speech, text_of
+from smtpguard.console.rendering import WrongField, form, page, see_other, services_of, speech, text_of
 from smtpguard.console.services import for_roles, person
 from smtpguard.guard.inforce import InForce
 from smtpguard.journal.event import Event, Kind
@@ -105,7 +105,7 @@ class AwayPage:
 
     async def agree(self, request: Request) -> Response:
         try:
-            await self._deputy_address(text_of(request.state.form, "deputy", 320), services_of(request).in_force)
+            await self._deputy_address(text_of(form(request), "deputy", 320), services_of(request).in_force)
         except WrongField as bad:  # their account has ended since
             return await self._page(request, 409, problem=bad.why)
         return await self._decide_on_deputy(request, "agreed", lambda declared: replace(declared, confirmed=True))
@@ -117,8 +117,8 @@ class AwayPage:
 
     async def _decide_on_deputy(self, request: Request, change: str, to: Callable[[Absence], Absence]) -> Response:
         """Apply an admin's decision on the deputy that the page showed. If the deputy differs by now, change nothing."""
-        form, admin = request.state.form, person(request).address
-        who, deputy = text_of(form, "person", 320), text_of(form, "deputy", 320)
+        sent, admin = form(request), person(request).address
+        who, deputy = text_of(sent, "person", 320), text_of(sent, "deputy", 320)
 
         def step(declared: Absence | None) -> tuple[Absence, Event]:
             if declared is None or declared.is_over(
@@ -140,17 +140,17 @@ class AwayPage:
 
     async def _from_form(self, request: Request, who: str, in_force: InForce) -> Absence:
         """Parse the form. Raises WrongField."""
-        form = request.state.form
+        sent = form(request)
         today = self.accounts.clock.now().astimezone(in_force.groups.zone).date()
-        since = _day(form.get("since"), "since") if form.get("since") else today
-        until = _day(form.get("until"), "until")
+        since = _day(sent.get("since"), "since") if sent.get("since") else today
+        until = _day(sent.get("until"), "until")
         if until < since:
             raise WrongField("until", N_("The last day is before the first one."))
         if until < today:
             raise WrongField("until", N_("The last day is in the past."))
         if until - since > LONGEST:
             raise WrongField("until", N_("The absence is longer than a year."))
-        deputy = await self._deputy_address(text_of(form, "deputy"), in_force)
+        deputy = await self._deputy_address(text_of(sent, "deputy"), in_force)
         if deputy and deputy in in_force.addresses_of(who):
             raise WrongField("deputy", N_("You cannot be your own deputy."))
         return Absence(person=who, since=since, until=until, deputy=deputy)

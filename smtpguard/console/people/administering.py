@@ -16,8 +16,8 @@ from smtpguard.accounts.model import Account, Role
 from smtpguard.console import labels
 from smtpguard.console.people.accounts import Accounts
 from smtpguard.console.people.credentials import NotPossible
-from smtpguard.console.rendering import page, see_other, services_of, speech, text_of
-from smtpguard.console.services import for_roles
+from smtpguard.console.rendering import form, page, see_other, services_of, speech, text_of
+from smtpguard.console.services import for_roles, person
 from smtpguard.locale.phrase import N_, Phrase, Said
 from smtpguard.mail.address import BadAddress
 
@@ -51,13 +51,13 @@ class PeoplePage:
         ]
 
     async def add(self, request: Request) -> Response:
-        form = request.state.form
-        address, sso = text_of(form, "address"), form.get("sso") == "yes"
+        sent = form(request)
+        address, sso = text_of(sent, "address"), sent.get("sso") == "yes"
         password = "" if sso else new_password()
         try:
             made = await self.accounts.add(
-                address, roles=_chosen(request), password=password, name=text_of(form, "name", 200),
-                by=request.state.person.address,
+                address, roles=_chosen(request), password=password, name=text_of(sent, "name", 200),
+                by=person(request).address,
             )  # fmt: skip
         except BadAddress:
             return await self._page(request, 400, wrong={"address": speech(request)(N_("Not an address."))})
@@ -84,7 +84,7 @@ class PeoplePage:
 
     async def _change_account(self, change: str, account: Account, request: Request) -> str:
         """Return the password that was generated for the account, "" if none was. Raises NotPossible."""
-        by, roles = request.state.person.address, _chosen(request)
+        by, roles = person(request).address, _chosen(request)
         own = account.address == by
         match change:
             case "roles":
@@ -108,7 +108,7 @@ class PeoplePage:
             case "delete":
                 if own:
                     raise NotPossible(Phrase("You cannot delete your own account: another admin must do it."))
-                if request.state.form.get("sure") != "yes":
+                if form(request).get("sure") != "yes":
                     raise NotPossible(Phrase("Confirm it: a deleted account cannot be restored."))
                 await self.accounts.delete(account, by=by)
             case "sso":
@@ -125,10 +125,10 @@ class PeoplePage:
         gaps = [(labels.GAPS[each.gap.value], each) for each in services_of(request).in_force.unseated(everybody)]
         return await page(
             request, "people.html", status, everybody=everybody, roles=list(Role), sso=self.sso, gaps=gaps,
-            problem=problem, wrong=wrong, made=made, password=password, mine=request.state.person.address,
+            problem=problem, wrong=wrong, made=made, password=password, mine=person(request).address,
         )  # fmt: skip
 
 
 def _chosen(request: Request) -> list[Role]:
-    wanted = request.state.form.getlist("roles")
+    wanted = form(request).getlist("roles")
     return [role for role in Role if role.value in wanted]

@@ -26,7 +26,7 @@ from smtpguard.console.people.signing import (
     SignInRefused,
     TooManyAttempts,
 )
-from smtpguard.console.rendering import page, see_other, services_of, speech
+from smtpguard.console.rendering import form, page, see_other, services_of, speech
 from smtpguard.console.services import NotSignedIn
 from smtpguard.database.errors import Outage, StoreError
 from smtpguard.locale import languages
@@ -45,6 +45,7 @@ ATTEMPT_SECONDS = 600
 """How long a browser keeps the sealed state of a sign-on."""
 ISSUER = "smtpguard"
 """The name of the account in an authenticator."""
+NO_PASSWORD = N_("This account has no password: it uses single sign-on.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,9 +142,7 @@ class AccountPages:
         """Change from a password to single sign-on: the provider proves that it is the same person."""
         account = _account(request)
         if account.subject or not account.password:
-            return await self._account_page(
-                request, 409, problem=N_("This account has no password: it uses single sign-on.")
-            )
+            return await self._account_page(request, 409, problem=NO_PASSWORD)
         if (where := await self._begin_sign_on(request, "/me", moves=account.account_id)) is None:
             problem = N_("Single sign-on does not answer. Try again, or sign in with a password.")
             return await self._account_page(request, 503, problem=problem)
@@ -211,9 +210,7 @@ class AccountPages:
     async def password(self, request: Request) -> Response:
         account, new, said = _account(request), _text(request, "new"), speech(request)
         if not account.password:
-            return await self._account_page(
-                request, 400, problem=N_("This account has no password: it uses single sign-on.")
-            )
+            return await self._account_page(request, 400, problem=NO_PASSWORD)
         if not await self._password_is_right(account, _text(request, "current")):
             return await self._account_page(request, 403, wrong={"current": said("That is not your password.")})
         if new != _text(request, "again"):
@@ -297,9 +294,7 @@ class AccountPages:
         wrong: Mapping[str, str] | None = None,
     ) -> Response:  # fmt: skip
         if not account.password:
-            return await self._account_page(
-                request, 400, problem=N_("This account has no password: it uses single sign-on.")
-            )
+            return await self._account_page(request, 400, problem=NO_PASSWORD)
         try:
             uri = self.accounts.factors.uri(sealed, address=account.address, issuer=ISSUER)
         except WrongSecret:
@@ -346,5 +341,5 @@ def _policy_claims(request: Request) -> frozenset[str]:
 
 
 def _text(request: Request, name: str) -> str:
-    value = request.state.form.get(name, "")
+    value = form(request).get(name, "")
     return value if isinstance(value, str) else ""
