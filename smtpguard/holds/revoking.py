@@ -20,7 +20,7 @@ from smtpguard.database.batch import Batch
 from smtpguard.database.schema import hold as table
 from smtpguard.holds import deciding
 from smtpguard.holds import rows as holds
-from smtpguard.holds.model import LET_GO, LIVE, SENDING, Change, Hold, Refused, State, with_lead_data
+from smtpguard.holds.model import LET_GO, LIVE, SENDING, Change, Conflict, Hold, Refused, State, with_lead_data
 from smtpguard.holds.sending import UNSENT, Outgoing, ReleaseProgress, Sending
 from smtpguard.journal.chain import microseconds
 from smtpguard.mailings.mailingbatch import mailings_of
@@ -89,7 +89,10 @@ def take_back(batch: Batch, hold_id: str, step: Step) -> tuple[list[Change], Out
     """Apply ``step`` to a hold, approved or not, with the copies under it. Returns the changes of the hold, or of the
     copy that was promoted in its place, or of both; and how much was sent before. Raises NoSuch if there is no such
     hold, and Refused."""
-    group = _Group.look(batch.connection, deciding.existing(batch, hold_id), batch.now_us)
+    hold = deciding.existing(batch, hold_id)
+    if hold.primary and deciding.existing(batch, hold.primary).state not in LET_GO:
+        raise Conflict(f"it follows {hold.primary}")
+    group = _Group.look(batch.connection, hold, batch.now_us)
     return _revoke(batch, group, step), group.outgoing
 
 
@@ -191,8 +194,10 @@ def _as_left(batch: Batch, lead: Hold, hold: Hold) -> Hold:
 
 
 def _lead(batch: Batch, hold: Hold) -> None:
-    """Store the number of copies under a hold that is not sent. If it waits, its mailing waits for it."""
-    batch.connection.execute(update(table).where(table.c.hold_id == hold.hold_id).values(copies=hold.copies))
+    """Store the number of copies under a hold that is not sent. It stands for itself, also if it was a copy. If it waits, its mailing
+    waits for it."""
+    own = update(table).where(table.c.hold_id == hold.hold_id)
+    batch.connection.execute(own.values(copies=hold.copies, lead=None))
     row = mailings_of(batch).by_name(hold.mailing_id) if hold.mailing_id else None
     if row is not None and hold.state is State.WAITING and row.mailing.entry in ("", hold.hold_id):
         mailings_of(batch).change(row, replace(row.mailing, entry=hold.hold_id))

@@ -43,6 +43,8 @@ ANNA, EVA, OMAR, DPO, IT = (
     "it@example.com",
 )
 
+NEWS = "news@lists.example.com"
+
 
 def approvals(office: Office) -> Approvals:
     return Approvals(office.store, office.home, SteadyClock(office.clock), notices=Notices(contact=IT))
@@ -125,6 +127,48 @@ async def test_a_post_of_which_somebody_has_a_copy_stops_if_its_list_has_grown(o
     hold = await office.home.hold(hold_id)
     assert (hold.state, hold.stopped, len(hold.votes)) == (State.RELEASED, True, 2)
     assert (office.relay.has(BO), office.relay.has(RAMADAN)) == (1, 0)
+
+
+async def test_a_copy_waits_by_itself_if_only_its_list_has_grown(office: Office) -> None:
+    """It was decided on under another post, which is sent."""
+    lead, copy = await two_posts(office, NEWS)
+    office.relay.says[NEWS] = LATER
+    await office.step()
+    del office.relay.says[NEWS]
+    index(office.home.folder, "news", MEMBERS)
+    office.home.in_force = office.home.build(DOCUMENTS)
+    await office.until_quiet(steps=5)
+    await approvals(office).follow()
+    hold = await office.home.hold(copy)
+    assert (hold.state, hold.primary, hold.reach) == (State.WAITING, "", 60)
+    assert await office.state(lead) is State.RELEASED
+    await office.home.approve(copy, EVA)
+    await office.until_quiet(steps=5)
+    assert (office.relay.has(RAMADAN), office.relay.has(NEWS)) == (1, 1)
+
+
+async def test_a_copy_waits_under_its_post_if_the_list_of_both_has_grown(office: Office) -> None:
+    lead, copy = await two_posts(office, RAMADAN, BO)
+    index(office.home.folder, "ramadan", [*MEMBERS, *(f"new{n}@example.net" for n in range(300))])
+    office.home.in_force = office.home.build(DOCUMENTS)
+    await office.until_quiet(steps=5)
+    await approvals(office).follow()
+    assert {(one.hold_id, one.state, one.primary, one.copies) for one in await office.home.holds()} == {
+        (lead, State.WAITING, "", 1), (copy, State.WAITING, lead, 0),
+    }  # fmt: skip
+    assert office.relay.has(RAMADAN) == 0
+
+
+async def two_posts(office: Office, *to: str) -> tuple[str, str]:
+    """An approved post, and the copy of it to these, approved with it."""
+    same = {"X_Looks": "mailing", "X_Mailing": "spring"}
+    lead = await office.home.held(RAMADAN, **same)
+    copy = await office.home.held(*to, Message_ID="<2@example.com>", **same)
+    assert copy.primary == lead.hold_id
+    await office.home.approve(lead.hold_id)
+    await approvals(office).follow()
+    await office.tell()
+    return lead.hold_id, copy.hold_id
 
 
 async def test_a_list_that_has_its_post_does_not_stop_the_others_by_growing(office: Office) -> None:
