@@ -7,7 +7,7 @@ private part of an event, or is not written.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from dataclasses import field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -228,7 +228,10 @@ class Record:
         again = with_additions(again, stands.verdict, self.gathered, part=False) or again
         envelope, colleagues = self._parts(again.verdict)
         part = bool(colleagues) or (void.part and void.copies > 0)  # of a copy
-        again = replace(again, envelope=envelope, part=part, primary=stands.primary)
+        reach, at_least = self._reach(colleagues)
+        again = replace(
+            again, envelope=envelope, part=part, primary=stands.primary, reach=reach, reach_at_least=at_least
+        )
         again = self.term.anew(again, self.gathered.in_force, live.now)
         mailing_id = live.mailing.mailing_id if live.mailing is not None else ""
         again = replace(again, mailing_id=mailing_id, behind=self._behind())
@@ -243,6 +246,7 @@ class Record:
             raise ComparisonMissing("people are to decide on it")
         customers, colleagues = self._parts(verdict)
         asked = deliver_by(transaction.message.header, live.now)
+        reach, at_least = self._reach(colleagues)
         by_sender = is_by_sender(verdict)
         hold = Hold(
             hold_id=transaction.id,
@@ -262,8 +266,8 @@ class Record:
             sender=gathered.sender.told,
             senders=gathered.behind | gathered.sender.unnamed,
             lists=tuple(sorted(gathered.facts.lists)),
-            reach=int(gathered.everyone.reach.low) - len(colleagues),
-            reach_at_least=gathered.everyone.reach.high > gathered.everyone.reach.low,
+            reach=reach,
+            reach_at_least=at_least,
             part=bool(colleagues),
             language=reading.language if reading else "",
             thread=gathered.facts.thread,
@@ -285,8 +289,6 @@ class Record:
             hold = replace(
                 hold,
                 correction=one,
-                reach=one.reach,
-                reach_at_least=False,
                 sender=hold.sender or one.by,
                 told=told,
                 senders=hold.senders | mine,
@@ -304,6 +306,13 @@ class Record:
             hold = replace(hold, expires_at=until if expires else hold.expires_at)
         hold = replace(hold, confirm=confirm)
         return replace(hold, attend_at=self.term.attend_at(hold, self.gathered.in_force))
+
+    def _reach(self, colleagues: Sized) -> tuple[int, bool]:
+        """How many people it would reach by itself, without the colleagues who get it now, and whether it may be more."""
+        if self.correction is not None:
+            return self.correction.reach, False
+        reach = self.gathered.everyone.reach
+        return int(reach.low) - len(colleagues), reach.high > reach.low
 
     def _parts(self, verdict: Verdict) -> tuple[Envelope, tuple[Recipient, ...]]:
         """The envelope that is held, and the colleagues who get the message now (``scope: customers``)."""

@@ -91,7 +91,7 @@ class Run:
             marks = canonical([sorted(item.touches - admission.unfrozen), sorted(item.senders), mailing, item.thread])
         # From here on nothing is refused.
         batch.append(sealed)
-        people = self._recorded(item, row, admission, again=again) if row is not None else None
+        people = self._recorded(item, row, admission) if row is not None else None
         if marks is not None:
             n = row.known.n if row is not None else None
             batch.rows("underway").append((item.id, item.key, batch.now_us, marks, False, n, people, False))
@@ -194,9 +194,9 @@ class Run:
             self._entries[hold_id] = holds.find(self._batch.connection, hold_id)
         return self._entries[hold_id]
 
-    def _recorded(self, item: Item, row: MailingRow, admission: Admission, *, again: bool) -> bytes | None:
+    def _recorded(self, item: Item, row: MailingRow, admission: Admission) -> bytes | None:
         """Count the message under its mailing, and a held one under the mailing's primary hold. Returns the digests of
-        its people. A retry of a held message changes nothing. ``again``: its void hold waits again."""
+        its people. A retry of a held message changes nothing."""
         mailings, done = mailings_of(self._batch), admission.disposition
         taken = isinstance(done, Held) and bool(done.taken)  # until the MTA reports, it is unknown what it passed on
         if admission.hold is None and isinstance(done, Held):
@@ -217,8 +217,7 @@ class Run:
         if hold is not None and not hold.primary and not hold.kind and admission.leads:
             mailing, under = replace(mailing, entry=hold.hold_id), hold.hold_id
             self._entries[hold.hold_id] = hold
-            # to its reach; other held copies have a hold of their own, and one that waits again has them in its reach
-            more = 0 if again else row.statuses[CopyStatus.DEFERRED]
+            more = row.statuses[CopyStatus.DEFERRED]  # to its reach; other held copies have a hold of their own
         elif hold is not None:
             under, stored = hold.primary, True
             more = hold.reach if under != mailing.entry else more  # a letter waits with those of its sender

@@ -115,7 +115,7 @@ def apply(batch: Batch, held: Hold, made: Change) -> Change:
     if row is not None and approved:
         # Before its release is in the outbox: then an earlier copy would count as in flight.
         mailings_of(batch).look_up(row, holds.people(batch.connection, held.hold_id)[0])
-    heir = _heir(batch, row, made.hold) if row is not None and made.hold is not None else None
+    heir = _heir(batch, made.hold) if made.hold is not None and made.hold.state is State.VOID else None
     if heir is not None:
         made = with_lead_data(heir, made)
     sealed = batch.sealed(made.events)
@@ -173,8 +173,12 @@ def _apply_to_mailing(
     to an attempt is outstanding."""
     mailings, now = mailings_of(batch), batch.now
     mailing = row.mailing
-    if mailing.entry == hold.hold_id and hold.state is not State.WAITING:
-        entry = _promote(batch, hold, heir) if heir is not None else _next_entry(batch, hold.mailing_id)
+    leads = mailing.entry == hold.hold_id
+    inherits = leads and heir is not None and heir.mailing_id == hold.mailing_id
+    if heir is not None:
+        _promote(batch, hold, heir, whole=inherits)
+    if leads and hold.state is not State.WAITING:
+        entry = heir.hold_id if heir is not None and inherits else _next_entry(batch, hold.mailing_id)
         mailing = replace(mailing, entry=entry)
     if made.grant is not None:
         view = mailings.view(row)
@@ -218,38 +222,42 @@ def _apply_to_mailing(
             mailings.set_status(row, apart, CopyStatus.DEFERRED, only={CopyStatus.DOUBTED})
 
 
-def _heir(batch: Batch, row: MailingRow, void: Hold) -> Hold | None:
-    """Return the oldest copy under the primary hold of a mailing that became void, with the lists, rules and writers of
-    that, and for the rest of its time. Returns None if there is none, or ``void`` is no such hold."""
-    if void.state is not State.VOID or row.mailing.entry != void.hold_id:
-        return None
+def _heir(batch: Batch, void: Hold) -> Hold | None:
+    """Return the copy or letter that takes the place of a hold that became void, None if none waits under it. It has the lists,
+    rules and writers of that hold, and the rest of its time. The oldest is first; of those whose clients have no 250 yet the
+    newest, which becomes void last."""
     batch.flush()
-    query = select(table.c.hold_id).where(
-        table.c.lead == void.hold_id, table.c.state == State.WAITING.value, table.c.acknowledged.is_(True)
-    )
-    next_id = batch.connection.execute(query.order_by(table.c.held_at, table.c.hold_id).limit(1)).scalar()
+    query = select(table.c.hold_id).where(table.c.lead == void.hold_id, table.c.state == State.WAITING.value)
+    answered = table.c.acknowledged.is_(True)
+    order = case((answered, 0), else_=1), case((answered, table.c.held_at), else_=-table.c.held_at), table.c.hold_id
+    next_id = batch.connection.execute(query.order_by(*order).limit(1)).scalar()
     copy = holds.find(batch.connection, next_id) if next_id is not None else None
     if copy is None:
         return None
     asked = void.confirm if void.confirm is not None and void.confirm.lapsed_at is None else None
-    return replace(copy.in_place_of(void), primary="", confirm=asked, expires_at=void.expires_at)
+    heir = replace(copy.in_place_of(void), primary="", confirm=asked, expires_at=void.expires_at)
+    return replace(heir, by_sender=True, letter_from=void.letter_from) if void.queue else heir
 
 
-def _promote(batch: Batch, void: Hold, successor: Hold) -> str:
-    """Put the successor in the place of a primary hold that became void. Returns its id."""
+def _promote(batch: Batch, void: Hold, successor: Hold, *, whole: bool) -> None:
+    """Put the successor in the place of a hold that became void. ``whole``: it leads the mailing, whose deferred copies count."""
     batch.flush()
-    waiting = select(func.count()).where(table.c.lead == void.hold_id, table.c.state == State.WAITING.value)
-    copies = batch.connection.execute(waiting).scalar_one() - 1
-    holds.replace(batch.connection, replace(successor, attend_at=None))
+    waiting = select(func.count(), func.sum(table.c.reach)).where(
+        table.c.lead == void.hold_id, table.c.state == State.WAITING.value
+    )
+    count, reach = batch.connection.execute(waiting).one()
+    holds.replace(batch.connection, replace(successor, attend_at=batch.now))
     for ids, values in (
-        (table.c.hold_id == successor.hold_id, {"lead": None, "copies": copies, "reach": void.reach}),
+        (
+            table.c.hold_id == successor.hold_id,
+            {"lead": None, "copies": count - 1, "reach": void.reach if whole else int(reach)},
+        ),
         (and_(table.c.lead == void.hold_id, table.c.state.not_in(_LET_GO)), {"lead": successor.hold_id}),
         (table.c.hold_id == void.hold_id, {"lead": successor.hold_id, "copies": 0}),
     ):
         batch.connection.execute(update(table).where(ids).values(**values))
     notices = (outbox.c.hold_id == void.hold_id, outbox.c.done.is_(False), outbox.c.kind == IntentKind.NOTICE.value)
     batch.connection.execute(update(outbox).where(*notices).values(hold_id=successor.hold_id))
-    return successor.hold_id
 
 
 def _next_entry(batch: Batch, mailing_id: str) -> str:

@@ -295,6 +295,60 @@ async def test_a_void_letter_waits_again_with_those_of_its_sender(tmp_path: Path
         assert (lead.copies, lead.reach) == counted
 
 
+async def test_letters_of_a_sender_have_a_place_of_their_own(tmp_path: Path) -> None:
+    """The hold that they waited under becomes void: whether it led its mailing or not, they wait under the next one, and its mailing
+    has no place there."""
+    policy = sample()
+    policy["rules"] = [{"id": "busy", "when": {"sender.customers": ">= 2 in 1h"}, "then": "hold"}]
+    async with house(tmp_path, documents=documents(policy)) as home:
+        campaign = Campaign(home, copies=50)
+        earlier = await campaign.send(RAMADAN, body="One text")
+        post = await campaign.send(RAMADAN, MEMBERS[0], Message_ID="<1@example.com>", body="Another text")
+        letters = [await campaign.send(MEMBERS[n], mailing=f"letter {n}", Message_ID=f"<{n}@l>") for n in range(1, 5)]
+        assert isinstance(earlier, IsHeld)
+        assert isinstance(post, IsHeld)
+        first, second, third = (one.hold_id for one in letters if isinstance(one, IsHeld))
+
+        async def wait() -> list[tuple[str, str, int, int]]:
+            there = [one for one in await home.holds() if one.state is Held.WAITING]
+            return [
+                (one.hold_id, one.primary, one.copies, one.reach) for one in there if one.hold_id != earlier.hold_id
+            ]
+
+        before = await wait()
+        assert before == [(post.hold_id, "", 3, 63), *((one, post.hold_id, 0, 1) for one in (first, second, third))]
+        await never_answered(campaign, post.hold_id)
+        assert await wait() == [(first, "", 2, 3), (second, first, 0, 1), (third, first, 0, 1)]
+        await never_answered(campaign, first)
+        assert await wait() == [(second, "", 1, 2), (third, second, 0, 1)]
+        await campaign.send(MEMBERS[2], mailing="letter 2", Message_ID="<2@l>", body="Copy 3")
+        await campaign.send(RAMADAN, MEMBERS[0], Message_ID="<1@example.com>", body="Another text")
+        assert sorted(await wait()) == [
+            (post.hold_id, second, 0, 60), (first, second, 0, 1), (second, "", 3, 63), (third, second, 0, 1)
+        ]  # fmt: skip
+        await campaign.decide(second)
+        await campaign.office.until_quiet(steps=5)
+        assert [campaign.office.relay.has(m) for m in MEMBERS[2:5]] == [1, 1, 1]
+        assert [one.entry for one in await campaign.service.list(least=1) if one.entry] == [earlier.hold_id]
+
+
+async def test_a_copy_that_is_answered_after_its_primary_hold_is_void_takes_its_place(campaign: Campaign) -> None:
+    """It was held within the last moments of that. Its client has a 250, so that people must hear of it."""
+    first, second = (await campaign.to_members(0, 5))[-1], None
+    campaign.home.clock.pass_(minutes=10)
+    second = await campaign.send(MEMBERS[6])
+    assert isinstance(first, IsHeld)
+    assert isinstance(second, IsHeld)
+    await campaign.home.store.write(lambda b: b.execute("UPDATE hold SET acknowledged = false", [()]))
+    campaign.home.clock.pass_(minutes=6)
+    await campaign.home.watch.read()
+    await campaign.approvals.sweep()
+    assert [(one.state, one.primary) for one in await campaign.home.holds()] == [
+        (Held.VOID, second.hold_id),
+        (Held.WAITING, ""),
+    ]
+
+
 async def test_a_post_that_waits_for_its_senders_number_leaves_the_place_of_an_earlier_one(tmp_path: Path) -> None:
     policy = sample()
     policy["rules"] = [{"id": "busy", "when": {"sender.customers": ">= 2 in 1h"}, "then": "hold"}]
