@@ -39,7 +39,7 @@ OUTCOMES: Mapping[Outcome, str] = {
     Outcome.WAITING: N_("held: it waits for a decision, or for its stage"),
     Outcome.UNDELIVERED: N_("approved, but not delivered to them"),
     Outcome.GRANTED: N_("a test that people approved, of which nothing is sent"),
-    Outcome.DECLINED: N_("held and rejected: not sent"),
+    Outcome.DECLINED: N_("rejected by people: not sent"),
     Outcome.WITHDRAWN: N_("held and withdrawn by its writer"),
     Outcome.EXPIRED: N_("held and expired without a decision: not sent"),
     Outcome.VOID: N_("deferred: its client was told to try again"),

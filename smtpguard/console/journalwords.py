@@ -97,7 +97,7 @@ DETAILS: Mapping[str, str] = {
     "confirm": N_("held, and its writer asked"),
     "hold": N_("held"),
     "defer": N_("deferred"),
-    "reject": N_("rejected by a rule"),
+    "reject": N_("rejected on arrival"),
     "reasons": N_("the reasons"),
     "text": N_("the text"),
     "full": N_("all of it"),

@@ -29,7 +29,7 @@ class Outcome(enum.Enum):
     WAITING = "waiting"  # held, for people to decide
     UNDELIVERED = "undelivered"  # approved, and it could not be delivered
     GRANTED = "granted"  # a test that was approved; it is not sent
-    DECLINED = "declined"  # held, and rejected by people
+    DECLINED = "declined"  # rejected by people: itself while it was held, or its mailing before it came
     WITHDRAWN = "withdrawn"
     EXPIRED = "expired"
     VOID = "void"  # held, but its client was told to try again
@@ -68,6 +68,8 @@ _UNDONE = ("taken-back", "lapsed")
 _OUTCOME, _IN_DOUBT = Kind.OUTCOME.value, Kind.IN_DOUBT.value
 _ASKED = "approval.asked"
 """The fact in the verdict of a message that was sent to be approved beforehand."""
+_MAILING_REJECTED = "mailing.rejected"
+"""The fact in the verdict of a copy of a mailing that people had rejected."""
 
 
 def relayed(kind: str, data: Mapping[str, Any]) -> Outcome | None:
@@ -188,12 +190,14 @@ class Message:
         if "accepted" in data:
             return cls(people=0, at_least=False, end=Outcome.REFUSED, held=False)
         counts, action = data.get("counts", {}), str(data.get("action"))
-        test = bool(data.get("test")) or any(reason.get("fact") == _ASKED for reason in data.get("reasons", ()))
+        facts = {reason.get("fact") for reason in data.get("reasons", ())}
+        test = bool(data.get("test")) or _ASKED in facts
+        end = _FIRST.get(action, Outcome.DEFERRED)
         apart, recipients = data.get("apart"), sealed.get("recipients", ())
         return cls(
             people=0 if test else int(counts.get("reach", 0)),
             at_least=bool(data.get("reach_at_least")) and not test,
-            end=_FIRST.get(action, Outcome.DEFERRED),
+            end=Outcome.DECLINED if end is Outcome.REJECTED and _MAILING_REJECTED in facts else end,
             held=action in ("hold", "confirm"),
             test=test,
             shown=int(counts.get("shown", 0)),

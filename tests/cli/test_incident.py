@@ -75,7 +75,7 @@ def test_the_page_says_who_what_when_and_to_how_many(story: Path) -> None:
     for line in (
         f"About: {HOLD}",
         "1 message came on Monday 2 March 2026 between 09:00 and 09:05 (UTC). None of it was sent through this guard.",
-        "  1 message, for 60 people: held and rejected: not sent",
+        "  1 message, for 60 people: rejected by people: not sent",
         "  one retry of a message that was already held, counted as the same message",
         "  From: anna@example.com",
         f"  what it said: smtpguard held export {HOLD}, kept until 2026-04-01 09:00:00 UTC at least",

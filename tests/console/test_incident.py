@@ -133,7 +133,7 @@ async def test_the_report_is_shown_as_a_page(here: Stage) -> None:
     assert answer.status_code == 200
     for words in (
         "1 message came on Monday 2 March 2026 at 09:00 (UTC). None of it was sent through this guard.",
-        "1 message, for 2 people: held and rejected: not sent",
+        "1 message, for 2 people: rejected by people: not sent",
         "the journal is whole: all",
         f"From: {ANNA}",
         "subject: SV: <b>lunch</b>",

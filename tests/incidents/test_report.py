@@ -41,6 +41,13 @@ def test_messages_that_were_not_sent(journal: Journal) -> None:
     assert report.open.messages == 0
 
 
+def test_a_copy_of_a_mailing_that_people_had_rejected_is_rejected_by_people(journal: Journal) -> None:
+    reasons = [{"rule": "mailing-rejected", "fact": "mailing.rejected"}]
+    journal.verdict("T1", "reject", reach=3, reasons=reasons)
+    journal.verdict("T2", "relay", reach=2, reasons=reasons)
+    assert ends(journal.report()) == {Outcome.DECLINED: (1, 3), Outcome.IN_DOUBT: (1, 2)}
+
+
 def test_without_an_outcome_the_fate_is_unknown(journal: Journal) -> None:
     journal.verdict("T1", "relay", reach=7)
     journal.relayed("T2")
