@@ -229,7 +229,7 @@ def entry_in_words(entry: Entry, clear: Clear | None, said: Speech) -> EntryText
             said("without the database, under the bypass {id}, at {time}", id=data["bypass"], time=said.when(when))
         )
     if entry.kind == Kind.VOTE.value and isinstance(at := data.get("release_at"), str):
-        details.append(said("it can be undone until {time}", time=said.clock(datetime.fromisoformat(at))))
+        details.append(said("it can be undone until {time}", time=said.clock_in_zone(datetime.fromisoformat(at))))
     if entry.kind == Kind.VOTE_REFUSED.value and (why := NOT_COUNTED.get(str(data.get("why")))):
         details.append(said.say(why))
     if entry.kind == Kind.RELEASED.value:

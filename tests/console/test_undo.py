@@ -197,7 +197,7 @@ async def test_the_journal_shows_approval_and_undo(here: Stage) -> None:
     await here.home.approvals().unvote(hold.hold_id, approver=OMAR, by="test", comment="Look again")
     eva = await open_hold(here, EVA, hold)
     said = text(await eva.get(f"/history/{hold.hold_id}"))
-    assert "A vote: approve, it can be undone until 09:01:00" in said
+    assert "A vote: approve, it can be undone until 09:01:00 (UTC)" in said
     assert "A vote: taken back" in said
 
 
