@@ -439,7 +439,7 @@ def in_view(vote: Step, steps: Sequence[Step], said: Speech, names: bool) -> Sta
         and step.entry.content["private"].get("actor", ())[:1] == who
     ]
     if not seen:
-        text = said("{who} had not opened it at the console or through the API before", who=shown)
+        text = said("it is not on record that {who} had looked at it before", who=shown)
         return fact("  " + text, Entries.of(vote.entry.seq))
     attachment = N_("an attachment")
     saw = dict.fromkeys(said(journalwords.DETAILS.get(str(one.data.get("saw")), attachment)) for one in seen)

@@ -373,7 +373,7 @@ def test_every_statement_is_marked_fact_or_unknown(story: Path) -> None:
         "internal-to-hidden-members: customers whom neither To nor Cc shows: 0, and it asks for at least 5: it missed by 5"
         in by_part["missed"]
     )
-    assert "eva@example.com had not opened it at the console or through the API before" in by_part["decided"]
+    assert "it is not on record that eva@example.com had looked at it before" in by_part["decided"]
 
 
 def test_all_formats_have_the_same_statements(story: Path, tmp_path: Path) -> None:
