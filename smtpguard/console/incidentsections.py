@@ -302,19 +302,17 @@ class Sections:
         how = self._how(stop)
         took = instant(stop.at) - report.first
         entries = Entries.of(report.entries[CAME, ""].named[0], stop.seq)
-        again = report.went_after.many
         if at_once(report):
-            if again:
+            if report.went_after.many:
                 return fact(said("At first it was stopped, on arrival: {how}.", how=how), entries)
             return fact(said("It was stopped on arrival: {how}.", how=how), entries)
-        values = {
-            "length": length_of(max(took, timedelta(seconds=1)), said),
-            "when": said.local(self.made.purposes.zone).whole(instant(stop.at)),
-            "how": how,
-        }
-        if again:
-            return fact(said("It was first stopped {length} after it began, on {when}: {how}.", **values), entries)
-        return fact(said("It was stopped {length} after it began, on {when}: {how}.", **values), entries)
+        text = said(
+            "The first stop was {length} after the first message, on {when}: {how}.",
+            length=length_of(max(took, timedelta(seconds=1)), said),
+            when=said.local(self.made.purposes.zone).whole(instant(stop.at)),
+            how=how,
+        )
+        return fact(text, entries)
 
     def _how(self, stop: Entry) -> str:
         said, kind, data = self.said, stop.kind, stop.data

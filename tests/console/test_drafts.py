@@ -194,13 +194,13 @@ def test_mail_that_went_on_after_a_stop_was_first_stopped() -> None:
     for language, told, drafted in (
         (
             "en",
-            "It was first stopped 1 minute after it began, on Monday 2 March 2026 at 10:01 (CET): a rule stopped it. "
+            "The first stop was 1 minute after the first message, on Monday 2 March 2026 at 10:01 (CET): a rule stopped it. "
             "In all, 393 messages went out after that, the last on Monday 2 March 2026 at 10:09 (CET).",
             "It was first stopped on Monday 2 March 2026 at 10:01 (CET), and the last of it went out on Monday 2 March 2026 at 10:09 (CET).",
         ),
         (
             "sv",
-            "Det stoppades först 1 minut efter att det började, måndag 2 mars 2026 kl. 10:01 (CET): en regel stoppade det. "
+            "Första gången något stoppades var 1 minut efter det första meddelandet, måndag 2 mars 2026 kl. 10:01 (CET): en regel stoppade det. "
             "Sammanlagt gick 393 meddelanden ut efter det, det sista måndag 2 mars 2026 kl. 10:09 (CET).",
             "Det stoppades en första gång måndag 2 mars 2026 kl. 10:01 (CET), och det sista av det gick ut måndag 2 mars 2026 kl. 10:09 (CET).",
         ),
@@ -277,7 +277,10 @@ def test_what_went_out_before_was_not_stopped_as_it_came() -> None:
     said, one = Speech("en"), made(replace(usual(), stopped=stop, until=T0 + timedelta(seconds=1)))
     page = report_in_words(one, said)
     told = " ".join(each.text for each in page.paragraph)
-    assert "It was stopped 1 second after it began, on Monday 2 March 2026 at 10:00 (CET): a freeze stopped it." in told
+    assert (
+        "The first stop was 1 second after the first message, on Monday 2 March 2026 at 10:00 (CET): a freeze stopped it."
+        in told
+    )
     assert "It was stopped on Monday 2 March 2026 at 10:00 (CET)." in draft("staff", one, page, said)
 
 
