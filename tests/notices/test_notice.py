@@ -285,6 +285,7 @@ def test_no_test_or_correction_is_said_to_be_sent(kind: str, data: dict[str, Any
 
 def test_what_waits_longer_or_by_itself_says_so() -> None:
     said = " ".join(texts(render("held", "en", longer=True))[0].split())
+    assert "You need not do anything, but you can withdraw it or ask for its release." in said
     assert "It waits longer than you were told, until Friday 6 March 2026 at 11:05 (CET)" in said
     said = " ".join(texts(render("held", "en", apart="differs"))[0].split())
     assert "Other copies of your mailing were let go. This one differs from them" in said
