@@ -168,9 +168,11 @@ def keys_of(exact: tuple[int, ...], identity: Identity) -> tuple[int, ...]:
 
 
 def _likely(filed: Mapping[int, Sequence[int]], exact: tuple[int, ...], identity: Identity) -> list[int]:
-    """Return the mailings that share keys with the identity, those with exact keys and then with most keys first."""
+    """Return the mailings that share keys with the identity, those with exact keys and then with most keys first. If too many share
+    as many, as letters with one long footer, the oldest are left out: most copies come while their mailing is new."""
     hits: dict[int, int] = {}
     for key in keys_of(exact, identity):
         for n in filed.get(key, ())[-CROWDED:]:
             hits[n] = hits.get(n, 0) + (100 if key in exact else 1)
-    return sorted(hits, key=lambda n: (-hits[n], n))[:_MOST_CANDIDATES]
+    likely = sorted(hits, key=lambda n: (hits[n], n))[-_MOST_CANDIDATES:]
+    return sorted(likely, key=lambda n: (-hits[n], n))

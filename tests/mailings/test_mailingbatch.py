@@ -260,6 +260,8 @@ async def test_a_campaign_and_a_text_join_one_mailing(store: Store) -> None:
     assert await counts(store, of("T2", "b", identity=Identity(sketch=text))) == (2, 2, 2)
     assert await counts(store, of("T3", "c", identity=Identity(exact="c"))) == (3, 3, 3)
     assert await counts(store, of("T4", "d", identity=Identity(exact="other"))) == (1, 1, 1)
+    store._writer._memory = Memory()
+    assert await counts(store, of("T5", "e", identity=Identity(exact="other", also=("c",)))) == (4, 4, 4), "the first"
 
 
 @on_sqlite
@@ -274,6 +276,18 @@ async def test_a_too_common_key_is_ignored(store: Store, monkeypatch: pytest.Mon
     rows: list[Any] = []
     await store._writer.submit(lambda b: rows.extend(b.select("SELECT n FROM mailing_key WHERE key = 1")))
     assert len(rows) == 3
+
+
+@on_sqlite
+async def test_a_copy_is_found_behind_many_texts_with_the_same_keys(store: Store, clock: Clock) -> None:
+    """As letters with one long footer. Another process, and what comes back, find the newest mailing among them."""
+    rng = random.Random(7)
+    for n in range(finder._MOST_CANDIDATES + 8):
+        text = Sketch.of([*range(1, 9), *sketch(rng)[8:]])
+        await counts(store, of(f"T{n}", f"p{n}", identity=Identity(sketch=text)))
+    store._writer._memory = Memory()
+    assert await store.mailings.like(text, clock.now() - timedelta(days=30))
+    assert await counts(store, of("T", "p", identity=Identity(sketch=text))) == (2, 2, 2)
 
 
 async def test_a_failed_admission_leaves_no_mailing(store: Store) -> None:
