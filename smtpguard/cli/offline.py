@@ -16,12 +16,13 @@ from pydantic import BaseModel
 from smtpguard.app.certificates import ENDS_SOON_DAYS, Pair, ending, of_console, of_listener, of_relay, try_authorities
 from smtpguard.app.files import CannotStart, contact, exposed, webhook_secret
 from smtpguard.app.lists import people_of
+from smtpguard.app.ownports import addresses, listens_at, own_sockets, relays, to_itself
 from smtpguard.app.policycheck import CheckedPolicy, check_policy, display_path, file_problem, readable, warning
 from smtpguard.config.documents import policy_document, policy_documents
 from smtpguard.config.fields import CREDENTIALS, NO_CREDENTIALS, Network, is_public, loose_networks, read_secret
 from smtpguard.config.listeners import MilterListener, SenderRates, SmtpListener, network_text, open_to_all
 from smtpguard.config.problem import Broken, Problem, did_you_mean, one_of, ordered
-from smtpguard.config.settings import Relay, Route, Settings, read_settings
+from smtpguard.config.settings import AlarmRelay, Route, Settings, read_settings
 from smtpguard.config.yaml import Document, Place, load_yaml
 from smtpguard.lists.digest import KEY_OCTETS
 from smtpguard.lists.members import ListMembers, Remote
@@ -220,7 +221,7 @@ def _certificates(document: Document, settings: Settings) -> Iterator[Problem]:
         (("listen", "smtp", n, "tls"), of_listener(each)) for n, each in enumerate(settings.listen.smtp)
     ]
     pairs.append((("console", "tls"), of_console(settings)))
-    pairs += [((*place, "client_certificate"), of_relay(relay)) for place, relay in _relays(settings)]
+    pairs += [((*place, "client_certificate"), of_relay(relay)) for place, relay in relays(settings)]
     now = datetime.now(UTC)
     for place, pair in pairs:
         if pair is None or not (readable(pair.certificate) and readable(pair.key)):
@@ -266,45 +267,29 @@ def _places(document: Document, settings: Settings) -> Iterator[Problem]:
         if smtp.rates.login != SenderRates() and smtp.auth is None and not settings.trust:
             text = "no client logs in here, and no MTA in trust names a login"
             yield warning(document, ("listen", "smtp", n, "rates", "login"), text, "auth, or trust")
-    wanted: list[tuple[Place, str, int | None]] = [
-        (("listen", "smtp", n, "port"), each.address, each.port) for n, each in enumerate(listening.smtp)
-    ]
-    wanted += [(("listen", "milter", n, "port"), each.address, each.port) for n, each in enumerate(listening.milter)]
-    for name, served in (("console", settings.console), ("metrics", settings.metrics)):
-        if served is not None:
-            wanted.append(((name, "port"), served.address, served.port))
-    taken: set[tuple[str, int]] = set()
-    for place, address, port in wanted:
-        if not port:
-            continue
-        if (address, port) in taken:
-            text = f"{address} port {port} is listened on twice"
-            yield document.problem(place, text, "another port or address")
-        taken.add((address, port))
+    ours = own_sockets(settings)
+    for n, (place, address, port) in enumerate(ours):
+        for _, other, taken in ours[:n]:
+            reached = addresses(address, ask=False), addresses(other, ask=False)
+            if port == taken and (listens_at(other, reached[0]) or listens_at(address, reached[1])):
+                also = "" if other == address else f", also by {other}"
+                text = f"{address} port {port} is listened on twice{also}"
+                yield document.problem((*place, "port"), text, "another port or address")
+                break
     if settings.metrics is not None and is_public(settings.metrics.address):
         text = f"metrics ask nobody for a password, and {settings.metrics.address} may be reached by anybody"
         yield warning(document, ("metrics", "address"), text, "a private address")
-    here = {(each.address, each.port) for each in listening.smtp}
+    for place, text in to_itself(settings, ours, ask=True):
+        yield document.problem(place, text)
     hosts: list[tuple[Place, str]] = []
     if settings.alarms.relay is not None:
         hosts.append((("alarms", "relay", "host"), settings.alarms.relay.host))
-    for at, relay in _relays(settings):
+    for at, relay in relays(settings):
         hosts.append(((*at, "host"), relay.host))
-        if (relay.host, relay.port) in here:
-            yield document.problem((*at, "port"), "the relay is this guard itself: mail would loop")
-        for n, other in enumerate(relay.fallbacks):
-            hosts.append(((*at, "fallbacks", n, "host"), other.host))
-            if (other.host, other.port) in here:
-                text = "this fallback is this guard itself: mail would loop"
-                yield document.problem((*at, "fallbacks", n, "host"), text)
+        hosts += [((*at, "fallbacks", n, "host"), other.host) for n, other in enumerate(relay.fallbacks)]
     for place, host in hosts:
         if not _HOST.fullmatch(host):
             yield document.problem(place, f'"{host}" is no host', "a name or an address; its port is a key of its own")
-
-
-def _relays(settings: Settings) -> Iterator[tuple[Place, Relay]]:
-    yield ("relay",), settings.relay
-    yield from ((("routes", n, "relay"), route.relay) for n, route in enumerate(settings.routes))
 
 
 def _routes(document: Document, settings: Settings, policy: Policy) -> Iterator[Problem]:
@@ -409,17 +394,25 @@ def second_way(settings: Settings) -> tuple[str, str]:
     """Return what is missing to tell a person of an alarm while the guarded relay cannot be used, "" if nothing; and the settings
     key."""
     alarms = settings.alarms
-    guarded = {(relay.host, relay.port) for relay in settings.relays.values()}
     if alarms.webhook is not None:
         return "", ""
     if contact(settings) is None:
         return "no one receives alarms: notices: contact is not a mailbox, and alarms has no webhook", "notices"
-    if alarms.relay is not None and (alarms.relay.host, alarms.relay.port) not in guarded:
+    if alarms.relay is not None and not _is_guarded(settings, alarms.relay):
         return "", ""
     return (
         "no one receives alarms while the relay cannot be used: alarms has neither a relay of its own nor a webhook",
         "alarms",
     )
+
+
+def _is_guarded(settings: Settings, relay: AlarmRelay) -> bool:
+    """Return whether this is a guarded relay, or the guard itself, however each is spelled."""
+    at = addresses(relay.host, ask=False)
+    return any(
+        relay.port == each.port and (relay.host == each.host or not at.isdisjoint(addresses(each.host, ask=False)))
+        for each in settings.relays.values()
+    ) or any(relay.port == port and listens_at(address, at) for _, address, port in own_sockets(settings))
 
 
 def too_open(networks: Sequence[Network], routes: str | None = None, *, inside: bool | None = None) -> Iterator[str]:

@@ -111,7 +111,7 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
         listeners = _listeners(settings, kinds)
         for listener in listeners:
             undo.callback(listener.close)
-        _must_name_clients(context, settings, listeners)
+        _check_sockets(context, settings, listeners)
         start.migrate_apart(settings, _extending_start)
         with _passing_errors(), _extending_start():
             preparing = start.prepare(
@@ -270,20 +270,27 @@ def _listeners(settings: Settings, kinds: Sequence[str]) -> list[Listener]:
     return opened
 
 
-def _must_name_clients(context: Context, settings: Settings, listeners: Sequence[Listener]) -> None:
-    """Check that listeners which other hosts reach name their clients. A socket counts by the address that it is bound to, whoever
-    bound it. Raises Broken."""
-    problems = []
+def _check_sockets(context: Context, settings: Settings, listeners: Sequence[Listener]) -> None:
+    """Check sockets by the address that they are bound to, whoever bound them: those that other hosts reach name their clients, and no
+    relay is one of them. Raises Broken."""
+    from smtpguard.app.ownports import own_sockets, to_itself
+
+    lacks, ours = [], own_sockets(settings)
     for each in listeners:
         kind = "smtp" if each.part == "proxy" else "milter"
         said: SmtpListener | MilterListener = getattr(settings.listen, kind)[each.index]
-        address = str(each.socket.getsockname()[0])
+        address, port = str(each.socket.getsockname()[0]), each.socket.getsockname()[1]
+        if each.unix is None:
+            ours.append((("listen", kind, each.index), address, port))
         if said.lacks_clients(address):
             bound = None if address == said.address else each.name
-            problems.append((kind, each.index, said, bound))
-    if problems:
+            lacks.append((kind, each.index, said, bound))
+    # No name is resolved: a start does not wait for DNS.
+    loops = list(to_itself(settings, ours, ask=False))
+    if lacks or loops:
         document = load_yaml(context.config)
-        raise Broken([lacking(document, (k, n), said, settings.trust, bound) for k, n, said, bound in problems])
+        problems = [lacking(document, (k, n), said, settings.trust, bound) for k, n, said, bound in lacks]
+        raise Broken([*problems, *(document.problem(place, text) for place, text in loops)])
 
 
 def _web(settings: Settings, kinds: Sequence[str]) -> dict[str, str]:

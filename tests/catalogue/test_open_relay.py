@@ -127,6 +127,18 @@ def test_a_systemd_socket_counts_by_its_bound_address(tmp_path: Path, recorder: 
     assert f"systemd has bound 127.0.0.1:{made.port} to [::]:{made.port}, so other machines reach it" in result.stderr
 
 
+@pytest.mark.parametrize("command", ["check", "serve"])
+def test_a_relay_that_is_the_guard_itself_is_refused(tmp_path: Path, recorder: Recorder, command: str) -> None:
+    made = guard(tmp_path, recorder, "{address: 127.0.0.1, port: PORT}")
+    text = made.config.read_text().replace(
+        f"host: 127.0.0.1, port: {recorder.port}", f"host: localhost, port: {made.port}"
+    )
+    made.config.write_text(text)
+    result = made.run(command, exits=None)
+    assert result.returncode in (1, 2)
+    assert "the relay is this guard itself: mail would loop" in result.stderr
+
+
 def test_a_milter_on_the_network_must_name_its_mtas(tmp_path: Path, recorder: Recorder) -> None:
     made = guard(tmp_path, recorder, "{address: 127.0.0.1, port: PORT}", trust="[192.0.2.7]")
     made.config.write_text(

@@ -19,6 +19,7 @@ from smtpguard.accounts.model import Role
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.services import accounts, opened
 from smtpguard.app.start import prepare
+from smtpguard.app.ways import reachable_addresses
 from smtpguard.cli import main
 from smtpguard.config.documents import shipped
 from smtpguard.config.settings import read_settings
@@ -27,6 +28,7 @@ from tests.cli.installing import change, prepared_installation, running
 from tests.every import every
 from tests.guard.house import MEMBERS, FakePassage, House
 
+OWN = next(iter(reachable_addresses()), "")
 SUITE = Path(__file__).parent.parent / "policies"
 
 
@@ -260,6 +262,45 @@ def test_a_relay_loop_and_a_port_used_twice_are_reported(run: Callable[..., Resu
     assert "listened on twice" in result.stderr
     assert "the relay is this guard itself" in result.stderr
     assert "this fallback is this guard itself" in result.stderr
+
+
+LOOP = "the relay is this guard itself: mail would loop"
+NO_MAIL = "the relay is this guard's own {}, which takes no mail"
+SECOND = "no one receives alarms while the relay cannot be used"
+
+
+@every(
+    ("listen", "relay", "said"),
+    [
+        ("", "relay: {host: localhost, port: 10025}", LOOP),
+        ("", "relay: {host: '::ffff:127.0.0.1', port: 10025}", LOOP),
+        ("", "relay: {host: 127.0.0.2, port: 10025}", ""),
+        ("", "relay: {host: 0.0.0.0, port: 10025}", LOOP),
+        ("", "relay: {host: '::1', port: 10025}", ""),
+        ("{smtp: [{address: '::1', port: 25}]}", "relay: {host: '0:0:0:0:0:0:0:1', port: 25}", LOOP),
+        ("{smtp: [{address: 0.0.0.0, port: 25, clients: [127.0.0.1]}]}", "relay: {host: 127.0.0.2, port: 25}", LOOP),
+        ("{smtp: [{address: 0.0.0.0, port: 25, clients: [127.0.0.1]}]}", "relay: {host: 192.0.2.250, port: 25}", ""),
+        ("{smtp: [{address: 0.0.0.0, port: 25, clients: [127.0.0.1]}]}", "relay: {host: '::1', port: 25}", ""),
+        ("{smtp: [{address: '::', port: 25, clients: [127.0.0.1]}]}", "relay: {host: 127.0.0.1, port: 25}", LOOP),
+        ("{smtp: [{port: 25}, {address: 0.0.0.0, port: 26, clients: [127.0.0.1]}]}", "relay: {host: OWN, port: 26}", LOOP),
+        ("{milter: [{port: 10026}]}", "", NO_MAIL.format("milter")),
+        ("", "metrics: {port: 10026}", NO_MAIL.format("metrics")),
+        ("", "console: {port: 10026}", NO_MAIL.format("console")),
+        ("{smtp: [{address: 0.0.0.0, port: 25, clients: [127.0.0.1]}, {port: 25}]}", "", "127.0.0.1 port 25 is listened on twice, also by 0.0.0.0"),
+        ("{smtp: [{port: 9125}]}", "metrics: {address: '::'}", ":: port 9125 is listened on twice, also by 127.0.0.1"),
+        ("{smtp: [{port: 25}, {address: '::1', port: 25}]}", "", ""),
+        ("", "alarms: {relay: {host: localhost, port: 10026}}", SECOND),
+        ("", "alarms: {relay: {host: localhost, port: 10025}}", SECOND),
+    ],
+)  # fmt: skip
+def test_a_place_is_the_same_however_it_is_spelled(folder: Path, listen: str, relay: str, said: str) -> None:
+    text = f"{relay}\n" + (f"listen: {listen}\n" if listen else "")
+    if "alarms" not in relay:
+        text += "alarms: {relay: {host: other.example.com}}\n"
+    text += 'notices: {contact: "it@example.com"}\n'
+    (folder / "smtpguard.yaml").write_text(text.replace("OWN", OWN or "localhost"))
+    stderr = check(folder).stderr
+    assert (said in stderr) if said else stderr == "", stderr
 
 
 @every(

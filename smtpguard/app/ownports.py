@@ -1,0 +1,93 @@
+"""Whether a connection would end at a socket of this guard: a relay that is the guard itself, two listeners at one place.
+
+A listener may stand for all addresses of this machine, and a relay may be named by any name of it.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+
+from smtpguard.config.settings import AnyRelay, Relay, Settings
+from smtpguard.config.yaml import Place
+
+_LOOPBACK: Mapping[int, IPv4Address | IPv6Address] = {4: IPv4Address("127.0.0.1"), 6: IPv6Address("::1")}
+_SYSCTL = Path("/proc/sys/net")
+Bound = tuple[Place, str, int]
+"""A socket of ours: the place of its section in the settings, its address and port."""
+
+
+def own_sockets(settings: Settings) -> list[Bound]:
+    """Return the sockets that the settings ask for, except Unix sockets."""
+    web = (("console", settings.console), ("metrics", settings.metrics))
+    return [
+        *((("listen", kind, n), each.address, each.port) for kind, n, each in settings.listen.each() if each.port),
+        *(((name,), each.address, each.port) for name, each in web if each is not None and each.port),
+    ]
+
+
+def relays(settings: Settings) -> Iterator[tuple[Place, Relay]]:
+    yield ("relay",), settings.relay
+    yield from ((("routes", n, "relay"), route.relay) for n, route in enumerate(settings.routes))
+
+
+def to_itself(settings: Settings, sockets: Iterable[Bound], *, ask: bool) -> Iterator[tuple[Place, str]]:
+    """Yield the relays and fallbacks that are one of our sockets: the place, and a sentence. ``ask``: whether names are resolved;
+    if not, only addresses and localhost are known."""
+    ours = list(sockets)
+    for at, relay in relays(settings):
+        if said := _itself("the relay", relay, ours, ask=ask):
+            yield (*at, "port"), said
+        for n, other in enumerate(relay.fallbacks):
+            if said := _itself("this fallback", other, ours, ask=ask):
+                yield (*at, "fallbacks", n, "host"), said
+
+
+def _itself(what: str, relay: AnyRelay, sockets: Iterable[Bound], *, ask: bool) -> str:
+    for place, address, port in sockets:
+        if relay.port == port and listens_at(address, addresses(relay.host, ask=ask)):
+            if place[:2] == ("listen", "smtp"):
+                return f"{what} is this guard itself: mail would loop"
+            return f"{what} is this guard's own {'milter' if place[0] == 'listen' else place[0]}, which takes no mail"
+    return ""
+
+
+def addresses(host: str, *, ask: bool) -> frozenset[IPv4Address | IPv6Address]:
+    """Return the addresses to which connections to a host go, as far as they are known."""
+    if host.lower() == "localhost":
+        return frozenset(_LOOPBACK.values())
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=0 if ask else socket.AI_NUMERICHOST)
+    except (OSError, UnicodeError):
+        return frozenset()
+    each = {_plain(str(entry[4][0])) for entry in found}
+    return frozenset(_LOOPBACK[address.version] if address.is_unspecified else address for address in each)
+
+
+def listens_at(listener: str, reached: Iterable[IPv4Address | IPv6Address]) -> bool:
+    """Return whether a listener's address is among these, or stands for one of them."""
+    at = _plain(listener)
+    if not at.is_unspecified:
+        return at in reached
+    return any((at.version == 6 or each.version == 4) and _is_of_this_machine(each) for each in reached)
+
+
+def _plain(text: str) -> IPv4Address | IPv6Address:
+    """Parse an address without a zone; an IPv4 address may be mapped into IPv6."""
+    found = ip_address(text.partition("%")[0])
+    return (found.ipv4_mapped or found) if isinstance(found, IPv6Address) else found
+
+
+def _is_of_this_machine(address: IPv4Address | IPv6Address) -> bool:
+    if address.is_loopback:
+        return True
+    try:
+        if (_SYSCTL / f"ipv{address.version}/ip_nonlocal_bind").read_text().strip() != "0":
+            return False  # every address can be bound, so this proves nothing
+        with socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(address), 0))
+    except OSError:
+        return False
+    return True
