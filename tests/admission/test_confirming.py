@@ -20,6 +20,7 @@ from smtpguard.outbox.model import IntentKind
 from smtpguard.policy.verdict import Action, Deferred, Disposition, Held, Relayed
 from tests.guard.asking import ANNA, NEWS, READERS, RULES, copy, documents, put
 from tests.guard.house import MEMBERS, FakePassage, House, house, index
+from tests.notices.test_outcomes import notice_text
 from tests.store.making import on_sqlite
 
 EVA, OMAR, ULF = "eva@example.com", "omar@example.com", "ulf@example.com"
@@ -653,3 +654,16 @@ async def test_a_writer_does_not_confirm_for_whom_the_list_has_got_since(home: H
     assert (again.state, again.reach) == (State.WAITING, 60)
     await confirm(home, again)
     assert await releases(home) == 1
+
+
+@on_sqlite
+async def test_a_confirmation_ends_for_a_list_that_grew_before_its_post_was_sent(home: House) -> None:
+    index(home.folder, "news", READERS[:20])
+    home.in_force = home.build(documents())
+    hold = await confirm(home, await asked(home, NEWS))
+    index(home.folder, "news", READERS)
+    home.clock.pass_(minutes=1)
+    assert not await home.approvals().still_agreed(hold)
+    for who in (ANNA, EVA):
+        told = str(await notice_text(home, hold, "lapsed", who))
+        assert "What its writer confirmed no longer counts, and nothing was sent: more people or lists" in told
