@@ -116,6 +116,8 @@ async def make(
     this report; if not, nothing fits. Raises NothingFits, TooMany and StoreError."""
     said = Speech(language)
     matches = {word: await store.journal.matching_ids(word) for word in query.ids}
+    if may is not None and any(list(ids) != [word] for word, ids in matches.items()):
+        raise NothingFits(())  # what part of an id, or a word, finds would tell of messages that they may not see
     if any(len(ids) > 1 for ids in matches.values()):
         raise NothingFits(list(_ids(matches, said)), rest=True)
     named = {word: ids or await store.journal.find(word.split(), MOST_FOUND + 1) for word, ids in matches.items()}
@@ -123,7 +125,7 @@ async def make(
         raise TooMany(f"more than {MOST_FOUND} messages are found by {', '.join(sorted(many))}: ask by sender and time")
     unknown: Mapping[str, Sequence[str]] = {word: () for word, ids in named.items() if not ids}
     if any("@" in word or " " in word for word in unknown):  # perhaps a person's name: it is not journalled
-        raise NothingFits(list(_ids(unknown, said)) if may is None else ())
+        raise NothingFits(list(_ids(unknown, said)))
     query = replace(query, ids=frozenset(id for word, ids in named.items() for id in ids or (word,)))
     if names and may is None:
         await store.journal.record([query.export_event(at, *by)])

@@ -76,13 +76,17 @@ async def test_an_approver_gets_only_reports_on_their_lists(here: Stage) -> None
     events = [Event(kind=Kind.VERDICT, id=id, at=here.home.clock.now(), data=data | {"lists": lists})
               for id, lists in (("A" * 16, ["news", "gone"]), ("B" * 16, []))]  # fmt: skip
     await here.home.store.journal.record(events)
+    many = [f"Offer {n}" for n in range(101)]
+    for offer in many:
+        await here.home.send("friend@example.org", Subject=offer, body=offer, Message_ID=f"<{offer[6:]}@example.com>")
     eva = await here.signed_in(EVA, Role.APPROVER)
     assert "What is it about?" not in text(await eva.get("/incident")), "without permission there is no form"
     assert "1 message came" in text(await eva.post("/incident", id=hold.hold_id, **ALL))
     before = await here.home.store.journal.last()
-    for id in ("A" * 16, "B" * 16, "nobody"):
+    for id in ("A" * 16, "B" * 16, "nobody", "T0", "anna@example.com"):  # one word, of too many ids or messages
         answer = await eva.post("/incident", id=id, names="on", list="news")
-        assert (answer.status_code, "Nothing in the journal matches." in text(answer)) == (404, True)
+        shown = text(answer)
+        assert (answer.status_code, "Nothing in the journal matches." in shown, "T00" in shown) == (404, True, False)
     assert (await eva.post("/incident", list="news", subject="lunch")).status_code == 422, "by id only"
     assert await here.home.store.journal.last() == before, "no view was journalled"
 

@@ -338,3 +338,17 @@ async def test_the_page_is_404_without_permission(here: Stage) -> None:
     mailing_id = (await omar("GET", "/mailings")).json()["items"][0]["id"]
     dpo = await here.signed_in(DPO, Role.APPROVER)
     assert (await dpo.get(f"/mailings/{mailing_id}/returns")).status_code == 404
+
+
+async def test_a_return_is_not_said_to_be_of_a_mailing_that_the_caller_may_not_see(here: Stage) -> None:
+    await held_by_program(here, NEWS, Subject="SV: lunch on Friday")
+    others, decides, viewer = [
+        await program(here, who, Role.APPROVER, *more) for who, more in ((DPO, ()), (EVA, ()), (OMAR, (Role.VIEWER,)))
+    ]
+    [mailing] = (await decides("GET", "/mailings")).json()["items"]
+    for n, (asks, known) in enumerate(((others, False), (decides, True), (viewer, True))):
+        guessed = f"From: {n}@example.org\nSubject: Re: {mailing['subject']}\n\nNo\n"
+        [one] = (await asks("POST", "/returns", {"message": guessed})).json()["items"]
+        assert (one["mailing"], one["known_by"]) == ((mailing["id"], "likeness") if known else (None, "nothing")), n
+    items = (await decides("GET", f"/mailings/{mailing['id']}/returns")).json()["items"]
+    assert len(items) == 3, "it is stored with what it is about"

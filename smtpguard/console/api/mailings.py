@@ -4,6 +4,7 @@ back."""
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import AliasChoices, BaseModel, Field
@@ -34,7 +35,7 @@ from smtpguard.mailings.matching import NoAddresses
 from smtpguard.mailings.model import Mailing, NoSuch, State
 from smtpguard.mailings.service import Revoked, row
 from smtpguard.returns.growth import row as growth_row
-from smtpguard.returns.model import Return, unnamed
+from smtpguard.returns.model import Match, Return, unnamed
 from smtpguard.returns.model import row as return_row
 
 _MOST_RETURNS = 1_000  # in one answer
@@ -357,11 +358,19 @@ def _row(mailing: Mailing) -> MailingRow:
 
 
 async def take_return(call: Call) -> ReturnsTaken:
+    """Take a mail that came back. The answer says what it is about only to callers who may see that: anybody can write a mail that
+    names a subject, and the match would reveal which mailings exist."""
     body: ReturnedMail = call.body
+    in_force = None if call.who.sees_all else call.console.in_force
     receipt = await call.console.returns.take(
         Message.of(octets_of(body.message, body.message_base64)), to=tuple(body.recipients)
     )
-    return ReturnsTaken(id=receipt.mail, again=receipt.again, items=[_return_row(one) for one in receipt.returns])
+    items = receipt.returns
+    if in_force is not None and items:  # they are of one mail, which is about one mailing
+        mailing = await call.console.store.mailings.find(items[0].match.mailing)
+        if mailing is None or not sees(call.who, mailing, in_force, call.console.clock.now()):
+            items = tuple(replace(one, match=Match(), sure=False, counts=False) for one in items)
+    return ReturnsTaken(id=receipt.mail, again=receipt.again, items=[_return_row(one) for one in items])
 
 
 async def list_returns(call: Call) -> Returns:
