@@ -149,10 +149,13 @@ class Speech:
         return str(format_compact_decimal(n, locale=self.locale, fraction_digits=1))
 
     def when(self, at: datetime) -> str:
+        """Return a time to the minute, with its zone in an hour that comes twice, as when summer time ends."""
         here = at.astimezone(self.zone)
         # CLDR date patterns: https://unicode.org/reports/tr35/tr35-dates.html
         pattern = N_("EEE d MMM 'at' HH:mm") if self.year in (0, here.year) else N_("EEE d MMM y 'at' HH:mm")
-        return str(format_datetime(here, self.words.gettext(pattern), locale=self.locale))
+        said = str(format_datetime(here, self.words.gettext(pattern), locale=self.locale))
+        other = here.replace(fold=1 - here.fold)
+        return said if other.utcoffset() == here.utcoffset() else f"{said} ({here.tzname()})"
 
     def local(self, zone: str) -> Speech:
         """Return the same speech with the times of ``zone``, "" for UTC."""

@@ -104,6 +104,22 @@ def test_numbers_and_times_follow_the_language() -> None:
 
 
 @every(
+    ("zone", "around", "twice"),
+    [("Europe/Stockholm", "2027-10-31T01:00Z", ("Sun 31 Oct at 02:30 (CEST)", "Sun 31 Oct at 02:30 (CET)")),
+     ("Australia/Lord_Howe", "2027-04-03T15:00Z", ("Sun 4 Apr at 01:30 (+11)", "Sun 4 Apr at 01:30 (+1030)")),
+     ("America/Sao_Paulo", "2018-02-18T02:00Z", ("Sat 17 Feb at 23:30 (-02)", "Sat 17 Feb at 23:30 (-03)")),
+     ("Europe/Stockholm", "2027-03-28T01:00Z", ()),
+     ("Asia/Kolkata", "2027-12-31T18:30Z", ())],
+)  # fmt: skip
+def test_no_two_times_look_alike_when_the_clock_changes(zone: str, around: str, twice: tuple[str, ...]) -> None:
+    said, middle = Speech("en", ZoneInfo(zone)), datetime.fromisoformat(around)
+    shown = [said.when(middle + timedelta(minutes=n)) for n in range(-360, 361, 10)]
+    assert len(set(shown)) == len(shown)
+    assert set(twice) <= set(shown)
+    assert any("(" in each for each in shown) == bool(twice), "the zone is said then alone"
+
+
+@every(
     ("length", "said"),
     [(-5, "less than a minute"), (59, "less than a minute"), (60, "1 minute"), (3599, "59 minutes"), (3600, "1 hour"),
      (47 * 3600 + 3599, "47 hours"), (48 * 3600, "2 days"), (10 * 86400, "10 days")],
