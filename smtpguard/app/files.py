@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from pydantic import BaseModel
+
 from smtpguard.config.documents import policy_documents
 from smtpguard.config.fields import read_secret
 from smtpguard.config.problem import Broken
@@ -24,6 +26,7 @@ from smtpguard.policy.verdict import Action
 
 if TYPE_CHECKING:
     from smtpguard.config.settings import Settings
+    from smtpguard.config.yaml import Place
     from smtpguard.mail.address import Address
     from smtpguard.policy.parse import Policy
 
@@ -92,17 +95,44 @@ def folder_id(settings: Settings) -> str:
         return os.urandom(8).hex()
 
 
-def exposed(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield the files that other users of this machine can read: the settings key, and a sentence on what to do. Those that we
-    make are private; existing ones may have been made by hand."""
+_SECRETS = frozenset(
+    {"secret_file", "password_file", "token_file", "client_secret_file", "key_file", "key", "client_key"}
+)
+"""The settings that name a file with a secret."""
+
+
+def exposed(settings: Settings) -> Iterator[tuple[Place, str]]:
+    """Yield the files that other users of this machine can read: the place in the settings, and a sentence on what to do. Those that
+    we make are private; existing ones may have been made by hand."""
     if _others(settings.state, stat.S_IROTH | stat.S_IXOTH):
-        yield "state", f"other users of this machine can read {settings.state}: chmod 700 {settings.state}"
-    files = [("secret_file", settings.secret_file)]
+        yield ("state",), f"other users of this machine can read {settings.state}: chmod 700 {settings.state}"
+    files = [(place, file) for place, file in paths(settings) if place[-1] in _SECRETS]
     if (database := sqlite_file(settings.store.url)) is not None:
-        files.append(("store", database))
-    for key, file in files:
-        if _others(file, stat.S_IROTH) and _others(file.parent, stat.S_IXOTH):
-            yield key, f"other users of this machine can read {file}: chmod 600 {file}"
+        files.append((("store",), database))
+    for place, file in files:
+        if sentence := exposed_file(file):
+            yield place, sentence
+
+
+def exposed_file(file: Path) -> str:
+    """Return that other users can read a file, and what to do; "" if they cannot."""
+    if _others(file, stat.S_IROTH) and _others(file.parent, stat.S_IXOTH):
+        return f"other users of this machine can read {file}: chmod o= {file}"
+    return ""
+
+
+def paths(section: BaseModel, at: Place = ()) -> Iterator[tuple[Place, Path]]:
+    """Yield every path in a section of the settings, with its place in the file."""
+    for name, info in type(section).model_fields.items():
+        value, place = getattr(section, name), (*at, info.alias or name)
+        if isinstance(value, Path):
+            yield place, value
+        elif isinstance(value, BaseModel):
+            yield from paths(value, place)
+        elif isinstance(value, (list, tuple)):
+            for n, each in enumerate(value):
+                if isinstance(each, BaseModel):
+                    yield from paths(each, (*place, n))
 
 
 def _others(path: Path, bits: int) -> bool:

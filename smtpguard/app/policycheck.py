@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smtpguard.app.clock import SystemClock, ids
-from smtpguard.app.files import parse_policy
+from smtpguard.app.files import exposed_file, parse_policy
 from smtpguard.app.lists import built_registry
 from smtpguard.config.documents import (
     LISTS,
@@ -408,6 +408,8 @@ def _credentials(document: Document, place: Place, members: Members | Expands, b
             continue
         if (problem := file_problem(document, (*place, key), file)) is not None:
             yield problem
+        elif key != "ca_file" and (sentence := exposed_file(file)):
+            yield warning(document, (*place, key), sentence)
 
 
 def file_problem(document: Document, place: Place, path: Path) -> Problem | None:

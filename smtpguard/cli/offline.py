@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -10,16 +11,23 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-
-from pydantic import BaseModel
+from urllib.parse import urlsplit
 
 from smtpguard.app.certificates import ENDS_SOON_DAYS, Pair, ending, of_console, of_listener, of_relay, try_authorities
-from smtpguard.app.files import CannotStart, contact, exposed, webhook_secret
+from smtpguard.app.files import CannotStart, contact, exposed, paths, webhook_secret
 from smtpguard.app.lists import people_of
 from smtpguard.app.ownports import addresses, listens_at, own_sockets, relays, to_itself
 from smtpguard.app.policycheck import CheckedPolicy, check_policy, display_path, file_problem, readable, warning
 from smtpguard.config.documents import policy_document, policy_documents
-from smtpguard.config.fields import CREDENTIALS, NO_CREDENTIALS, Network, is_public, loose_networks, read_secret
+from smtpguard.config.fields import (
+    CREDENTIALS,
+    NO_CREDENTIALS,
+    Network,
+    is_public,
+    is_this_machine,
+    loose_networks,
+    read_secret,
+)
 from smtpguard.config.listeners import MilterListener, SenderRates, SmtpListener, network_text, open_to_all
 from smtpguard.config.problem import Broken, Problem, did_you_mean, one_of, ordered
 from smtpguard.config.settings import AlarmRelay, Route, Settings, read_settings
@@ -135,7 +143,7 @@ def _files(document: Document, settings: Settings) -> Iterator[Problem]:
 def _named(document: Document, settings: Settings) -> Iterator[Problem]:
     """Yield every file that the settings name, except those that are made later: sockets, and smtpguard's own files. Templates are
     in a folder."""
-    for place, path in _paths(settings):
+    for place, path in paths(settings):
         if place in (("state",), ("secret_file",)) or place[-1] in ("unix", "templates"):
             continue
         if CREDENTIALS in path.parts:
@@ -161,20 +169,6 @@ def _try(place: Place, path: Path) -> None:
         read_secret(path)
 
 
-def _paths(section: BaseModel, at: Place = ()) -> Iterator[tuple[Place, Path]]:
-    """Yield every path in a section of the settings, with its place in the file."""
-    for name, info in type(section).model_fields.items():
-        value, place = getattr(section, name), (*at, info.alias or name)
-        if isinstance(value, Path):
-            yield place, value
-        elif isinstance(value, BaseModel):
-            yield from _paths(value, place)
-        elif isinstance(value, (list, tuple)):
-            for n, each in enumerate(value):
-                if isinstance(each, BaseModel):
-                    yield from _paths(each, (*place, n))
-
-
 def _short(document: Document, settings: Settings) -> Iterator[Problem]:
     """Find times of some minutes, where somebody who wrote m may have meant months."""
     kept, expires = settings.retention, settings.hold.expires
@@ -196,10 +190,9 @@ def _usable(document: Document, settings: Settings) -> Iterator[Problem]:
         yield document.problem(
             ("secret_file",), f"{display_path(secret)} does not hold {KEY_OCTETS} octets", "a secret of ours"
         )
-    for key, sentence in exposed(settings):
-        if key == "secret_file" and is_none:
-            continue
-        yield warning(document, (key,), sentence)
+    for place, sentence in exposed(settings):
+        if not (place == ("secret_file",) and is_none):
+            yield warning(document, place, sentence)
     if settings.dkim_sign is not None and readable(settings.dkim_sign.key_file):
         from smtpguard.app.services import signer  # imports the store, which nothing else here needs
 
@@ -211,8 +204,8 @@ def _usable(document: Document, settings: Settings) -> Iterator[Problem]:
     for name in ("freeze_hook", "thaw_hook"):
         for n, (program, *_) in enumerate(getattr(settings, name)):
             if shutil.which(program) is None:
-                place: Place = (name, n, 0) if (name, n, 0) in document.values else (name, n)
-                yield document.problem(place, f"{program} is no program that can be run", "a program that is there")
+                at: Place = (name, n, 0) if (name, n, 0) in document.values else (name, n)
+                yield document.problem(at, f"{program} is no program that can be run", "a program that is there")
 
 
 def _certificates(document: Document, settings: Settings) -> Iterator[Problem]:
@@ -279,6 +272,13 @@ def _places(document: Document, settings: Settings) -> Iterator[Problem]:
     if settings.metrics is not None and is_public(settings.metrics.address):
         text = f"metrics ask nobody for a password, and {settings.metrics.address} may be reached by anybody"
         yield warning(document, ("metrics", "address"), text, "a private address")
+    if (console := settings.console) is not None:
+        host = urlsplit(console.url).hostname or "" if console.url else console.address
+        proxied = console.url.startswith("https:") or (console.proxies and not console.url)
+        if not (console.tls or proxied or is_this_machine(host)):
+            text = "passwords and held mail go over the network in clear: the console has no TLS"
+            expected = "tls: {certificate: ..., key: ...}; or a proxy with TLS in front, and url: https://..."
+            yield warning(document, ("console", "url" if console.url else "address"), text, expected)
     for place, text in to_itself(settings, ours, ask=True):
         yield document.problem(place, text)
     hosts: list[tuple[Place, str]] = []
@@ -350,6 +350,16 @@ def _own_addresses(document: Document, settings: Settings, policy: Policy) -> It
         (("hold", "reply_at"), settings.hold.reply_at, "a vote"),
         *((("returns", "addresses", n), each, "a return") for n, each in enumerate(settings.returns.addresses)),
     ]
+    for at, told, reaches in (
+        (("notices", "from"), settings.notices.from_, "answers to notices"),
+        (("notices", "contact"), settings.notices.contact, "alarms"),
+        (("audit", "mail"), settings.audit.mail, "checkpoints"),
+    ):
+        with contextlib.suppress(BadAddress):
+            mailbox = mailbox_of(told)[1]
+            if (name := lists.get(mailbox.canonical(policy.delimiters))) is not None:
+                text = f"{mailbox} is the address of list {name}: {reaches} would go to everybody on it"
+                yield warning(document, at, text, "an address that nobody else has")
     for place, address, taken in own:
         ours = Address.parse(address).canonical(policy.delimiters) if address else ""
         if ours in lists:

@@ -176,6 +176,10 @@ def _domain_of(address: str) -> str:
 def _origins(section: str, declared: Mapping[str, ListModel] | Mapping[str, StreamModel], findings: Findings) -> None:
     for name, model in declared.items():
         origin: OriginModel | None = model.origin
+        for n, domain in enumerate(origin.dkim if origin is not None else ()):
+            if domain in PROVIDERS:
+                text = f"{domain} belongs to a mail provider: it signs for everyone with an account there"
+                findings.warn((section, name, "origin", "dkim", n), text)
         for n, network in enumerate(origin.clients if origin is not None else ()):
             if ip_network(network).prefixlen == 0:
                 place: Place = (section, name, "origin", "clients", n)

@@ -28,6 +28,7 @@ from tests.cli.installing import change, prepared_installation, running
 from tests.every import every
 from tests.guard.house import MEMBERS, FakePassage, House
 
+WATCHED = 'policy: policy.yaml\nnotices: {contact: "it@example.com"}\nalarms: {relay: {host: other.example.com}}\n'
 OWN = next(iter(reachable_addresses()), "")
 SUITE = Path(__file__).parent.parent / "policies"
 
@@ -176,12 +177,61 @@ def test_files_that_other_users_can_read_are_reported(run: Callable[..., Result]
     assert f"{file}:{at['state']}:8: warning: other users of this machine can read {state}: chmod 700 {state}" in told
     for key, name in (("secret_file", "secret"), ("store", "smtpguard.db")):
         there = state / name
-        wanted = f"warning: other users of this machine can read {there}: chmod 600 {there}"
+        wanted = f"warning: other users of this machine can read {there}: chmod o= {there}"
         assert [line for line in told if line.startswith(f"{file}:{at[key]}:") and line.endswith(wanted)]
     state.chmod(0o711)
     assert "can read" in run("check").stderr
     state.chmod(0o750)
     assert run("check").stderr == "", "other users cannot reach the files"
+
+
+@every(
+    ("key", "file"),
+    [
+        ("relay: {tls: require, auth: {user: guard, password_file: pw}}", "pw"),
+        ("webhooks: [{url: 'https://h.example.com/', secret_file: pw, events: [freeze.set]}]", "pw"),
+        ("audit: {witness: {url: 'https://w.example.com', token_file: pw}}", "pw"),
+        ("", "secret"),  # of a list's source
+    ],
+)
+def test_secrets_that_other_users_can_read_are_reported(folder: Path, key: str, file: str) -> None:
+    folder.chmod(0o755)
+    for name in ("pw", "secret"):
+        (folder / name).write_text("a secret of twenty-four")
+        (folder / name).chmod(0o640)
+    (folder / "smtpguard.yaml").write_text(f"{WATCHED}{key}\n")
+    assert check(folder).stderr == ""
+    secret = folder / file
+    secret.chmod(0o644)
+    assert f"warning: other users of this machine can read {secret}: chmod o= {secret}" in check(folder).stderr
+
+
+@every(
+    ("console", "clear"),
+    [
+        ("{}", False), ("{address: 0.0.0.0}", True), ("{address: 10.1.2.3, url: 'http://guard.example.com:8025'}", True),
+        ("{proxies: [127.0.0.1], url: 'http://guard.example.com'}", True), ("{address: 0.0.0.0, proxies: [10.1.2.3]}", False),
+        ("{address: 0.0.0.0, url: 'https://guard.example.com'}", False), ("{address: 0.0.0.0, url: 'http://127.0.0.1:8025'}", False),
+        ("{proxies: [127.0.0.1], url: 'https://guard.example.com'}", False),
+    ],
+)  # fmt: skip
+def test_a_console_in_clear_is_warned_about(folder: Path, console: str, clear: bool) -> None:
+    (folder / "smtpguard.yaml").write_text(f"{WATCHED}console: {console}\n")
+    done = check(folder)
+    assert (done.exit_code, "in clear: the console has no TLS" in done.stderr) == (0, clear)
+
+
+def test_addresses_of_lists_that_would_get_mail_of_the_guard_are_reported(folder: Path) -> None:
+    edit(folder / "smtpguard.yaml", "it@example.com", "Guard <CRM@lists.example.com>")
+    edit(folder / "smtpguard.yaml", "notices: {", "notices: {from: everybody@lists.example.com, ")
+    with (folder / "smtpguard.yaml").open("a") as file:
+        file.write("audit: {mail: crm@lists.example.com}\n")
+    said = check(folder).stderr
+    assert (
+        "warning: everybody@lists.example.com is the address of list everybody: answers to notices would go to" in said
+    )
+    assert "is the address of list crm: alarms would go to everybody on it" in said
+    assert "is the address of list crm: checkpoints would go to everybody on it" in said
 
 
 def test_accounts_and_approvers_that_do_not_match_are_listed(run: Callable[..., Result], etc: Path) -> None:
@@ -577,6 +627,7 @@ _HOOK = '{url: "https://chat.example.com", secret_file: '
 
 
 def test_errors_that_would_show_only_in_use_are_reported(run: Callable[..., Result], etc: Path) -> None:
+    etc.chmod(0o700)  # or others could read these secrets
     (etc / "none").touch()
     (etc / "short").write_text("secret")
     for old, new, told in (
@@ -682,9 +733,7 @@ rules:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "smtpguard.yaml").write_text(
-        'policy: policy.yaml\nnotices: {contact: "it@example.com"}\nalarms: {relay: {host: other.example.com}}\n'
-    )
+    (tmp_path / "smtpguard.yaml").write_text(WATCHED)
     (tmp_path / "policy.yaml").write_text(POLICY)
     (tmp_path / "shop.csv").write_text("email\na@kund.se\n")
     (tmp_path / "aliases").write_text("all: a@kund.se\n")
