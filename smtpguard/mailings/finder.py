@@ -102,7 +102,7 @@ class Finder:
         self.since_us = since_us
         self._memory = memory
         self._here = Memory()  # mailings that this batch has begun
-        self._crowded: set[int] = set()
+        self._crowded: dict[int, int] = {}  # the oldest mailing that is looked at, by key
 
     def find(self, identities: Sequence[Identity]) -> list[KnownMailing | None]:
         """Return the existing mailing of each identity, None for none."""
@@ -116,7 +116,7 @@ class Finder:
         filed: dict[int, list[int]] = {}
         for key, n in self._select("SELECT key, n FROM mailing_key WHERE key {} ORDER BY n", list(keys)):
             filed.setdefault(key, []).append(n)
-        self._crowded |= {key for key, ns in filed.items() if len(ns) >= CROWDED}
+        self._crowded |= {key: ns[-CROWDED] for key, ns in filed.items() if len(ns) >= CROWDED}
         near = [
             _likely(filed, exact, identity) if one is None and filed else []
             for exact, identity, one in zip(numbers, identities, known, strict=True)
@@ -143,6 +143,10 @@ class Finder:
         """Return the keys to store a new mailing under: those that are not crowded, if they are enough."""
         keys = tuple(k for k in known.keys if k not in self._crowded)
         return keys if len(keys) >= _FEWEST_KEYS else known.keys
+
+    def passed_over(self, keys: Iterable[int]) -> list[tuple[int, int]]:
+        """Return those of these keys that are crowded, each with the oldest mailing that is looked at: earlier ones only take time."""
+        return [(key, self._crowded[key]) for key in keys if key in self._crowded]
 
     def numbers(self, identity: Identity) -> tuple[int, ...]:
         """Return the exact keys of an identity: digests of its names."""

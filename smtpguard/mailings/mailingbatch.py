@@ -586,7 +586,10 @@ class MailingBatch:
             if row.changed:
                 rows.append(row.columns())
                 if row.new:
-                    filed.extend((key, row.known.n) for key in self._finder.stored_keys(row.known))
+                    keys = self._finder.stored_keys(row.known)
+                    filed.extend((key, row.known.n) for key in keys)
+                    passed_over = self._finder.passed_over(keys)
+                    self._page.execute("DELETE FROM mailing_key WHERE key = ? AND n < ?", passed_over)
                 row.new = row.changed = False
 
 

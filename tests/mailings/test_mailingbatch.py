@@ -290,6 +290,21 @@ async def test_a_copy_is_found_behind_many_texts_with_the_same_keys(store: Store
     assert await counts(store, of("T", "p", identity=Identity(sketch=text))) == (2, 2, 2)
 
 
+async def test_a_key_that_nearly_all_letters_have_keeps_no_more_mailings_than_are_looked_at(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finder, "CROWDED", 3)
+    rng = random.Random(7)
+    for n in range(9):
+        text = Sketch.of([*range(1, 9), *sketch(rng)[8:]])
+        assert await counts(store, of(f"T{n}", f"p{n}", identity=Identity(sketch=text))) == (1, 1, 1)
+        store._writer._memory = Memory()
+        assert await counts(store, of(f"U{n}", f"q{n}", identity=Identity(sketch=text))) == (2, 2, 2)
+    rows: list[Any] = []
+    await store._writer.submit(lambda b: rows.extend(b.select("SELECT n FROM mailing_key WHERE key = 1")))
+    assert len(rows) == 3 + 1
+
+
 async def test_a_failed_admission_leaves_no_mailing(store: Store) -> None:
     def fails(live: Seen) -> Admission:
         assert live.mailing is not None
