@@ -9,7 +9,6 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -38,13 +37,10 @@ from smtpguard.console.api.entry import Api
 from smtpguard.console.api.operation import ApiServices
 from smtpguard.console.api.tokens import Tokens
 from smtpguard.console.app import OPERATIONS, build
-from smtpguard.console.people.absences import AwayPage
-from smtpguard.console.people.administering import PeoplePage
-from smtpguard.console.people.credentials import Passwords
+from smtpguard.console.people.accounts import Accounts
 from smtpguard.console.people.middleware import ConsoleMiddleware, Site
-from smtpguard.console.people.pages import AccountPages
 from smtpguard.console.people.sessions import WRITE_SECONDS, Sessions
-from smtpguard.console.people.signing import RateLimit, Signing
+from smtpguard.console.people.signing import Signing
 from smtpguard.console.services import ConsoleServices
 from smtpguard.database.errors import StoreError
 from smtpguard.freezes.gatewatch import STALE_SECONDS, GateWatch
@@ -58,15 +54,11 @@ from smtpguard.notices.links import Links
 from smtpguard.processes.listeners import CannotListen, Wanted, open_all
 from smtpguard.processes.numbers import Said
 from smtpguard.processes.part import Part
-from smtpguard.store.store import Store
 
 if TYPE_CHECKING:
     from smtpguard.console.people.oidc import Provider
 
 log = logging.getLogger(__name__)
-
-OWN_TRIES, OWN_SECONDS = 8, 900.0
-"""The most attempts of one person with their own password in so many seconds."""
 
 
 class Console(Part):
@@ -97,7 +89,7 @@ class Console(Part):
     async def serve(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._watch.run())
-            tasks.create_task(every(WRITE_SECONDS, "sessions", self._front.sessions.write))
+            tasks.create_task(every(WRITE_SECONDS, "sessions", self._signing.sessions.write))
             tasks.create_task(every(RENEWAL_SECONDS, "certificates", self._renewals.look))
             await self._server.serving
 
@@ -112,8 +104,12 @@ class Console(Part):
         has = await self._undo.enter_async_context(serving)
         store, policies, digester, clock = has.store, has.policies, has.digester, has.clock
         self._watch = await policies.watch()
-        self._front = front(settings, store, clock, secret=installation_secret(settings), new_id=ids(), port=port)
-        self._undo.push_async_callback(self._front.close)
+        secret = installation_secret(settings)
+        people = accounts(settings, store, clock, secret=secret, new_id=ids())
+        self._signing, provider, door = sign_in(settings, people, secret=secret, port=port)
+        if provider is not None:
+            self._undo.push_async_callback(provider.close)
+        self._undo.push_async_callback(self._signing.close)
         gather = gathering(settings, policies.around, self._undo)
         console = ConsoleServices(
             store=store,
@@ -125,6 +121,9 @@ class Console(Part):
             freezes=has.freezes,
             mailings=has.mailings,
             returns=has.returns(),
+            accounts=people,
+            signing=self._signing,
+            provider=provider,
             explain=partial(_explained, policies, gather, session_at(settings, None, "127.0.0.1")),
             corrections=corrections_of(settings, store, policies, gather, clock),
             matching=has.matching,
@@ -135,11 +134,8 @@ class Console(Part):
             alarms=partial(active_alarms, settings, store),
             take_alarm=lambda key, by: take_alarm(settings, store, key, by=by, at=clock.now()),
         )
-        programs = [
-            *api(console, new_id=ids()),
-            *mentions.routes(settings, store.returns.mention, clock),
-        ]
-        pages = build(console, middleware=self._front.middleware, routes=(*self._front.routes, *programs))
+        programs = (*api(console, new_id=ids()), *mentions.routes(settings, store.returns.mention, clock))
+        pages = build(console, middleware=[door], routes=programs)
         return Health(pages, partial(_ready, self._watch, policies))
 
 
@@ -171,50 +167,16 @@ async def _explained(
     return await Explainer(policies.current(), gather, around).explain(message, reverse_path, recipients, session)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Front:
-    """The console's sign-in: its middleware, its pages, its sessions, and the provider of single sign-on."""
-
-    middleware: tuple[Middleware, ...]
-    routes: tuple[BaseRoute, ...]
-    sessions: Sessions
-    provider: Provider | None
-
-    async def close(self) -> None:
-        try:
-            await self.sessions.write()
-        except StoreError as error:
-            log.warning("sessions: their last use is not stored: %s", error)
-        if self.provider is not None:
-            await self.provider.close()
-
-
-def front(
-    settings: Settings,
-    store: Store,
-    clock: Clock,
-    *,
-    secret: bytes,
-    new_id: Callable[[], str],
-    port: int,
-    passwords: Passwords | None = None,
-) -> Front:
-    """Build the console's sign-in. ``port``: where the console listens. Raises CannotStart if a secret cannot be read."""
-    console = settings.console
+def sign_in(
+    settings: Settings, accounts: Accounts, *, secret: bytes, port: int
+) -> tuple[Signing, Provider | None, Middleware]:
+    """Return the console's sign-in, the provider of single sign-on, and what every request passes. ``port``: where the console
+    listens. Raises CannotStart if a secret cannot be read."""
+    console, clock = settings.console, accounts.clock
     assert console is not None
-    site = where(console, port)
-    sessions = Sessions(store.people, clock, console.session)
+    site, required = where(console, port), second_factor_for(settings)
+    sessions = Sessions(accounts.people, clock, console.session)
     provider = _provider(console, site, clock, secret)
-    theirs = accounts(settings, store, clock, secret=secret, new_id=new_id, passwords=passwords)
-    required = second_factor_for(settings)
-    pages = AccountPages(
-        accounts=theirs,
-        signing=Signing(theirs, sessions, secret=secret),
-        site=site,
-        provider=provider,
-        own=RateLimit(clock, most=OWN_TRIES, seconds=OWN_SECONDS),
-        required=required,
-    )
     door = Middleware(
         ConsoleMiddleware,
         site=site,
@@ -224,22 +186,18 @@ def front(
         secret=secret,
         required=required,
     )
-    return Front(
-        middleware=(door,),
-        routes=(
-            *pages.routes(),
-            *PeoplePage(theirs, sso=provider is not None).routes(),
-            *AwayPage(theirs).routes(),
-        ),
-        sessions=sessions,
-        provider=provider,
-    )
+    return Signing(accounts, sessions, secret=secret, required=required), provider, door
 
 
 def api(console: ConsoleServices, *, new_id: Callable[[], str]) -> list[BaseRoute]:
     store, settings = console.store, console.settings
-    required = second_factor_for(settings)
-    tokens = Tokens(store.people, console.clock, new_id=new_id, delimiters=settings.delimiters, required=required)
+    tokens = Tokens(
+        store.people,
+        console.clock,
+        new_id=new_id,
+        delimiters=settings.delimiters,
+        required=console.signing.required,
+    )
     services = ApiServices(console=console, tokens=tokens, verify=lambda: store.journal.audit(socket.gethostname()))
     return [Mount("/api/v1", Api(OPERATIONS, services).application())]
 

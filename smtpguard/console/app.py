@@ -1,7 +1,6 @@
 """The console as an ASGI application: the routes of its pages and of its API, and its error pages.
 
-``build`` gets its surroundings from outside, so that the pages can be built alone: the routes of sign-in and of the
-API, and the middleware. The middleware authenticates the person, sets ``request.state.person`` and
+``build`` gets its surroundings from outside, so that the pages can be built alone: the routes of the API, and the middleware. The middleware authenticates the person, sets ``request.state.person`` and
 ``request.state.csrf``, checks the token of a POST, and sets the security headers that a response lacks.
 """
 
@@ -25,11 +24,23 @@ from smtpguard.console.api.incident import OPERATIONS as INCIDENT
 from smtpguard.console.api.mailings import OPERATIONS as MAILINGS
 from smtpguard.console.api.operation import Operation, answer
 from smtpguard.console.api.reference import OPERATIONS as REFERENCE
-from smtpguard.console.pages import deciding, holds, incident, mailings, message, overview, policy, returns
+from smtpguard.console.pages import (
+    account,
+    away,
+    deciding,
+    holds,
+    incident,
+    mailings,
+    message,
+    overview,
+    people,
+    policy,
+    returns,
+)
 from smtpguard.console.people.middleware import API, MINE, SAFE, safe_path
 from smtpguard.console.services import ConsoleServices, NotSignedIn
 
-_ALL = (overview, holds, message, deciding, incident, mailings, returns, policy)
+_ALL = (account, people, away, overview, holds, message, deciding, incident, mailings, returns, policy)
 PAGES = tuple(route for page in _ALL for route in page.ROUTES)
 OPERATIONS: tuple[Operation, ...] = (*REFERENCE, *HELD, *MAILINGS, *INCIDENT)
 _STATIC = Path(__file__).parent / "static"

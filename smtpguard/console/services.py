@@ -44,6 +44,9 @@ from smtpguard.policy.parse import Policy
 from smtpguard.returns.service import Returns
 
 if TYPE_CHECKING:  # slow to import
+    from smtpguard.console.people.accounts import Accounts
+    from smtpguard.console.people.oidc import Provider
+    from smtpguard.console.people.signing import Signing
     from smtpguard.store.store import Store
 
 OPERATING = frozenset({Role.OPERATOR, Role.ADMIN})
@@ -102,6 +105,10 @@ class ConsoleServices:
     freezes: Freezes
     mailings: Mailings
     returns: Returns
+    accounts: Accounts
+    signing: Signing
+    provider: Provider | None
+    """The provider of single sign-on, if there is one."""
     explain: Callable[[Message, Address | None, Sequence[Address]], Awaitable[Explained]]
     """Returns what would happen to a message with this reverse-path to these recipients, under the policy in force."""
     matching: Callable[..., Matching]
@@ -185,17 +192,18 @@ def for_roles(*roles: Role) -> Callable[[Endpoint], Endpoint]:
 
 
 class Routes(list[BaseRoute]):
-    """The routes of one file. Each page gives its path, and the roles that may see it (for_roles)."""
+    """The routes of one file. Each page gives its path, and the roles that may see it (for_roles). ``anyone``: the page is open, or
+    asks itself who may see it."""
 
-    def get(self, path: str, *roles: Role) -> Callable[[E], E]:
-        return self._add("GET", path, roles)
+    def get(self, path: str, *roles: Role, anyone: bool = False) -> Callable[[E], E]:
+        return self._add("GET", path, roles, anyone)
 
-    def post(self, path: str, *roles: Role) -> Callable[[E], E]:
-        return self._add("POST", path, roles)
+    def post(self, path: str, *roles: Role, anyone: bool = False) -> Callable[[E], E]:
+        return self._add("POST", path, roles, anyone)
 
-    def _add(self, method: str, path: str, roles: Collection[Role]) -> Callable[[E], E]:
+    def _add(self, method: str, path: str, roles: Collection[Role], anyone: bool) -> Callable[[E], E]:
         def decorate(endpoint: E) -> E:
-            self.append(Route(path, for_roles(*roles)(endpoint), methods=[method]))
+            self.append(Route(path, endpoint if anyone else for_roles(*roles)(endpoint), methods=[method]))
             return endpoint
 
         return decorate

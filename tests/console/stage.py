@@ -19,7 +19,7 @@ from argon2 import PasswordHasher
 from smtpguard.accounts.model import Account, Role
 from smtpguard.admission.model import Explained
 from smtpguard.admission.preapproval import Corrections
-from smtpguard.app.console import Front, api, front
+from smtpguard.app.console import api, sign_in
 from smtpguard.app.explaining import Explainer
 from smtpguard.app.services import accounts
 from smtpguard.config.settings import Audit, Settings, settings_of
@@ -27,6 +27,7 @@ from smtpguard.config.yaml import load_yaml
 from smtpguard.console.app import build
 from smtpguard.console.people.accounts import Accounts
 from smtpguard.console.people.credentials import Passwords
+from smtpguard.console.people.signing import Signing
 from smtpguard.console.services import ConsoleServices
 from smtpguard.freezes.service import Freezes
 from smtpguard.holds.questions import Questions
@@ -51,7 +52,7 @@ CLIENT = "192.0.2.7"
 @dataclass
 class Stage:
     home: House
-    front: Front
+    signing: Signing
     accounts: Accounts
     app: Any
     ids: Iterator[str]
@@ -171,10 +172,8 @@ async def staged(
     """The console of a house. ``told``: where its committed events are."""
     wanted, passwords = settings(folder, console), Passwords(CHEAP)
     numbers = (f"A{n:015d}" for n in itertools.count(1))
-    made = front(
-        wanted, home.store, home.clock, secret=KEY, new_id=lambda: next(numbers), port=8025,
-        passwords=passwords,
-    )  # fmt: skip
+    service = accounts(wanted, home.store, home.clock, secret=KEY, new_id=lambda: next(numbers), passwords=passwords)
+    signing, provider, door = sign_in(wanted, service, secret=KEY, port=8025)
     mailings = Mailings(home.store, home, home.clock)
     built = ConsoleServices(
         store=home.store,
@@ -193,6 +192,9 @@ async def staged(
             key=KEY,
             new_id=lambda: next(numbers),
         ),
+        accounts=service,
+        signing=signing,
+        provider=provider,
         explain=partial(_explained, home),
         corrections=Corrections(
             store=home.store,
@@ -211,10 +213,10 @@ async def staged(
         settings=wanted,
         policy=lambda: parse(DOCUMENTS),
     )
-    service = accounts(wanted, home.store, home.clock, secret=KEY, new_id=lambda: next(numbers), passwords=passwords)
     try:
-        programs = api(built, new_id=lambda: next(numbers))
-        app = build(built, middleware=made.middleware, routes=(*made.routes, *programs))
-        yield Stage(home, made, service, app, numbers, passwords, told, built)
+        app = build(built, middleware=[door], routes=api(built, new_id=lambda: next(numbers)))
+        yield Stage(home, signing, service, app, numbers, passwords, told, built)
     finally:
-        await made.close()
+        await signing.close()
+        if provider is not None:
+            await provider.close()

@@ -83,6 +83,7 @@ POST /me/password                      login  403   403    403     403    403   
 GET  /me/factor                        login  200   200    200     200    200    200      200
 POST /me/factor                        login  403   403    403     403    403    403      403
 POST /me/factor/off                    login  403   403    403     403    403    403      403
+POST /me/sso                           login  404   404    404     404    404    404      404
 GET  /people                           login  404   404    404     404    404    404      200
 POST /people                           login  404   404    404     404    404    404      200
 POST /people/{account_id}/roles        login  404   404    404     404    404    404      303
@@ -101,7 +102,7 @@ POST /away/refuse                      login  404   404    404     404    404   
 """The status for a message to one list and its mailing. 403 under /me: the password is asked for again. A link in the
 path, below, is a credential of its own."""
 WITHOUT_SESSION = {
-    "GET /login", "POST /login", "POST /logout",
+    "GET /login", "POST /login", "POST /logout", "GET /login/sso", "GET /login/sso/back", "POST /login/sso/back",
     "GET /mine/{link}", *(f"POST /mine/{{link}}/{what}" for what in ("judge", "confirm", "unvote", "withdraw", "answer", "plea")),
 }  # fmt: skip
 """Sign-in, and what a signed link opens: test_signing and test_links."""

@@ -482,13 +482,12 @@ async def test_every_page_is_accessible_and_fits(web: Site, language: str, monke
     await page.get_by_role("alert").wait_for()
     await _examined(page)
     await signs_in(page, EVA)
-    found = web.here.front.sessions.find
+    found = web.here.signing.sessions.find
     with monkeypatch.context() as away:
-        away.setattr(web.here.front.sessions, "find", _away)
+        away.setattr(web.here.signing.sessions, "find", _away)
         await _examined(page, "/held")
-        assert web.here.front.provider is not None
-        away.setattr(web.here.front.sessions, "find", found)
-        away.setattr(web.here.front.provider, "begin", _begun)
+        away.setattr(web.here.signing.sessions, "find", found)
+        away.setattr(web.here.app.state.console.provider, "begin", _begun)
         await page.goto("/me")
         await _pressed(page, "form[action='/me/sso'] button")
         await _examined(page)

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from smtpguard.accounts.model import Role
 from smtpguard.console.evidence import evidence
@@ -112,6 +111,7 @@ def _address(field: str, text: str) -> Address:
         raise WrongField(field, Phrase("Not an address: {address}", address=text[:100])) from None
 
 
+@ROUTES.get("/guide", anyone=True)
 async def guide(request: Request) -> Response:
     here, said = services_of(request), speech(request)
     web, hold = here.settings.console, here.settings.hold
@@ -126,6 +126,3 @@ async def guide(request: Request) -> Response:
         groups=here.in_force.groups,
     )
     return await page(request, "staff.html", **values)
-
-
-ROUTES.append(Route("/guide", guide, methods=["GET"]))

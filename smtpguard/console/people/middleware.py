@@ -182,7 +182,7 @@ class ConsoleMiddleware:
         if state["token"]:
             state["csrf"] = self._form_token(f"session {state['token']}")
         else:
-            visit = request.cookies.get(self._site.cookie("smtpguard-visit"), "")
+            visit = cookies.read(request, "smtpguard-visit")
             if not visit or len(visit) > 100:
                 visit = secrets.token_urlsafe(16)
                 cookies.set("smtpguard-visit", visit)
@@ -201,7 +201,7 @@ class ConsoleMiddleware:
             if link is not None:
                 state |= {"link": link, "person": Person(address=link.address)}
             return
-        token = request.cookies.get(self._site.cookie("smtpguard"), "")
+        token = state["cookies"].read(request, "smtpguard")
         refreshes_itself = request.headers.get(REFRESH) == "true"  # this shows no activity of the person
         found = await self._sessions.find(token, active=not refreshes_itself) if 0 < len(token) <= 100 else None
         if found is not None:
@@ -258,11 +258,14 @@ class ConsoleMiddleware:
 
 
 class Cookies:
-    """Cookies to set with the answer; a page has them as ``request.state.cookies``."""
+    """The cookies of a request, and those to set with the answer; a page has them as ``request.state.cookies``."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
         self.lines: list[str] = []
+
+    def read(self, request: Request, name: str) -> str:
+        return request.cookies.get(self._site.cookie(name), "")
 
     def set(self, name: str, value: str, *, seconds: int | None = None) -> None:
         """Set a cookie for this host only, which scripts cannot read. Browsers send it when a person follows a link to us, but

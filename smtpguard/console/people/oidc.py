@@ -12,6 +12,7 @@ import base64
 import hashlib
 import hmac
 import json
+import logging
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,10 @@ from nacl.secret import SecretBox
 from smtpguard.accounts.model import Role
 from smtpguard.config.web import Oidc
 from smtpguard.console.people.signing import NotAuthenticated, Proven
+from smtpguard.database.errors import Outage
 from smtpguard.journal.clock import Clock
+
+log = logging.getLogger(__name__)
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
 """The accepted signatures: those with a public key. "none" is excluded, and so are HMACs: with those anybody could sign."""
@@ -71,6 +75,7 @@ class Provider:
         self._http = httpx2.AsyncClient(timeout=SECONDS, follow_redirects=False)
         self._metadata: _Metadata | None = None
         self._failed_at = float("-inf")
+        self.away, self.unproven = Outage(log, "single sign-on cannot begin"), Outage(log, "single sign-on")
 
     async def close(self) -> None:
         await self._http.aclose()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import secrets
 from collections import OrderedDict, deque
 from collections.abc import Sequence, Set
@@ -18,14 +19,17 @@ from smtpguard.accounts.model import Account, AccountChange, AccountKeys, Role, 
 from smtpguard.console.people.accounts import Accounts
 from smtpguard.console.people.credentials import TooManyHashes
 from smtpguard.console.people.sessions import Sessions, token_hash
+from smtpguard.database.errors import StoreError
 from smtpguard.journal.clock import Clock
 from smtpguard.journal.event import Event, Kind
 from smtpguard.mail.address import BadAddress
 from smtpguard.mail.envelope import client_network
 
+log = logging.getLogger(__name__)
+
 WINDOW_SECONDS = 900.0
 PER_PAIR = 8
-"""The most attempts in a window from one network on one account."""
+"""The most attempts in a window from one network on one account, and of one person with their own password."""
 PER_ACCOUNT = 100
 """The most attempts in a window from all networks on one account."""
 PER_CLIENT = 40
@@ -115,14 +119,29 @@ class SignedIn:
 class Signing:
     """Sign-in and sign-out, each journalled."""
 
-    def __init__(self, accounts: Accounts, sessions: Sessions, *, secret: bytes) -> None:
-        self._accounts, self._sessions = accounts, sessions
+    def __init__(
+        self,
+        accounts: Accounts,
+        sessions: Sessions,
+        *,
+        secret: bytes,
+        required: frozenset[Role] = frozenset(),
+    ) -> None:
+        """``required``: the roles that need a second factor when signing in with a password."""
+        self._accounts, self.sessions, self.required = accounts, sessions, required
         self._people, self._clock = accounts.people, accounts.clock
         accounts.passwords.prepare()
         self._key = hmac.digest(secret, b"smtpguard console known browser", "sha256")
         self._pairs = RateLimit(accounts.clock, most=PER_PAIR, seconds=WINDOW_SECONDS)
         self._everywhere = RateLimit(accounts.clock, most=PER_ACCOUNT, seconds=WINDOW_SECONDS)
         self._clients = RateLimit(accounts.clock, most=PER_CLIENT, seconds=WINDOW_SECONDS)
+        self._own = RateLimit(accounts.clock, most=PER_PAIR, seconds=WINDOW_SECONDS)
+
+    async def close(self) -> None:
+        try:
+            await self.sessions.write()
+        except StoreError as error:
+            log.warning("sessions: their last use is not stored: %s", error)
 
     async def by_password(
         self, address: str, password: str, code: str, *, client: str, mark: str, before: str
@@ -139,7 +158,7 @@ class Signing:
             right = await self._accounts.passwords.is_right(account.password if account else "", password)
         except TooManyHashes:
             raise TooManyAttempts(CROWDED_SECONDS) from None
-        token, begins = self._sessions.new(account.account_id if account else "", how="password")
+        token, begins = self.sessions.new(account.account_id if account else "", how="password")
         checked = account.password if account else ""
 
         def step(found: Sequence[Account]) -> AccountChange:
@@ -178,7 +197,7 @@ class Signing:
         """
         who = self._canonical(proven.address)
         fresh = self._accounts.new_id()
-        token, session = self._sessions.new("", how="sso")
+        token, session = self.sessions.new("", how="sso")
 
         def step(found: Sequence[Account]) -> AccountChange:
             if who.startswith(_NO_ADDRESS):
@@ -236,6 +255,20 @@ class Signing:
     async def sign_out(self, token: str, account: Account, *, client: str) -> None:
         event = self._event(Kind.SIGNED_OUT, account, client)
         await self._people.turn(AccountKeys(), lambda found: AccountChange(events=(event,), ends=token_hash(token)))
+
+    async def is_own_password(self, account: Account, password: str) -> bool:
+        """Return whether it is the password of a person who is signed in, asked for again. The attempts are limited: a person at an
+        unlocked browser must not guess it."""
+        if self._own.wait(account.account_id) > 0:
+            return False
+        self._own.take(account.account_id)
+        try:
+            right = await self._accounts.passwords.is_right(account.password, password)
+        except TooManyHashes:
+            return False
+        if right:
+            self._own.give_back(account.account_id)
+        return right
 
     def _count_attempt(self, who: str, client: str, mark: str) -> list[tuple[RateLimit, str]]:
         """Count the attempt. Return the limits and keys under which it counts. Raises TooManyAttempts. A browser with the

@@ -170,7 +170,7 @@ async def test_get_and_head_change_nothing(here: Stage) -> None:
     link = Links(KEY).sign(Link(hold_id=hold.hold_id, address=ANNA, until=until))
     account = await here.person(OMAR, Role.VIEWER)
     signed = await here.signed_in(EVA, *Role)
-    await here.front.sessions.write()
+    await here.signing.sessions.write()
     values = {"hold_id": hold.hold_id, "link": link, "account_id": account.account_id, "freeze_id": "F1", "token": link}
     routes = walked(list(here.app.routes))
     paths = sorted({_filled(route.path, values) for route in routes})
@@ -281,7 +281,7 @@ async def test_a_page_says_that_the_store_is_away_before_it_is_known_who_asks(
     async def away(*_: object, **__: object) -> None:
         raise Unavailable("away")
 
-    monkeypatch.setattr(here.front.sessions, "find", away)
+    monkeypatch.setattr(here.signing.sessions, "find", away)
     answer = await eva.get("/held", **{"accept-language": "sv"})
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     assert "Vaktens databas svarar inte" in answer.text

@@ -233,8 +233,7 @@ async def test_without_the_provider_passwords_still_work(
     elif ill == "endpoint":
         sso.at.about = {"token_endpoint": "ftp://127.0.0.1/token"}
     elif ill == "gone":
-        assert sso.stage.front.provider is not None
-        object.__setattr__(sso.stage.front.provider.trusted, "issuer", "http://127.0.0.1:9")
+        object.__setattr__(sso.stage.app.state.console.provider.trusted, "issuer", "http://127.0.0.1:9")
     answer = await sso.begun(sso.stage.browser())
     assert answer.status_code == 503
     assert "with a password" in answer.text
@@ -243,8 +242,7 @@ async def test_without_the_provider_passwords_still_work(
 
 
 async def test_the_log_says_why_a_provider_cannot_be_reached(sso: SignOn, caplog: pytest.LogCaptureFixture) -> None:
-    assert sso.stage.front.provider is not None
-    object.__setattr__(sso.stage.front.provider.trusted, "issuer", "http://127.0.0.1:9")
+    object.__setattr__(sso.stage.app.state.console.provider.trusted, "issuer", "http://127.0.0.1:9")
     assert (await sso.begun(sso.stage.browser())).status_code == 503
     assert "cannot be reached: All connection attempts failed" in caplog.text
 

@@ -10,7 +10,7 @@ import pyotp
 import pytest
 
 from smtpguard.accounts.model import AccountChange, AccountKeys, Role
-from smtpguard.console.people.administering import new_password
+from smtpguard.console.pages.people import new_password
 from smtpguard.console.people.credentials import SHORTEST, BadPassword, Factors, check_password
 from tests.console.holding import text
 from tests.console.stage import PASSWORD, Browser, Stage
@@ -134,7 +134,7 @@ async def test_an_account_without_a_password_cannot_change_it(here: Stage) -> No
     browser = await here.signed_in(EVA, Role.VIEWER)
     account = await here.accounts.get(EVA)
     await here.accounts._set(account, "x", "root", lambda a: replace(a, password="", subject="https://id u-1"))
-    token, session = here.front.sessions.new(account.account_id, how="sso")
+    token, session = here.signing.sessions.new(account.account_id, how="sso")
     await here.home.store.people.turn(AccountKeys(), lambda found: AccountChange(begins=session))
     browser.http.cookies.set("__Host-smtpguard", token, domain="guard.example.com")
     page = await browser.get("/me")

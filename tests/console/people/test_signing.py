@@ -134,14 +134,14 @@ async def test_last_seen_is_saved_at_intervals_and_survives_a_restart(here: Stag
     browser = await here.signed_in(EVA, Role.VIEWER)
     here.home.clock.pass_(minutes=90)
     await browser.get("/me")
-    await here.front.sessions.write()
-    here.front.sessions._seen.clear()  # as in another process, without this cache
+    await here.signing.sessions.write()
+    here.signing.sessions._seen.clear()  # as in another process, without this cache
     here.home.clock.pass_(minutes=60)
     assert (await browser.get("/me")).status_code == 200
-    here.front.sessions._seen.clear()
+    here.signing.sessions._seen.clear()
     here.home.clock.pass_(minutes=61)
     assert (await browser.get("/me")).status_code == 303
-    await here.front.sessions.write()
+    await here.signing.sessions.write()
     assert await count(here, "session") == 0
 
 
