@@ -11,14 +11,13 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 
 from smtpguard.console.rendering import digits
-from smtpguard.console.services import ConsoleServices, Person
-from smtpguard.guard.inforce import InForce
+from smtpguard.console.services import ConsoleServices, Person, sees
 from smtpguard.holds.model import LET_GO, Hold, HoldQuery, State
 from smtpguard.journal.chain import instant, microseconds
 from smtpguard.locale.phrase import N_
 from smtpguard.mailings.model import Mailing
 from smtpguard.mailings.model import State as MailingState
-from smtpguard.mailings.service import FEW, decides
+from smtpguard.mailings.service import FEW
 from smtpguard.policy.rule import ASKED as BEFOREHAND
 
 PAGE = 50
@@ -159,10 +158,6 @@ async def page_of_holds(
         found = await here.store.holds.page(wanted, limit=limit + 1, before=parse_cursor(after))
     last = found[limit - 1] if len(found) > limit else None
     return found[:limit], cursor(last.held_at, last.hold_id) if last is not None else ""
-
-
-def sees(who: Person, mailing: Mailing, in_force: InForce, at: datetime) -> bool:
-    return who.sees_all or decides(who.address, mailing.lists, in_force, at)
 
 
 async def page_of_mailings(

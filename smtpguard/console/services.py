@@ -38,6 +38,7 @@ from smtpguard.lists.declared import ListInfo
 from smtpguard.mail.address import Address
 from smtpguard.mail.message import Message
 from smtpguard.mailings.matching import Matching
+from smtpguard.mailings.model import Mailing, NoSuch
 from smtpguard.mailings.service import Mailings, decides
 from smtpguard.observe.alarms import RaisedAlarm
 from smtpguard.policy.parse import Policy
@@ -246,6 +247,20 @@ async def find(here: ConsoleServices, who: Person, hold_id: str) -> tuple[Hold, 
         return None
     seen = visibility(hold, who, here)
     return None if seen is Visibility.NOTHING and who.address not in hold.senders else (hold, seen)
+
+
+def sees(who: Person, mailing: Mailing, in_force: InForce, at: datetime) -> bool:
+    return who.sees_all or decides(who.address, mailing.lists, in_force, at)
+
+
+async def find_mailing(here: ConsoleServices, who: Person, mailing_id: str) -> Mailing | None:
+    """Return the mailing with this id, or the only one whose id begins so. Return None if they may not see it, as if it did not
+    exist."""
+    try:
+        found = await here.mailings.show(mailing_id[:100])
+    except NoSuch:
+        return None
+    return found if sees(who, found, here.in_force, here.clock.now()) else None
 
 
 def view_event(hold: Hold, saw: str, by: str, at: datetime, *actors: str) -> Event:

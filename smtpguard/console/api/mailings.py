@@ -26,13 +26,14 @@ from smtpguard.console.api.operation import (
     error_at,
 )
 from smtpguard.console.api.reference import octets_of
-from smtpguard.console.filters import page_of_mailings, parse_cursor, sees
+from smtpguard.console.filters import page_of_mailings, parse_cursor
 from smtpguard.console.recipientlist import OlderVersions, list_recipients
 from smtpguard.console.reporting import Occupied
+from smtpguard.console.services import find_mailing, sees
 from smtpguard.holds.model import Conflict
 from smtpguard.mail.message import Message
 from smtpguard.mailings.matching import NoAddresses
-from smtpguard.mailings.model import Mailing, NoSuch, State
+from smtpguard.mailings.model import Mailing, State
 from smtpguard.mailings.service import Revoked, row
 from smtpguard.returns.growth import row as growth_row
 from smtpguard.returns.model import Match, Return, unnamed
@@ -343,14 +344,11 @@ def _decision(name: str) -> Callable[[Call], Awaitable[MailingRow]]:
 async def mailing_in_path(call: Call) -> Mailing:
     """Return the mailing in the path. Raises 404 if the caller may not see it. A prefix of its id is not enough: it would reveal which
     others exist."""
-    wanted = call.path["mailing_id"][:100]
-    try:
-        mailing = await call.console.mailings.show(wanted)
-    except NoSuch:
-        raise Refusal(404) from None
-    if mailing.mailing_id != wanted or not sees(call.who, mailing, call.console.in_force, call.console.clock.now()):
+    wanted = call.path["mailing_id"]
+    found = await find_mailing(call.console, call.who, wanted)
+    if found is None or found.mailing_id != wanted:
         raise Refusal(404)
-    return mailing
+    return found
 
 
 def _row(mailing: Mailing) -> MailingRow:

@@ -26,7 +26,6 @@ from smtpguard.console.filters import (
     Filters,
     count_to_decide,
     page_of_holds,
-    sees,
 )
 from smtpguard.console.messageview import cached_view
 from smtpguard.console.pages.message import hold_in_path
@@ -51,6 +50,7 @@ from smtpguard.console.services import (
     Visibility,
     is_asked,
     person,
+    sees,
     view_event,
     visibility,
 )

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from smtpguard.accounts.model import Role
 from smtpguard.admission.preapproval import NotAll
 from smtpguard.console.chart import growth_chart
-from smtpguard.console.filters import PAGE, page_of_mailings, sees
+from smtpguard.console.filters import PAGE, page_of_mailings
 from smtpguard.console.recipientlist import OlderVersions, list_recipients
 from smtpguard.console.rendering import (
     Streamed,
@@ -26,7 +26,7 @@ from smtpguard.console.rendering import (
     uploaded,
 )
 from smtpguard.console.reporting import Occupied
-from smtpguard.console.services import ConsoleServices, Routes, person
+from smtpguard.console.services import ConsoleServices, Routes, find_mailing, person
 from smtpguard.database.errors import StoreError
 from smtpguard.holds import coverage
 from smtpguard.holds.model import Conflict, NotEntitled, Refused
@@ -184,11 +184,7 @@ def _matchable_lists(here: ConsoleServices, found: Mailing) -> list[tuple[str, s
 
 
 async def mailing_in_path(request: Request) -> Mailing:
-    here, who = services_of(request), person(request)
-    try:
-        found = await here.mailings.show(request.path_params["mailing_id"][:100])
-    except KeyError:
-        raise HTTPException(404) from None
-    if not sees(who, found, here.in_force, here.clock.now()):
+    found = await find_mailing(services_of(request), person(request), request.path_params["mailing_id"])
+    if found is None:
         raise HTTPException(404)
     return found
