@@ -19,7 +19,7 @@ from datetime import date, datetime, tzinfo
 from typing import Any
 
 from smtpguard.journal.chain import instant, microseconds
-from smtpguard.journal.event import DECISIONS, Kind, decided_at, follows, happened
+from smtpguard.journal.event import DECISIONS, ENDS, Kind, decided_at, follows, happened
 
 WANTED = frozenset({Kind.VERDICT, Kind.JUDGED, Kind.STOPPED, *DECISIONS})
 """The kinds of entries that are summed."""
@@ -36,10 +36,8 @@ ACTIONS: Mapping[str, str] = {
 }  # fmt: skip
 """What was done with a message, by the action of its verdict."""
 _WAITS = ("asked", "held")
-_ENDS: Mapping[str, str] = {
-    **{kind.value: "" if how == "waiting" else how for kind, how in DECISIONS.items()},
-    Kind.CONFIRMED.value: "confirmed",
-}
+_ENDS: Mapping[str, str] = {kind.value: ENDS.get(kind, "") for kind in DECISIONS}
+"""How each decision ends a hold, "" if it waits again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

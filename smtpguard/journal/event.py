@@ -91,6 +91,11 @@ DECISIONS: Mapping[Kind, str] = {
     Kind.APART: "waiting",
 }
 """The kinds that change the state of a hold, each with the public name of the new state."""
+ENDS: Mapping[Kind, str] = {
+    **{kind: state for kind, state in DECISIONS.items() if state != "waiting"},
+    Kind.CONFIRMED: "confirmed",
+}
+"""The kinds that end the wait of a hold, each with the name under which it is counted."""
 
 
 @constant

@@ -16,7 +16,7 @@ from datetime import datetime
 from itertools import accumulate
 from typing import Any
 
-from smtpguard.journal.event import DECISIONS, NOTICES, Event, Kind, decided_at, follows
+from smtpguard.journal.event import ENDS, NOTICES, Event, Kind, decided_at, follows
 from smtpguard.journal.outcome import Outcome, relayed
 from smtpguard.policy.verdict import Action
 
@@ -196,7 +196,6 @@ _ACTIONS = tuple(action.word for action in Action)
 _OUTCOMES = ("relayed", "refused", "lost", "recalled", "gone", "in-doubt")
 _SENT = ("sent", "retry", "failed", "in-doubt")
 _TOLD = (*_SENT, "obsolete")
-_ENDS = {kind: state for kind, state in DECISIONS.items() if state != "waiting"} | {Kind.CONFIRMED: "confirmed"}
 _DECIDED = ("approved", "confirmed", "rejected", "withdrawn", "expired")
 _NEWS = ("replaced", "failed", "otherwise", "stale", "well")
 _BEGIN: Mapping[str, Iterable[tuple[str, ...]]] = {
@@ -206,7 +205,7 @@ _BEGIN: Mapping[str, Iterable[tuple[str, ...]]] = {
     "rcpt_refused_total": [("4",), ("5",)],
     "customers_reached_total": [()],
     "holds_total": [(copy,) for copy in _YES.values()],
-    "hold_ends_total": [(end, copy) for end in _ENDS.values() for copy in _YES.values()],
+    "hold_ends_total": [(end, copy) for end in ENDS.values() for copy in _YES.values()],
     "release_recipients_total": [(outcome,) for outcome in _SENT],
     "notice_recipients_total": [(notice, outcome) for notice in (*NOTICES, "dsn") for outcome in _TOLD],
 }
@@ -222,7 +221,7 @@ class Held:
 
 def ends_hold(event: Event) -> bool:
     """Whether the event is a decision, or the expiry, of a hold that is no copy."""
-    return event.kind in _ENDS and not follows(event.data)
+    return event.kind in ENDS and not follows(event.data)
 
 
 class _Times:
@@ -253,7 +252,7 @@ class Tally:
         for rule, effect in rules.items():
             self._count("rule_messages_total", rule, effect, by=0)
             if effect in ("hold", "confirm"):
-                for end in _ENDS.values():
+                for end in ENDS.values():
                     self._count("rule_hold_ends_total", rule, end, by=0)
         for name in lists:
             for news in _NEWS:
@@ -284,10 +283,10 @@ class Tally:
                     self._count("list_news_total", event.id, news)
             case Kind.WEBHOOK:
                 self._count("webhooks_given_up_total", str(data.get("hook")))
-            case kind if kind in _ENDS:
-                self._count("hold_ends_total", _ENDS[kind], _YES[follows(data)])
+            case kind if kind in ENDS:
+                self._count("hold_ends_total", ENDS[kind], _YES[follows(data)])
                 if held is not None and ends_hold(event):
-                    self._ended(_ENDS[kind], decided_at(event.at, data), held)
+                    self._ended(ENDS[kind], decided_at(event.at, data), held)
 
     def numbers(self) -> Numbers:
         return {
