@@ -234,7 +234,7 @@ class Record:
         )
         again = self.term.anew(again, self.gathered.in_force, live.now)
         mailing_id = live.mailing.mailing_id if live.mailing is not None else ""
-        again = replace(again, mailing_id=mailing_id, behind=self._behind())
+        again = self._correcting(replace(again, mailing_id=mailing_id, behind=self._behind()))
         return again if again.confirm is None else self._asking(again, live)
 
     def _hold(self, stands: MailingVerdict, live: Seen) -> Hold:
@@ -283,17 +283,15 @@ class Record:
             proofs=coming.proofs,
             by_address=coming.by_address,
         )
-        if (one := self.correction) is not None:
-            mine = gathered.in_force.addresses_of(one.by)
-            told = () if hold.sender in (None, *mine) else (one.by,)
-            hold = replace(
-                hold,
-                correction=one,
-                sender=hold.sender or one.by,
-                told=told,
-                senders=hold.senders | mine,
-            )
-        return self._asking(hold, live)
+        return self._asking(self._correcting(hold), live)
+
+    def _correcting(self, hold: Hold) -> Hold:
+        """The hold of a correction, on which others than who wants it sent decide; any other as it is."""
+        if (one := self.correction) is None:
+            return hold
+        mine = self.gathered.in_force.addresses_of(one.by)
+        told = hold.told if hold.sender in (None, *mine) or one.by in hold.told else (*hold.told, one.by)
+        return replace(hold, correction=one, sender=hold.sender or one.by, told=told, senders=hold.senders | mine)
 
     def _asking(self, hold: Hold, live: Seen) -> Hold:
         """The hold with the question to its writer, if the verdict asks one."""

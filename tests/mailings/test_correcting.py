@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from sqlalchemy import select
 
 from smtpguard.admission.preapproval import NotAll
 from smtpguard.database.schema import peopleset
-from smtpguard.holds.model import Choice, Conflict, NotEntitled, Refused, State
+from smtpguard.holds.model import Change, Choice, Conflict, NotEntitled, Refused, State
 from smtpguard.lists.index import index_path
 from smtpguard.mail.envelope import Lost
 from smtpguard.mail.reply import OK, RELAY_LOST, Reply
@@ -211,6 +212,17 @@ async def test_a_list_that_had_no_index_is_no_single_person(lite: Correcting, kn
     made = await lite.corrections.begin(mailing, lite.message(), starter=EVA, by="test", matched=then)
     assert made.correction is not None
     assert (made.correction.people, made.correction.sent) == (set_of(then), len(MEMBERS))
+
+
+async def test_who_begins_a_void_correction_again_does_not_decide_on_it(lite: Correcting) -> None:
+    """The process of who began it first was killed before they were answered."""
+    mailing = await lite.original()
+    first = await lite.begin(mailing)
+    await lite.home.store.holds.change(first.hold_id, lambda h: Change(hold=replace(h, state=State.VOID)))
+    again = await lite.begin(mailing, starter=OMAR)
+    assert (again.hold_id, again.correction and again.correction.by, again.told) == (first.hold_id, OMAR, (OMAR,))
+    with pytest.raises(NotEntitled):
+        await lite.approve(again)
 
 
 async def test_invalid_corrections_are_refused(lite: Correcting) -> None:
