@@ -125,7 +125,7 @@ def mailing_verdict(verdict: Verdict, gathered: Gathered, live: Seen, term: Dead
             with_it = Action.CONFIRM if is_asked_of(entry, gathered) else Action.HOLD
             verdict = _with(verdict, _waits(mailing, with_it), gathered)
     if not verdict.action.waits:
-        return MailingVerdict(verdict=verdict, entry=entry)
+        return MailingVerdict(verdict=verdict, entry=entry if verdict.action is Action.DEFER else None)
     leads = True
     if entry is not None and (entry.by_address or gathered.by_address) and not _same(entry, gathered):
         leads, entry = entry.by_address and not gathered.by_address, None
@@ -226,8 +226,8 @@ def _doubted(verdict: Verdict) -> frozenset[str]:
 
 def with_additions(entry: Hold, verdict: Verdict, gathered: Gathered, *, part: bool) -> Hold | None:
     """The primary hold with what this message adds to it: lists, also by address, rules, writers, colleagues who
-    already have it (``part``), and certainty about a feared size. None if it adds nothing. Earlier votes count for what
-    was there: additions that are new to a voter need a new vote."""
+    already have it (``part``), and certainty about a feared size. A deferred one adds no writer who is told. None if it
+    adds nothing. Earlier votes count for what was there: additions that are new to a voter need a new vote."""
     lists = tuple(sorted({*entry.lists, *gathered.facts.lists}))
     asked = entry.asks_writer and is_for_others(verdict)
     stricter = {h.rule for h in entry.verdict.hits if asked and h.action is Action.CONFIRM}
@@ -243,7 +243,8 @@ def with_additions(entry: Hold, verdict: Verdict, gathered: Gathered, *, part: b
     if lists != entry.lists:  # reports are no reason to ask others instead
         quorum = gathered.in_force.rules.quorum(lists, quorum if gathered.reports_to else ())
     writer, told = gathered.sender.told, entry.told
-    if writer is not None and writer != entry.sender and writer not in told and len(told) < MOST_TOLD:
+    hears = verdict.action.waits and writer not in (entry.sender, *told)
+    if writer is not None and hears and len(told) < MOST_TOLD:
         told = (*told, writer)
     sure = {r.fact for h in more.values() for r in h.reasons} & OF_MAILINGS - dict(verdict.unknown).keys()
     thought = replace(

@@ -91,7 +91,7 @@ class Record:
         hold = self._hold(stands, live) if verdict.action.waits else None
         more = self._grown(stands, live, part=hold is not None and hold.part)
         intents: tuple[Intent, ...] = ()
-        if hold is not None:
+        if hold is not None or stands.entry is not None:
             intents = self._told(hold, stands.entry, more, live)
         elif verdict.action is Action.REJECT:
             intents = self.notices.at(self.gathered.in_force, live.now).rejected(verdict, self.gathered)
@@ -134,13 +134,14 @@ class Record:
             return more
         return self.term.asks_others(more, self.gathered.in_force, live.now)
 
-    def _told(self, hold: Hold, entry: Hold | None, more: Hold | None, live: Seen) -> tuple[Intent, ...]:
-        """What goes out with a hold: the colleagues' part, and notices. ``entry``, ``more``: the hold that it joins, as it was
-        and as it has grown."""
+    def _told(self, hold: Hold | None, entry: Hold | None, more: Hold | None, live: Seen) -> tuple[Intent, ...]:
+        """What goes out with a hold: the colleagues' part, and notices. ``hold``: None if its client tries again. ``entry``,
+        ``more``: the hold that it joins, as it was and as it has grown."""
         notices = self.notices.at(self.gathered.in_force, live.now)
-        if entry is None:
-            return (*self._part(hold), *notices.held(hold, self.gathered))
-        return (*self._part(hold), *notices.joined(entry, more, hold, self.gathered))
+        part = self._part(hold) if hold is not None else ()
+        if entry is not None:
+            return (*part, *notices.joined(entry, more, hold, self.gathered))
+        return (*part, *notices.held(hold, self.gathered)) if hold is not None else ()
 
     def _counts(self, verdict: Verdict, live: Seen) -> tuple[Ask, ...]:
         """What this message is counted in. Counts of senders and lists include only what passes: a held message does

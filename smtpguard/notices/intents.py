@@ -151,20 +151,22 @@ class NoticesNow:
             *self._nobody_decides(hold),
         )
 
-    def joined(self, before: Hold, grown: Hold | None, copy: Hold, gathered: Gathered) -> Intents:
+    def joined(self, before: Hold, grown: Hold | None, copy: Hold | None, gathered: Gathered) -> Intents:
         """Return the notices of a copy under a held message: only to a writer and to approvers who are new to it.
-        ``before``, ``grown``: the primary hold before and after; ``grown``: None if it is unchanged."""
+        ``before``, ``grown``: the primary hold before and after; ``grown``: None if it is unchanged. ``copy``: None for one
+        whose client tries again."""
         if grown is None:
             return ()
-        grown = replace(grown, copies=before.copies + 1)
+        grown = replace(grown, copies=before.copies + (copy is not None))
         known = () if before.asks_writer else self._approvers(before)
         new = sorted(self._approvers_except(grown, *known)) if not grown.asks_writer else []
         told: Intents = ()
+        own = noticedata.of_copy(copy) if copy is not None else {}
         for writer in grown.told[len(before.told) :]:
             data = noticedata.held(grown, gathered) | {"notice": "held"}
             if grown.release_at is not None:  # it is approved, as the others were told
                 data |= self._decided(grown, "approved", None, "") | {"writer": True}
-            data |= noticedata.of_copy(copy)
+            data |= own
             told = self._notice(writer, data, f"{_stem(grown, data)}-{_tag(writer)}", role="sender")
         if grown.asks_writer:
             return told

@@ -268,6 +268,30 @@ async def test_a_colleagues_copy_ends_the_question(home: House) -> None:
     assert not lead.asks_writer
 
 
+@pytest.mark.parametrize("then", ["defer", "reject", "full"])
+@on_sqlite
+async def test_who_decides_now_is_asked_also_by_a_copy_that_does_not_wait(home: House, then: str) -> None:
+    """The client of a deferred one tries again: its writer is told once it waits. A rejected one does not come again."""
+    rule = "  - {id: late, when: {message.labels: [contract]}, then: %s}\n"
+    await put(home, RULES + (rule % then if then != "full" else ""))
+    home.term = replace(home.term, copies=0 if then == "full" else 500)
+    await asked(home)
+    await notified(home)
+    again = {"sender": ULF, "session": {"auth_user": ULF}, "Message_ID": "<other@a>"}
+    assert not isinstance(await send(home, READERS[0], X_Labels="contract", **again), Held)
+    [lead] = await waiting(home)
+    told = await notified(home)
+    if then == "reject":
+        assert (lead.asks_writer, ULF in lead.senders, told) == (True, False, [("confirm", ANNA)])
+        return
+    assert (lead.asks_writer, ULF in lead.senders) == (False, True)
+    assert told == [("approve", EVA), ("approve", OMAR), ("confirm", ANNA), ("held", ANNA)]
+    await put(home, RULES)
+    home.term = replace(home.term, copies=500)
+    assert isinstance(await send(home, READERS[0], X_Labels="contract", **again), Held)
+    assert ("held", ULF) in await notified(home)
+
+
 @on_sqlite
 async def test_a_copy_that_another_rule_holds_ends_the_question(home: House) -> None:
     await put(home, RULES.replace("then: confirm", "then: confirm\n    within: 30m\n    after: expire", 1))
