@@ -40,6 +40,8 @@ class CannotStart(Exception):
         self.passing = passing
 
 
+MOUNTS = Path("/proc/self/mountinfo")
+_FOR_TRIALS = (Path("/dev/shm"), Path("/tmp"), Path(os.environ.get("TMPDIR") or "/tmp"))
 SHORTEST_SECRET = 16
 """The fewest characters of a webhook's secret."""
 NO_ROOM = frozenset(
@@ -119,6 +121,39 @@ def exposed_file(file: Path) -> str:
     if _others(file, stat.S_IROTH) and _others(file.parent, stat.S_IXOTH):
         return f"other users of this machine can read {file}: chmod o= {file}"
     return ""
+
+
+def fleeting(settings: Settings) -> Iterator[tuple[Place, str]]:
+    """Yield where held mail would not last: the place in the settings, and a sentence. A folder for temporary files is for a trial."""
+    folders = {"state": settings.state}
+    if (database := sqlite_file(settings.store.url)) is not None:
+        folders["store"] = database.parent
+    told: set[str] = set()
+    for key, folder in folders.items():
+        if any(folder.is_relative_to(each) for each in _FOR_TRIALS):
+            continue
+        point, kind = _mount(folder)
+        lasts = (
+            "a reboot" if kind in ("tmpfs", "ramfs") else "this container" if (point, kind) == ("/", "overlay") else ""
+        )
+        if lasts and point not in told:
+            told.add(point)
+            yield (key,), f"{folder} is on {kind}, which {lasts} ends: held mail and the journal are lost then"
+
+
+def _mount(folder: Path) -> tuple[str, str]:
+    """Return the mount point of a folder, which need not exist yet, and the kind of file system there (proc_pid_mountinfo(5))."""
+    real, found = f"{os.path.realpath(folder)}/", ("", "")
+    try:
+        lines = MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return found
+    for line in lines:
+        mount, _, kind = line.partition(" - ")
+        point = mount.split()[4]
+        if real.startswith(f"{point.rstrip('/')}/") and len(point) >= len(found[0]):
+            found = point, kind.split()[0]
+    return found
 
 
 def paths(section: BaseModel, at: Place = ()) -> Iterator[tuple[Place, Path]]:

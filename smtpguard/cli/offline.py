@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from smtpguard.app.certificates import ENDS_SOON_DAYS, Pair, ending, of_console, of_listener, of_relay, try_authorities
-from smtpguard.app.files import CannotStart, contact, exposed, paths, webhook_secret
+from smtpguard.app.files import CannotStart, contact, exposed, fleeting, paths, webhook_secret
 from smtpguard.app.lists import people_of
 from smtpguard.app.ownports import addresses, listens_at, own_sockets, relays, to_itself
 from smtpguard.app.policycheck import CheckedPolicy, check_policy, display_path, file_problem, readable, warning
@@ -193,6 +193,8 @@ def _usable(document: Document, settings: Settings) -> Iterator[Problem]:
     for place, sentence in exposed(settings):
         if not (place == ("secret_file",) and is_none):
             yield warning(document, place, sentence)
+    for place, sentence in fleeting(settings):
+        yield warning(document, place, sentence, "a folder on a disk, or on a volume of the container")
     if settings.dkim_sign is not None and readable(settings.dkim_sign.key_file):
         from smtpguard.app.services import signer  # imports the store, which nothing else here needs
 

@@ -26,7 +26,7 @@ import click
 import structlog
 
 from smtpguard import __version__
-from smtpguard.app.files import NO_ROOM, CannotStart, exposed
+from smtpguard.app.files import NO_ROOM, CannotStart, exposed, fleeting
 from smtpguard.cli.context import FAILURES, CannotRun, Command, Context, TryAgain, sentence_of
 from smtpguard.config.listeners import MilterListener, SmtpListener, lacking, place
 from smtpguard.config.problem import Broken
@@ -120,7 +120,7 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
             done = asyncio.run(preparing)
         said = structlog.get_logger("smtpguard")
         said.info("starting", version=__version__, policy=done.sha256[:12], **_web(settings, kinds))
-        for _, sentence in exposed(settings):
+        for _, sentence in (*exposed(settings), *fleeting(settings)):
             said.warning(sentence)
         _log_policy(said, done)
         if done.policy is not None and not _READERS.isdisjoint(kinds):

@@ -13,11 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import make_url
 
+from smtpguard.app import files
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.delivery import has_ended, worker
-from smtpguard.app.files import CannotStart, folder_id, installation_secret, make_state, store_url
+from smtpguard.app.files import CannotStart, fleeting, folder_id, installation_secret, make_state, store_url
 from smtpguard.config.problem import Broken
-from smtpguard.config.settings import Settings, read_settings
+from smtpguard.config.settings import Settings, read_settings, settings_of
+from smtpguard.config.yaml import load_yaml
+from tests.every import every
 
 
 def settings_in(folder: Path, text: str) -> Settings:
@@ -120,3 +123,30 @@ def test_a_folder_without_room_for_an_id_has_one_for_the_process(tmp_path: Path)
     make_state(given)
     (given.state / "id").mkdir()
     assert len({folder_id(given) for _ in range(2)} | {folder_id(given)}) == 3
+
+
+MOUNTS = r"""
+21 1 0:20 / / rw - overlay overlay rw
+22 21 0:21 / /run rw,nosuid shared:2 - tmpfs tmpfs rw
+23 21 8:1 / /var/lib/guard rw - ext4 /dev/sda1 rw
+24 21 8:2 / /var/lib/guard\040two rw - ext4 /dev/sda2 rw
+"""
+
+
+@every(
+    ("state", "database", "told"),
+    [
+        ("/run/guard", "/run/guard", ["/run/guard is on tmpfs, which a reboot ends: held mail and the journal are lost then"]),
+        ("/srv/guard", "/srv/guard", ["/srv/guard is on overlay, which this container ends: held mail and the journal are lost then"]),
+        ("/var/lib/guard/state", "/var/lib/guard", []),
+        ("/var/lib/guard", "/run", ["/run is on tmpfs, which a reboot ends: held mail and the journal are lost then"]),
+        ("/dev/shm/guard", "/dev/shm/guard", []),
+    ],
+)  # fmt: skip
+def test_places_that_do_not_last_are_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, state: str, database: str, told: list[str]
+) -> None:
+    (tmp_path / "mounts").write_text(MOUNTS.strip())
+    monkeypatch.setattr(files, "MOUNTS", tmp_path / "mounts")
+    text = f"state: {state}\nstore: {{url: 'sqlite:///{database}/guard.db'}}\n"
+    assert [sentence for _, sentence in fleeting(settings_of(load_yaml(text.encode()), tmp_path, {}))] == told
