@@ -44,6 +44,7 @@ _DAILY: Sequence[tuple[str, Mapping[str, Value]]] = (
 def warn_of_policy(model: PolicyModel, rules: RuleSet, groups: Groups, delimiters: str, findings: Findings) -> None:
     """``rules`` to ``delimiters``: parsed from ``model``, as in Policy, without errors."""
     _domains(model, findings)
+    _hours(model, findings)
     _holding(model, findings)
     _addresses(model, delimiters, findings)
     _spared(model, findings)
@@ -87,6 +88,14 @@ def _domains(model: PolicyModel, findings: Findings) -> None:
         if members and len(outside) == len(members) and not near:
             text = f"no member of group {name} is in the organization's domains: notices of held mail would go outside"
             findings.warn(("groups", name), text, key=True)
+
+
+def _hours(model: PolicyModel, findings: Findings) -> None:
+    """Deadlines, reminders and other approvers begin and end at these times."""
+    said = model.organization.hours.model_fields_set
+    if not said.isdisjoint({"from_", "to"}) and "zone" not in said:
+        text = "these hours name no zone, so they are hours of UTC"
+        findings.warn(("organization", "hours"), text, "zone: Europe/Stockholm, or zone: UTC if that is meant")
 
 
 def _holding(model: PolicyModel, findings: Findings) -> None:
