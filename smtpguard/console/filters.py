@@ -3,7 +3,7 @@ see."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import date, datetime, timedelta, tzinfo
 from urllib.parse import urlencode
@@ -95,26 +95,32 @@ class Filters:
         """Return the query for the holds that match and that the person may see, None if there can be no such hold."""
         in_force = here.in_force
         marks = [f"{kind}:{name}" for kind, name in (("list", self.list), ("rule", self.rule)) if name]
-        asks: list[tuple[str, ...]] = [(mark,) for mark in marks]
+        seats: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
         if self.mine or not who.sees_all:
-            asks.append(
-                tuple(f"group:{name}" for name in sorted(in_force.groups.of_person(who.address, here.clock.now())))
-            )
-        if not all(asks):
-            return None
+            for groups, absent in in_force.groups.seats(who.address, here.clock.now()):
+                if groups:
+                    seats.append((_marks("group", groups), _marks("from", absent)))
+            if not seats:
+                return None
         if self.state in (VOTED, CONFIRMED):
-            asks.append((self.state,))
+            marks.append(self.state)
         lacks = {UNVOTED: VOTED, APPROVED: CONFIRMED}.get(self.state, "")
         unmarked = (ASKED if self.mine else "", f"rule:{BEFOREHAND}" if self.mail else "", lacks)
+        own = _marks("from", here.addresses_of(who.address)) if self.mine else ()
         since, until = self.times(in_force.hours.zone)
         return HoldQuery(
             states=tuple(states),
             words=tuple(self.q.casefold().split()[:5]),
-            marks=tuple(asks),
-            unmarked=tuple(filter(None, unmarked)),
+            marks=tuple(marks),
+            unmarked=(*filter(None, unmarked), *own),
+            seats=tuple(seats),
             since=since,
             until=until,
         )
+
+
+def _marks(kind: str, names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(f"{kind}:{name}" for name in sorted(names))
 
 
 async def count_to_decide(here: ConsoleServices, who: Person) -> int:

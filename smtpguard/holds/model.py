@@ -578,13 +578,15 @@ def selectable(hold: Hold) -> Selectable:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldQuery:
     """A query for primary holds. A hold matches if it has one of ``states``; all ``words``, which are in lower case, in
-    its id, subject or sender; one mark of each tuple in ``marks``, like "list:NAME", "rule:ID", "group:NAME" or
-    "from:ADDRESS"; none of ``unmarked``; and was held from ``since`` on and before ``until``."""
+    its id, subject or sender; all ``marks``, like "list:NAME", "rule:ID", "group:NAME" or "from:ADDRESS"; none of
+    ``unmarked``; for one of ``seats``, if there are any, one of its first marks and none of its second; and was held
+    from ``since`` on and before ``until``."""
 
     states: tuple[State, ...]
     words: tuple[str, ...] = ()
-    marks: tuple[tuple[str, ...], ...] = ()
+    marks: tuple[str, ...] = ()
     unmarked: tuple[str, ...] = ()
+    seats: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = ()
     since: datetime | None = None
     until: datetime | None = None
 

@@ -390,9 +390,12 @@ def _conditions(wanted: HoldQuery) -> list[ColumnElement[bool]]:
     for word in wanted.words:
         spelled = {word, searched(word), with_ascii_domain(searched(word))}
         narrow.append(or_(*(table.c.sought.contains(each, autoescape=True) for each in sorted(spelled))))
-    for any_of in wanted.marks:
-        narrow.append(or_(*(has_mark(mark) for mark in any_of)))
+    narrow += map(has_mark, wanted.marks)
     narrow += [~has_mark(mark) for mark in wanted.unmarked]
+    if wanted.seats:
+        narrow.append(
+            or_(*(and_(or_(*map(has_mark, some)), *(~has_mark(mark) for mark in none)) for some, none in wanted.seats))
+        )
     if wanted.since is not None:
         narrow.append(table.c.held_at >= microseconds(wanted.since))
     if wanted.until is not None:

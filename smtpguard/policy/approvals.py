@@ -141,19 +141,26 @@ class Groups(Mapping[str, frozenset[str]]):
         mine = self.addresses(deputy)
         return tuple(a for a in self.absences if a.deputy in mine and a.covers(at, self.zone))
 
+    def seats(self, who: str, at: datetime) -> tuple[tuple[frozenset[str], frozenset[str]], ...]:
+        """Return the groups in which they decide at that time, in parts: their own groups, and those of each absent
+        person whose deputy they are, with that person's addresses. They do not decide on what that person wrote."""
+        absent = (self.addresses(a.person) for a in self.decided_for(who, at) if a.confirmed)
+        own = frozenset(group for group, members in self.people.items() if who in members)
+        others = (
+            (frozenset(g for g, members in self.people.items() if not one.isdisjoint(members)), one) for one in absent
+        )
+        return (own, frozenset()), *others
+
     def decides(self, who: str, group: str, at: datetime, without: Set[str] = frozenset()) -> bool:
         """Return whether they decide in a group: as a member, or now as deputy of a member. Nobody in ``without``
-        does, nor as their deputy: a deputy does not decide on what the absent person wrote."""
-        members = self.of(group)
-        if not self.addresses(who).isdisjoint(without):
-            return False
-        absent = (self.addresses(a.person) for a in self.decided_for(who, at) if a.confirmed)
-        return who in members or any(one.isdisjoint(without) and not one.isdisjoint(members) for one in absent)
+        does, nor as their deputy."""
+        seats = self.seats(who, at) if self.addresses(who).isdisjoint(without) else ()
+        return any(group in groups and absent.isdisjoint(without) for groups, absent in seats)
 
     def of_person(self, who: str, at: datetime) -> frozenset[str]:
         """Return the groups in which they decide at that time: their own, and those of the people whose deputy they
         are."""
-        return frozenset(group for group in self.people if self.decides(who, group, at))
+        return frozenset().union(*(groups for groups, _ in self.seats(who, at)))
 
     def present(self, group: str, at: datetime, without: Set[str] = frozenset()) -> frozenset[str]:
         """Return the people of a group who can decide: its present members, and the deputies of the absent ones."""

@@ -9,7 +9,7 @@ import pytest
 
 from smtpguard.accounts.model import Role
 from smtpguard.holds.model import State
-from tests.console.holding import DPO, EVA, NEWS, OMAR, changed, held, several, subjects, text, views
+from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, changed, held, several, subjects, text, views
 from tests.console.stage import Browser, Stage
 from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN
 
@@ -347,3 +347,23 @@ async def test_a_large_message_is_shown_without_its_text(here: Stage, monkeypatc
     assert "to News" in said
     assert "Bacon word0" not in said
     assert await views(here, hold) == []
+
+
+async def test_a_page_lists_for_a_deputy_only_what_they_decide_on(here: Stage) -> None:
+    """Not what the absent person wrote. The number of those to decide leaves out one's own messages, too."""
+    away = f"people: {{{EVA}: {{away: 2026-03-01..2026-03-09, deputy: {DPO}}}}}\n".encode()
+    await here.home.put(
+        {**DOCUMENTS, "policy.yaml": DOCUMENTS["policy.yaml"].replace(b"rules:\n", away + b"rules:\n", 1)}
+    )
+    await here.home.follow()
+    for writer in (ANNA, EVA, DPO):
+        await held(here, NEWS, Subject=f"SV: {writer}", body=f"Bacon by {writer}", sender=writer, reverse_path=writer)
+    shown = {}
+    for who in (EVA, OMAR, DPO):
+        browser = await here.signed_in(who, Role.APPROVER)
+        waiting, mine = [await browser.get(path) for path in ("/held", "/held?mine=1")]
+        for id in re.findall(r'href="/held/(\w+)"', waiting.text):
+            assert (await browser.get(f"/held/{id}")).status_code == 200, (who, id)
+        number = re.search(r"(\d) messages? waits? for you", text(waiting))
+        shown[who] = len(subjects(waiting.text)), len(subjects(mine.text)), number and int(number[1])
+    assert shown == {EVA: (3, 2, 2), OMAR: (3, 3, 3), DPO: (2, 1, 1)}

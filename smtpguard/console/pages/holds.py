@@ -351,7 +351,7 @@ async def _chosen(here: ConsoleServices, who: Person, ids: Sequence[str]) -> lis
 async def mine(request: Request) -> Response:
     """Show the person's own messages, newest first. Void holds are left out: the client still has those messages."""
     states = tuple(state for state in State if state is not State.VOID)
-    wanted = HoldQuery(states=states, marks=((f"from:{person(request).address}",),))
+    wanted = HoldQuery(states=states, marks=(f"from:{person(request).address}",))
     here, after = services_of(request), request.query_params.get("after", "")[:100]
     rows, further = await page_of_holds(here, wanted, limit=PAGE, after=after)
     frozen, paused = await here.freezes.holding_up(*rows), await copies.paused(here.store, rows)
