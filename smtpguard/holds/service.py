@@ -160,7 +160,7 @@ class Approvals:
             check_may_vote(hold, hold_id, who, Choice.APPROVE, seen, in_force, now)
             if (new := effects.grown(hold, in_force)) is not None:
                 if hold.votes:
-                    return self._undo(new, frozenset(), LAPSED, (), "", notices)
+                    return self._undo(new, notices)
                 return Change(hold=new, intents=notices.asked_too(hold, new))
             effects.check_people(hold, people, in_force, mailing)
             bound = people or effects.people_bound(hold, (), in_force)
@@ -278,7 +278,7 @@ class Approvals:
             if hold.release_at is not None:
                 if not mine & hold.senders:
                     check_decides(hold, who, in_force, now)
-                return self._undo(hold, mine, TAKEN_BACK, (who, by), comment, notices)
+                return self._undo(hold, notices, mine, (who, by), comment)
             if not any(vote.approver in mine for vote in hold.votes):
                 raise Conflict(f"{who} has not voted on it")
             return Change(
@@ -290,11 +290,17 @@ class Approvals:
         return Decided(hold=hold, missing=missing(hold, in_force.groups, in_force.hours.open_at))
 
     def _undo(
-        self, hold: Hold, mine: frozenset[str], choice: str, actors: tuple[str, ...], comment: str, notices: NoticesNow
+        self,
+        hold: Hold,
+        notices: NoticesNow,
+        mine: frozenset[str] = frozenset(),
+        actors: tuple[str, ...] = (),
+        comment: str = "",
     ) -> Change:
         """Return the change by which a hold waits for people again. It removes the votes of ``mine``, and the last ones
-        as long as the rest are a quorum."""
+        as long as the rest are a quorum. ``actors``: who undoes it; () if the approval has lapsed."""
         in_force = notices.in_force
+        choice, outcome, who = (TAKEN_BACK, "reopened", actors[0]) if actors else (LAPSED, "lapsed", "")
         left = replace(hold, votes=tuple(vote for vote in hold.votes if vote.approver not in mine))
         while complete(left, in_force.groups, in_force.hours.open_at):
             last = max(standing_votes(left), key=lambda vote: (vote.at, left.votes.index(vote)))
@@ -303,12 +309,7 @@ class Approvals:
         return Change(
             hold=replace(back, attend_at=self.term.attend_at(back, in_force)),
             events=(vote_on(hold, choice, notices.now, actors=actors, comment=comment),),
-            intents=notices.revoked(
-                replace(hold, votes=left.votes),
-                "reopened" if actors else "lapsed",
-                actors[0] if actors else "",
-                comment,
-            ),
+            intents=notices.revoked(replace(hold, votes=left.votes), outcome, who, comment),
         )
 
     def _notices_now(self) -> NoticesNow:
@@ -354,14 +355,14 @@ class Approvals:
             raise Conflict("undone or decided meanwhile")
         last = max(standing_votes(hold), key=lambda vote: vote.at, default=None)
         if last is None or not complete(hold, in_force.groups, in_force.hours.open_at):
-            return self._undo(hold, frozenset(), LAPSED, (), "", notices)
+            return self._undo(hold, notices)
         if (new := effects.grown(hold, in_force)) is not None:
-            return self._undo(new, frozenset(), LAPSED, (), "", notices)
+            return self._undo(new, notices)
         if now < hold.release_at:
             raise Conflict("it is not due yet")
         whole = effects.at_once(hold, in_force)
         if whole is not None and not whole.is_confirmed(last.at_once):
-            return self._undo(hold, frozenset(), LAPSED, (), "", notices)
+            return self._undo(hold, notices)
         grant = hold.grant
         if grant is not None:
             grant = replace(grant, since=now, until=now + timedelta(seconds=self.term.approval_seconds))
