@@ -124,14 +124,13 @@ class Batch(Statements):
         *,
         now: datetime,
         secret: bytes,
-        sqlite: bool,
         known: Gate | None,
         follow: Callable[[Batch], Follower],
         fronts: Fronts | None,
-        bypasses: Bypasses | None,
-        recent: Recent | None,
+        bypasses: Bypasses,
+        recent: Recent,
     ) -> None:
-        super().__init__(connection, sqlite=sqlite)
+        super().__init__(connection)
         self.secret = secret
         self.now = now
         self.now_us = microseconds(now)
@@ -143,7 +142,7 @@ class Batch(Statements):
             )
         self.head = _head(head)
         self._was = replace(self.head)
-        self._recent = recent or Recent()  # hashes of the entries before this batch
+        self._recent = recent  # hashes of the entries before this batch
         self._hashes = list[bytes]()  # hashes of the entries of this batch
         self._fronts, self._ends = fronts, False
         self.fronts_moved: dict[str, int] = {}
@@ -248,8 +247,7 @@ class Batch(Statements):
         generation = self.head.generation + 1
         if self._page is not None:
             self._page.generation = generation
-        if self._bypasses is not None:
-            self._bypasses.begin_generation(generation)
+        self._bypasses.begin_generation(generation)
         self.take_fronts()
         self._ends = True
         return replace(event, data={**event.data, "gate": generation})
@@ -320,7 +318,7 @@ class Batch(Statements):
     def _take_bypasses(self) -> int:
         """Move what the bypasses of this host recorded into the chain: the beginning of each, its verdicts and outcomes, and its
         end. An entry that is there already is found by its id, so each line enters the chain once."""
-        if self._bypasses is None or not self._bypasses.has_files:
+        if not self._bypasses.has_files:
             return 0
         self.flush()
         fronts = [

@@ -104,10 +104,10 @@ def _statements_among(
 class Statements:
     """Executes statements on the driver's cursor of one connection."""
 
-    def __init__(self, connection: Connection, *, sqlite: bool) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self._cursor = cursor_of(connection)
-        self._sqlite = sqlite
+        self._sqlite = connection.dialect.name == "sqlite"
 
     def select(self, sql: str, values: Sequence[Any] = ()) -> Sequence[Any]:
         """Return the rows of a query. To prepare it in SQLAlchemy would take longer than a whole small batch."""

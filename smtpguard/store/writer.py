@@ -333,7 +333,6 @@ class Writer:
             connection,
             now=self._clock.now(),
             secret=self._secret,
-            sqlite=self._database.sqlite,
             known=self._gate,
             follow=partial(MailingBatch, memory=self._memory),
             fronts=self._database.fronts,
