@@ -88,8 +88,7 @@ def _seated(batch: Batch, before: Account | None, after: Account | None) -> None
     event = Event(
         kind=Kind.GROUP, id=account.account_id, at=batch.now, data=data, private={"account": (account.address,)}
     )
-    batch.record([batch.end_generation(event)])
-    batch.move_gate()
+    batch.move_gate(event)
 
 
 def memberships(connection: Connection) -> list[Membership]:
@@ -102,12 +101,11 @@ def put_membership(batch: Batch, made: Membership) -> None:
     batch.flush()
     found = batch.connection.execute(select(seated.c.doc).where(seated.c.name == made.group)).scalar()
     before = MEMBERSHIP.loads(found).people if found is not None else ()
-    if set(before) != set(made.people):
-        was, now = ({person[0] for person in people} for people in (before, made.people))
-        batch.record([batch.end_generation(_regrouped(made, was, now, batch.now))])
-        batch.move_gate()
     batch.connection.execute(delete(seated).where(seated.c.name == made.group))
     batch.connection.execute(insert(seated).values(name=made.group, doc=MEMBERSHIP.dumps(made)))
+    if set(before) != set(made.people):
+        was, now = ({person[0] for person in people} for people in (before, made.people))
+        batch.move_gate(_regrouped(made, was, now, batch.now))
 
 
 def drop_membership(batch: Batch, group: str, policy: str) -> None:
@@ -136,10 +134,9 @@ def change_absence(batch: Batch, person: str, step: AbsenceStep) -> Absence:
     batch.flush()
     before = {absence.person: absence for absence in absences(batch.connection)}
     made, event = step(before.get(person))
-    batch.record([batch.end_generation(event)])
     batch.connection.execute(delete(away).where(away.c.person == person))
     batch.connection.execute(insert(away).values(person=person, doc=ABSENCE.dumps(made)))
-    batch.move_gate()
+    batch.move_gate(event)
     return made
 
 

@@ -144,7 +144,7 @@ class Batch(Statements):
         self._was = replace(self.head)
         self._recent = recent  # hashes of the entries before this batch
         self._hashes = list[bytes]()  # hashes of the entries of this batch
-        self._fronts, self._ends = fronts, False
+        self._fronts = fronts
         self.fronts_moved: dict[str, int] = {}
         """For each front, by name, the number of the last frame that this batch moves: ``Fronts.note_moved`` takes it after the
         commit."""
@@ -241,16 +241,22 @@ class Batch(Statements):
                 self._page.generation = self.head.generation  # nothing else moves the gate during this transaction
         return self._page
 
-    def end_generation(self, event: Event) -> Event:
-        """End the gate's generation: no front takes a verdict that was decided before, and all verdicts of fronts enter the
-        chain. Call it before ``event``, which moves the gate, is written. Returns the event with the next generation."""
+    def move_gate(self, event: Event, *, policy: str | None = None) -> Gate:
+        """Record a change of the gate, and begin its next generation, so that every process reads it again. Call it after the
+        change. No front takes a verdict that was decided before, and all verdicts of fronts precede the entry. ``policy``:
+        the SHA-256 of the policy that is in force from now on. Returns the new gate."""
         generation = self.head.generation + 1
         if self._page is not None:
             self._page.generation = generation
         self._bypasses.begin_generation(generation)
         self.take_fronts()
-        self._ends = True
-        return replace(event, data={**event.data, "gate": generation})
+        self.record([replace(event, data={**event.data, "gate": generation})])
+        self.flush()
+        self.head.generation = generation
+        if policy is not None:
+            self.head.policy = policy
+        self.freezes = read_freezes(self.connection)
+        return self.gate
 
     def take_fronts(self) -> int:
         """Move the entries of all fronts and bypasses into the chain. A front of an ended process is removed by a batch that
@@ -444,19 +450,6 @@ class Batch(Statements):
         before the commit."""
         if self._page is not None:
             self._page.add(digest)
-
-    def move_gate(self, *, policy: str | None = None) -> Gate:
-        """Raise the gate's generation, so that every process reads it again. Call it after ``end_generation`` and the change.
-        ``policy``: the SHA-256 of the policy that is in force from now on. Returns the new gate."""
-        if not self._ends:
-            raise RuntimeError("the gate changed before its previous generation was closed")
-        self._ends = False
-        self.flush()
-        self.head.generation += 1
-        if policy is not None:
-            self.head.policy = policy
-        self.freezes = read_freezes(self.connection)
-        return self.gate
 
     def flush(self) -> None:
         """Write the collected rows, so that the caller's own statement sees them."""

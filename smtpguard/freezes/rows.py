@@ -24,9 +24,8 @@ def read(connection: Connection) -> Gate:
 
 def freeze(batch: Batch, stop: Freeze, event: Event) -> Gate:
     """Write a freeze and its entry. Returns the new gate."""
-    batch.record([batch.end_generation(event)])
     batch.connection.execute(insert(table).values(freeze_id=stop.freeze_id, lifted=False, doc=FREEZE.dumps(stop)))
-    return batch.move_gate()
+    return batch.move_gate(event)
 
 
 def forget(batch: Batch, freeze_id: str) -> None:
@@ -39,9 +38,8 @@ def thaw(batch: Batch, freeze_id: str, event: Event) -> Gate:
     known = select(table.c.freeze_id).where(table.c.freeze_id == freeze_id, table.c.lifted.is_(False))
     if batch.connection.execute(known).first() is None:
         raise KeyError(freeze_id)
-    batch.record([batch.end_generation(event)])
     batch.connection.execute(update(table).where(table.c.freeze_id == freeze_id).values(lifted=True))
-    return batch.move_gate()
+    return batch.move_gate(event)
 
 
 def in_flight(connection: Connection, stop: Freeze, since: datetime) -> list[str]:

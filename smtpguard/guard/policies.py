@@ -55,12 +55,11 @@ def put_policy(
     may be."""
     if before is not None and batch.head.policy != before:
         raise PolicyMoved(f"policy {batch.head.policy[:12]} is in force by now")
-    batch.record([batch.end_generation(event)])
     batch.connection.execute(delete(document).where(document.c.policy == sha256))
     if documents:
         rows = [{"policy": sha256, "name": name, "data": data} for name, data in documents.items()]
         batch.connection.execute(insert(document), rows)
-    return batch.move_gate(policy=sha256)
+    return batch.move_gate(event, policy=sha256)
 
 
 def policy(connection: Connection, sha256: str) -> dict[str, bytes]:

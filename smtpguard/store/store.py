@@ -177,10 +177,9 @@ class Store(Access):
             if not journal.sign_anew(batch, before):  # the old secret is lost, or no longer the one in force
                 before = b""
                 journal.sign_anew(batch, before)
-            batch.record([signing.renewal(batch, batch.end_generation(event), before)])
-            journal.mark(batch, renewed=True, generation=0)  # the entry of the change is not in the database yet
+            batch.move_gate(signing.renewal(batch, event, before))
+            journal.mark(batch, renewed=True)
             contacts.forget(batch)
-            batch.move_gate()
 
         await self.write(step)
 
