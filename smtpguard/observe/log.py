@@ -28,7 +28,7 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.observe.terminal import terminal_line
 
 _ADDRESS = re.compile(
-    r"""((?<!\\)"(?:[^"\\]|\\.){0,510}+"|(?<![^\s@<>",;:()\[\]])[^\s@<>",;:()\[\]]++)@([\w\u0080-\U0010ffff.\-]+|\[[^\s\[\]]{1,64}\])"""
+    r"""((?<!\\)"(?:[^"\\]|\\.){0,510}+"|(?<![^\s@<>",;:()\[\]])(?:(?!%40)[^\s@<>",;:()\[\]])++)(?:@|%40)([\w\u0080-\U0010ffff.\-]+|\[[^\s\[\]]{1,64}\])"""
 )
 _QUOTES = "\"'"
 _SECRET = re.compile(r"passw|secret|token|credential|api_?key|private_key", re.I)
@@ -319,7 +319,7 @@ def _printable(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMappin
 
 
 def mask(text: str) -> str:
-    """Mask every address in the text, up to the first letter of its local part: ``k***@example.com``."""
+    """Mask every address in the text, also in a link, up to the first letter of its local part: ``k***@example.com``."""
     return _ADDRESS.sub(lambda found: f"{found[1].lstrip(_QUOTES)[:1]}***@{found[2]}", text)
 
 

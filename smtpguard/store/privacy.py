@@ -100,12 +100,14 @@ class Person:
 
     def may_be_in(self, text: str) -> bool:
         """Return False if a text surely does not name the person."""
-        return self._hint in text.lower()
+        return self._hint in text.replace("%40", "@").lower()
 
     def is_named(self, text: str) -> bool:
         """Return whether a text has an address of the person. A text that is an address names nobody else: o'brien is not brien."""
         if not self.may_be_in(text):
             return False
+        if "%40" in text and self.is_named(text.replace("%40", "@")):  # as in the links of replies
+            return True
         if len(text) <= MAX_PATH_OCTETS and Address.parse_any(text):
             return self._same(text) or self._same(text.rpartition("=")[2])  # "prvs=1234567890=anna@example.com" (BATV)
         return any(map(self._same, _addresses(text)))

@@ -226,13 +226,14 @@ def test_addresses_are_masked() -> None:
         (f"{'k' * 200}@example.com", "k***@example.com"), ("kalle@[192.0.2.1]", "k***@[192.0.2.1]"),
         ("kalle@_x.example", "k***@_x.example"), ("mailto:kalle@example.com", "mailto:k***@example.com"),
         ('say "no" to k@example.com', 'say "no" to k***@example.com'), ('""@example.com', "***@example.com"), ("a @ b", "a @ b"),
+        ("why?id=kalle%40example.com&s=1", "w***@example.com&s=1"), ("k%40a.example@b.example", "k***@a.example@b.example"),
     ],
 )  # fmt: skip
 def test_any_address_is_masked(text: str, masked: str) -> None:
     assert mask(text) == masked
 
 
-@every("text", ["@", "a", '"', '"@', '\\"', "@[", "a@", 'a"'])
+@every("text", ["@", "a", '"', '"@', '\\"', "@[", "a@", 'a"', "%40", "a%40"])
 def test_a_long_text_is_masked_in_linear_time(text: str) -> None:
     def took(octets: int) -> float:
         begun = thread_time()
