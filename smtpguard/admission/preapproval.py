@@ -104,7 +104,7 @@ class Preapproval:
         quorum = in_force.rules.quorum({*(info.name for info in known), *gathered.reports_to})
 
         def step(live: Seen) -> Admission:
-            thought = plan.close(alone(plan.asks, gathered, live.now))
+            thought = plan.close(seen_alone(plan.asks, gathered, live.now))
             return record.admission(MailingVerdict(verdict=_asking(thought, why, public, detail, quorum)), live)
 
         key = f"test {transaction.message.sha256} {transaction.envelope.sha256}"
@@ -149,7 +149,9 @@ def name_at(address: Address, ours: Address) -> str | None:
     return None if rest[0].isalnum() else rest[1:]
 
 
-def alone(asks: Iterable[Ask], gathered: Gathered, now: datetime, least: Callable[[Ask], int] = lambda ask: 0) -> Seen:
+def seen_alone(
+    asks: Iterable[Ask], gathered: Gathered, now: datetime, least: Callable[[Ask], int] = lambda ask: 0
+) -> Seen:
     """What an admission sees if this message is the only one: nothing but its own counts, and by how much they may be
     higher. ``least``: of each count, used where the message alone has less."""
     spans = {ask: _span(ask, gathered) for ask in asks}
@@ -319,7 +321,7 @@ class Corrections:
             if live.mailing is not None and live.mailing.mailing_id == mailing.mailing_id:
                 raise Conflict(N_("it reads like the mailing that it corrects: say it in words of its own"))
             # those who approve see every rule that so many people would hit
-            thought = plan.close(alone(plan.asks, gathered, live.now, lambda ask: correction.reach))
+            thought = plan.close(seen_alone(plan.asks, gathered, live.now, lambda ask: correction.reach))
             made = record.admission(MailingVerdict(verdict=_to_correct(thought, correction, names, in_force)), live)
             if made.hold is None:
                 return made

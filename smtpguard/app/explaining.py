@@ -17,7 +17,7 @@ import dns.asyncresolver
 
 from smtpguard.admission.builtinrules import or_held, with_fixed
 from smtpguard.admission.model import Explained
-from smtpguard.admission.preapproval import alone
+from smtpguard.admission.preapproval import seen_alone
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import indexes, installation_secret
 from smtpguard.app.lists import built_expander, built_refresher, built_registry
@@ -66,7 +66,7 @@ class Explainer:
         streams = watched(gathered)
         asks = (*plan.asks, *(one.ask for one in streams))
         known = counted or {}
-        live = alone(asks, gathered, SystemClock().now(), lambda ask: known.get(ask.fact, 0))
+        live = seen_alone(asks, gathered, SystemClock().now(), lambda ask: known.get(ask.fact, 0))
         verdict = or_held(with_fixed(plan.close(live, misses=True), gathered, live, streams), gathered)
         reading = gathered.text if isinstance(gathered.text, Reading) else read(message, self.around)
         return Explained(verdict=verdict, reading=reading, recipients=gathered.everyone, facts=gathered.facts)

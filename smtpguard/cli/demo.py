@@ -15,7 +15,7 @@ import click
 
 from smtpguard.cli.context import CannotRun, Command, Context
 from smtpguard.demo.script import KALLE, RAMADAN, Disposition, Result, Script, play
-from smtpguard.demo.stage import ADMIN, PEOPLE, CannotStart, Stage, stage
+from smtpguard.demo.stage import ADMIN, PEOPLE, NotStarted, Stage, stage
 
 _COLOURS = {
     Disposition.RELAYED: "green",
@@ -37,7 +37,7 @@ def command(context: Context, stay: bool | None) -> None:
             wrong = _play(built)
             if stay if stay is not None else sys.stdin.isatty() and sys.stdout.isatty():
                 _stay(built)
-    except CannotStart as e:
+    except NotStarted as e:
         raise CannotRun(f"the guard did not start: {e}") from None
     if wrong:
         raise click.exceptions.Exit(1)

@@ -18,7 +18,7 @@ from smtpguard.console.reporting import Made
 from smtpguard.incidents.query import NAMES, IncidentQuery
 from smtpguard.incidents.report import AGAIN, CAME, LIST, RULE, WENT
 from smtpguard.incidents.statement import Entries, Mark, Part, Statement, estimate, fact, plain, sure, unknown
-from smtpguard.journal.chain import instant, moment
+from smtpguard.journal.chain import instant, readable_time
 from smtpguard.journal.distinct import NOBODY, Interval
 from smtpguard.journal.event import Kind
 from smtpguard.journal.outcome import OPEN, Outcome, Sum
@@ -399,9 +399,9 @@ def query_in_words(query: IncidentQuery, said: Speech, names: bool) -> Iterator[
     elif query.senders or query.subject:
         yield said("what somebody wrote")
     if query.since is not None:
-        yield said("since {when}", when=moment(query.since))
+        yield said("since {when}", when=readable_time(query.since))
     if query.until is not None:
-        yield said("until {when}", when=moment(query.until))
+        yield said("until {when}", when=readable_time(query.until))
 
 
 def what_is_frozen(observed: str) -> str:

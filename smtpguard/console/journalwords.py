@@ -10,7 +10,7 @@ from typing import Any
 from smtpguard.console.labels import freeze_reason
 from smtpguard.holds.replying import Uncounted
 from smtpguard.incidents.report import Findings
-from smtpguard.journal.chain import Clear, Entry, instant, moment
+from smtpguard.journal.chain import Clear, Entry, instant, readable_time
 from smtpguard.journal.checkpoint import Lost
 from smtpguard.journal.event import Kind, follows, happened
 from smtpguard.journal.proof import Proof
@@ -299,7 +299,7 @@ def proof_in_words(found: Findings, said: Speech) -> str:
     parts = [first, said("up to entry {seq}, {hash}", seq=said.number(found.seq), hash=found.hash.hex())]
     parts[1:1] = remarks(found.proof, said) if found.proof is not None else ()
     if (mark := found.checkpoint) is not None:
-        parts.append(said("entry {seq} signed {when}", seq=said.number(mark.seq), when=moment(mark.at)))
+        parts.append(said("entry {seq} signed {when}", seq=said.number(mark.seq), when=readable_time(mark.at)))
     return "; ".join(parts)
 
 
@@ -310,15 +310,15 @@ def remarks(proof: Proof, said: Speech) -> Iterator[str]:
             yield said(
                 "the store was put back (entry {seq}, {when}): it is not known how many entries are missing",
                 seq=said.number(lost.seq),
-                when=moment(lost.at),
+                when=readable_time(lost.at),
             )
             continue
         yield said(
             "the store was put back (entry {seq}, {when}): entries up to {last}, signed until {end}, are not in it",
             seq=said.number(lost.seq),
-            when=moment(lost.at),
+            when=readable_time(lost.at),
             last=said.number(lost.through),
-            end=moment(lost.signed_at),
+            end=readable_time(lost.signed_at),
         )
     if proof.renewed:
         yield said(
@@ -342,8 +342,8 @@ def remarks(proof: Proof, said: Speech) -> Iterator[str]:
             "times go backwards: {n} entries from {seq} on are older than the one before, the first from {at} after {before}",
             one.entries,
             seq=said.number(one.seq),
-            at=moment(one.at),
-            before=moment(one.before),
+            at=readable_time(one.at),
+            before=readable_time(one.before),
         )
     for id, messages in proof.bypassed.items():
         yield said.ngettext(
@@ -361,7 +361,7 @@ def remarks(proof: Proof, said: Speech) -> Iterator[str]:
         yield said(
             "a witness has a checkpoint of entry {seq}, signed {when}: only this host vouches for later entries",
             seq=said.number(seq),
-            when=moment(at),
+            when=readable_time(at),
         )
 
 
@@ -373,13 +373,13 @@ def disagreements(proof: Proof, said: Speech) -> Iterator[str]:
 
 def missing_period(lost: Lost, said: Speech) -> str:
     """Return the period that is missing from the journal."""
-    end = moment(lost.signed_at)
+    end = readable_time(lost.signed_at)
     if lost.since is None:
         return said(
             "what happened until {end}: the store was put back, and the journal of that time is not in it", end=end
         )
     return said(
         "what happened between {begin} and {end}: the store was put back, and some of the journal of that time is not in it",
-        begin=moment(lost.since),
+        begin=readable_time(lost.since),
         end=end,
     )

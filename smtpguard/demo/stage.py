@@ -189,7 +189,7 @@ os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 """
 
 
-class CannotStart(Exception):
+class NotStarted(Exception):
     """The guard did not start; the text is its output."""
 
 
@@ -279,7 +279,7 @@ class Stage:
         self.relay.up()
         synced = self.command("lists", "sync")
         if synced.returncode:
-            raise CannotStart(synced.stderr.strip() or synced.stdout.strip())
+            raise NotStarted(synced.stderr.strip() or synced.stdout.strip())
         with contextlib.ExitStack() as undo:
             notices = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
             notices.bind(str(self.folder / "notify"))
@@ -318,7 +318,7 @@ class Stage:
                             "--password-file", str(file))  # fmt: skip
         file.unlink()
         if made.returncode:
-            raise CannotStart(f"no account of {address}: {made.stderr.strip()}")
+            raise NotStarted(f"no account of {address}: {made.stderr.strip()}")
 
     @property
     def pid(self) -> int:
@@ -361,7 +361,7 @@ class Stage:
                     return
             if self._guard.poll() is not None or time.monotonic() > deadline:
                 said = (self.folder / "log").read_text(errors="replace").strip().splitlines()
-                raise CannotStart("\n".join(said[-5:]) or "the guard did not become ready")
+                raise NotStarted("\n".join(said[-5:]) or "the guard did not become ready")
 
     def _write_files(self) -> None:
         here = Path(__file__).parent
@@ -407,7 +407,7 @@ def _write_csv(path: Path, column: str, addresses: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def stage(*, workers: int = 1, kind: type[Stage] = Stage) -> Iterator[Stage]:
-    """A running stage; afterwards everything that it wrote is deleted. Raises CannotStart."""
+    """A running stage; afterwards everything that it wrote is deleted. Raises NotStarted."""
     with tempfile.TemporaryDirectory(prefix="smtpguard-demo-") as folder:
         built = kind(Path(folder), workers=workers)
         try:

@@ -117,7 +117,7 @@ def utc_text_or_none(at: datetime | None) -> str | None:
     return None if at is None else utc_text(at)
 
 
-def moment(at: int) -> str:
+def readable_time(at: int) -> str:
     """Return the time of microseconds since 1970 as people read it."""
     return f"{instant(at):%Y-%m-%d %H:%M:%S} UTC"
 

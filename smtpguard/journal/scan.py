@@ -26,7 +26,7 @@ from smtpguard.database.engine import Database
 from smtpguard.database.schema import checkpoint, entry
 from smtpguard.journal import rows as journal
 from smtpguard.journal import signing
-from smtpguard.journal.chain import Pair, Seal, microseconds, moment
+from smtpguard.journal.chain import Pair, Seal, microseconds, readable_time
 from smtpguard.journal.checkpoint import Agreement, Checkpoint, Key, read
 from smtpguard.journal.event import Kind
 from smtpguard.journal.merkle import Roots
@@ -348,12 +348,12 @@ def _ill_timed(times: TimeCheck, unproved: int) -> Bad | None:
     followed one that was lost; earlier checkpoints cannot be proved any more."""
     words: dict[str, Any]
     if (back := times.backdated) is not None:
-        words = {"at": moment(back.at), "signed": moment(back.signed_at)}
+        words = {"at": readable_time(back.at), "signed": readable_time(back.signed_at)}
         return Bad(seq=back.seq, problem=Phrase("backdated: it says {at}, and the journal up to the entry before was signed at {signed}", **words))  # fmt: skip
     for one in times.unsigned:
         if one.first < unproved:
             continue
-        words = {"last": one.last, "since": moment(one.since), "until": moment(one.until)}
+        words = {"last": one.last, "since": readable_time(one.since), "until": readable_time(one.until)}
         if one.end:
             problem = Phrase("unsigned: no checkpoint covers the entries up to {last}, of {since} to {until}; newer checkpoints were removed, or never made", **words)  # fmt: skip
         else:

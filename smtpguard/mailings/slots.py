@@ -216,7 +216,7 @@ class Template:
             return self._by_default(blocks)
         if not self.passed:
             return _matches(self.elements, [split(block) for block in blocks], blocks)
-        return len(blocks) == len(self.passed) and self._one_by_one(blocks)
+        return len(blocks) == len(self.passed) and self._in_place(blocks)
 
     def _with_own(self, address: str) -> Template:
         """Return this template with ``address``, in links and text, as that of the copy's own recipient."""
@@ -238,7 +238,7 @@ class Template:
         )
         return replace(self, elements=tuple(elements), alone=None)
 
-    def _one_by_one(self, blocks: Sequence[str]) -> bool:
+    def _in_place(self, blocks: Sequence[str]) -> bool:
         """Return whether each block matches the element in its place. Only those that differ from the last copy are looked at."""
         for n in itertools.compress(itertools.count(), map(ne, blocks, self.passed)):
             element = self.elements[n]

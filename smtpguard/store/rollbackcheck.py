@@ -29,7 +29,7 @@ from smtpguard.holds import deciding
 from smtpguard.holds import rows as holds
 from smtpguard.journal import linefiles
 from smtpguard.journal import rows as journal
-from smtpguard.journal.chain import instant, moment, utc_text
+from smtpguard.journal.chain import instant, readable_time, utc_text
 from smtpguard.journal.checkpoint import Agreement, Checkpoint, Disagreement, genuine, readable, sign
 from smtpguard.journal.event import Kind
 from smtpguard.policy.freezing import ITSELF, PUT_BACK, Freeze, Gate, Selector
@@ -72,7 +72,7 @@ class Rollback:
         ends = "is empty" if self.last_at is None else f"ends at {self.last_at:%Y-%m-%d %H:%M:%S} UTC"
         return (
             f"the store was put back to an earlier state: its journal {ends}, and at "
-            f"{moment(self.signed.at)} entries up to {self.signed.seq} were signed"
+            f"{readable_time(self.signed.at)} entries up to {self.signed.seq} were signed"
         )
 
 
