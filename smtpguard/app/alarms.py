@@ -33,8 +33,7 @@ from smtpguard.database.errors import Outage, StoreError, Unavailable, reason
 from smtpguard.journal.bypass import Bypasses
 from smtpguard.journal.clock import Clock
 from smtpguard.lists.registry import Registry
-from smtpguard.locale.phrase import Said as Text
-from smtpguard.locale.phrase import dump, load
+from smtpguard.locale.phrase import Said, dump, load
 from smtpguard.notices.notice import choose_language
 from smtpguard.observe import figures
 from smtpguard.observe.alarms import MINUTES, SLOW_SECONDS, Seen
@@ -42,7 +41,7 @@ from smtpguard.observe.rounds import Rounds, Shared
 from smtpguard.observe.rows import Alarmed
 from smtpguard.policy.freezing import PUT_BACK, Gate, Selector
 from smtpguard.policy.parse import Organization
-from smtpguard.processes.numbers import PUT_OFF, Said
+from smtpguard.processes.numbers import PUT_OFF, ProcessNumbers
 from smtpguard.processes.part import Part
 from smtpguard.processes.statusfile import Tree, trees
 from smtpguard.store.store import Store
@@ -158,7 +157,7 @@ def _stale(registry: Registry) -> tuple[str, ...]:
     return tuple(sorted(name for name, status in registry.statuses.items() if status.stale))
 
 
-def store_problem(found: Text | None, running: Iterable[Tree]) -> Text | None:
+def store_problem(found: Said | None, running: Iterable[Tree]) -> Said | None:
     """Return why the store cannot be used: as ``found`` by this process, or else by the processes that take mail. "" if it
     can be used, None if this process has not tried and no other found a problem."""
     return found or next((load(tree.row["store"]) for tree in running if tree.alive and tree.row.get("store")), found)
@@ -218,7 +217,7 @@ class Alarms(Part):
         self._targets = probe_targets(settings)
         self._relays: dict[str, str] = {}  # the problem of each relay that was asked
         self._seen: Seen | None = None  # of the store, at the last look
-        self._problem: Text | None = None  # why the store cannot be used
+        self._problem: Said | None = None  # why the store cannot be used
         self._wrote = float("-inf")  # when that was last possible
         self._organization: Organization | None = None
         self._certificates = (0.0, ends_by_file(settings))
@@ -271,8 +270,8 @@ class Alarms(Part):
         self._undo.callback(os.close, lock)
         return True
 
-    def said(self) -> Said:
-        return Said(found=last_answers(self._targets), store=dump(self._problem or ""))
+    def said(self) -> ProcessNumbers:
+        return ProcessNumbers(found=last_answers(self._targets), store=dump(self._problem or ""))
 
     def told(self, numbers: Mapping[str, Any]) -> None:
         self._tree = numbers["tree"]
@@ -359,7 +358,7 @@ class Alarms(Part):
             with contextlib.suppress(StoreError):
                 self._organization = looking.policies.policy.organization
 
-    async def _write_problem(self, store: Store) -> Text:
+    async def _write_problem(self, store: Store) -> Said:
         """Return why the store cannot be written, "" if it can. It is tried every ``WRITE_SECONDS``, and at each look while
         there is a problem."""
         now = self._clock.monotonic()
@@ -371,7 +370,7 @@ class Alarms(Part):
             self._wrote = now
         return ""
 
-    def _away(self, why: Text) -> None:
+    def _away(self, why: Said) -> None:
         """Note that the store cannot be used, and forget what it said."""
         self._problem, self._seen = why, None
         self._outage.report(why)

@@ -52,7 +52,7 @@ from smtpguard.mail.envelope import Session
 from smtpguard.mail.message import Message
 from smtpguard.notices.links import Links
 from smtpguard.processes.listeners import CannotListen, Wanted, open_all
-from smtpguard.processes.numbers import Said
+from smtpguard.processes.numbers import ProcessNumbers
 from smtpguard.processes.part import Part
 
 if TYPE_CHECKING:
@@ -93,8 +93,8 @@ class Console(Part):
             tasks.create_task(every(RENEWAL_SECONDS, "certificates", self._renewals.look))
             await self._server.serving
 
-    def said(self) -> Said:
-        return Said(counts=self._renewals.counts)
+    def said(self) -> ProcessNumbers:
+        return ProcessNumbers(counts=self._renewals.counts)
 
     async def stop(self, grace_seconds: float) -> None:
         await self._server.end(grace_seconds)

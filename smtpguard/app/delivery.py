@@ -41,7 +41,7 @@ from smtpguard.observe.webhooks import Dispatcher, Hook, Sender, Topic
 from smtpguard.observe.witnessing import SLICE, Sending, Syslog, Timestamping, Witnessing
 from smtpguard.outbox.asking import report_doubts
 from smtpguard.outbox.delivery import Delivery
-from smtpguard.processes.numbers import CLOCK_AHEAD, Said
+from smtpguard.processes.numbers import CLOCK_AHEAD, ProcessNumbers
 from smtpguard.processes.part import Part
 from smtpguard.processes.statusfile import runs
 from smtpguard.store.nouns import People
@@ -171,7 +171,7 @@ class Deliverer(Part):
         yield RENEWAL_SECONDS, "certificates", self._renewals.look
         yield DOUBT_SECONDS, "doubts", partial(report_doubts, self._store, self._clock)
 
-    def said(self) -> Said:
+    def said(self) -> ProcessNumbers:
         said = self._relays.said()
         ahead = int(self._clock.ahead.total_seconds()) if self._clock.jumped else 0
         counts, levels = {**said.counts, **self._renewals.counts}, {**said.levels, CLOCK_AHEAD: ahead}

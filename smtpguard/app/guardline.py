@@ -36,7 +36,7 @@ from smtpguard.journal.clock import Clock
 from smtpguard.locale.phrase import dump
 from smtpguard.mail.address import Address
 from smtpguard.mail.reply import RECALLED
-from smtpguard.processes.numbers import PUT_OFF, STORE_SERVES, Said
+from smtpguard.processes.numbers import PUT_OFF, STORE_SERVES, ProcessNumbers
 from smtpguard.processes.part import Part
 from smtpguard.store.bypassed import Bypassed
 from smtpguard.store.store import Store
@@ -238,11 +238,11 @@ class MailPart(Part):
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
 
-    def said(self) -> Said:
+    def said(self) -> ProcessNumbers:
         store = self.line.store
         serves = not store.problem and self.line.watch.age_seconds < STALE_SECONDS
         counted = {**counts(self.line.intake), **self._turned.counts}
-        return Said(counts=counted, levels={STORE_SERVES: int(serves)}, store=dump(store.fails))
+        return ProcessNumbers(counts=counted, levels={STORE_SERVES: int(serves)}, store=dump(store.fails))
 
     async def stop(self, grace_seconds: float) -> None:
         cut_off = sum(await asyncio.gather(*(each.stop(grace_seconds) for each in self._receptions)))

@@ -21,7 +21,7 @@ from smtpguard.config.settings import Settings
 from smtpguard.journal.clock import Clock
 from smtpguard.mail.address import Address
 from smtpguard.mail.reply import Reply
-from smtpguard.processes.numbers import Said
+from smtpguard.processes.numbers import ProcessNumbers
 from smtpguard.wire.listener import Listener, ServerAuth, ServerTls
 from smtpguard.wire.server import Reception
 
@@ -76,7 +76,7 @@ class Proxy(MailPart):
             self._receptions += receptions(self._settings, self.line, self._turned)
         super().take(connection, listener, closed, client)
 
-    def said(self) -> Said:
+    def said(self) -> ProcessNumbers:
         said, mail = self._relays.said(), super().said()
         return replace(
             said,

@@ -13,7 +13,7 @@ from smtpguard.config.fields import read_secret
 from smtpguard.config.settings import AnyRelay, Settings
 from smtpguard.database.errors import StoreError
 from smtpguard.mail.address import Address
-from smtpguard.processes.numbers import Said, of_relay
+from smtpguard.processes.numbers import ProcessNumbers, of_relay
 from smtpguard.wire.guesses import Guesses
 from smtpguard.wire.login import Logins
 from smtpguard.wire.pool import Allowance, RelayPool, Routing
@@ -89,7 +89,7 @@ class Relays:
             also = logins[pool].context if pool in logins else None
             renewals.watch(certificates.of_relay(relay, route), pool.context, also)
 
-    def said(self) -> Said:
+    def said(self) -> ProcessNumbers:
         """Return what this process reports on each relay: connections, waiters for one, and whether it answered last."""
         counts, levels = dict[str, int](), dict[str, int]()
         for name, pool in self.pools.items():
@@ -99,7 +99,9 @@ class Relays:
             levels[of_relay("idle", name)] = idle
             levels[of_relay("in use", name)] = pool.size - idle
             levels[of_relay("waiting", name)] = pool.waiting
-        return Said(counts=counts, levels=levels, found=last_answers({n: p.target for n, p in self.pools.items()}))
+        return ProcessNumbers(
+            counts=counts, levels=levels, found=last_answers({n: p.target for n, p in self.pools.items()})
+        )
 
 
 def last_answers(asked: Mapping[str, RelayTarget]) -> Mapping[str, tuple[float, int]]:

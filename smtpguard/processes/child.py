@@ -22,7 +22,7 @@ from setproctitle import setproctitle
 
 from smtpguard.processes.channel import Channel, Message, pair
 from smtpguard.processes.listeners import Listener
-from smtpguard.processes.numbers import Said
+from smtpguard.processes.numbers import ProcessNumbers
 
 MOST_UNACKNOWLEDGED = 64
 """The most connections of a part that it has not acknowledged. With so many it is busy, or stuck, and gets no more."""
@@ -71,7 +71,7 @@ class Watcher(Protocol):
 
     def closed(self, connections: Sequence[int]) -> None: ...
 
-    def said(self, child: Child, said: Said) -> None: ...
+    def said(self, child: Child, said: ProcessNumbers) -> None: ...
 
     def asks(self, child: Child, places: Mapping[str, int]) -> None: ...
 
@@ -255,7 +255,7 @@ class Child:
             case "places":
                 self._watcher.asks(self, value)
             case "beat":
-                self._watcher.said(self, Said.of(value))
+                self._watcher.said(self, ProcessNumbers.of(value))
 
     def _reap(self) -> None:
         assert self.pid is not None

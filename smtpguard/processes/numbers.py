@@ -12,7 +12,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
+class ProcessNumbers:
     """The numbers of a process. ``counts``: totals since it began. ``levels``: current values. ``found``: its latest observation of
     something that other processes observe too, as (time by the machine's monotonic clock, value). ``store``: why it takes or delivers
     mail and cannot write to the store, waits for it in vain (queue.Waiting), or, as the alarms part, cannot use it, as phrase.dump
@@ -24,7 +24,7 @@ class Said:
     store: Any = ""
 
     @classmethod
-    def of(cls, beat: Mapping[str, Any]) -> Said:
+    def of(cls, beat: Mapping[str, Any]) -> ProcessNumbers:
         """Read the numbers in a heartbeat, which is empty until the part is ready."""
         found = {what: (float(at), int(value)) for what, (at, value) in beat.get("found", {}).items()}
         return cls(
@@ -57,17 +57,17 @@ class Numbers:
     without_descriptor: Counter[str] = field(default_factory=Counter)
     deaths: Counter[str] = field(default_factory=Counter)
     _ended: Counter[str] = field(default_factory=Counter)  # counts of ended processes
-    _living: dict[str, Said] = field(default_factory=dict)
+    _living: dict[str, ProcessNumbers] = field(default_factory=dict)
     _found: dict[str, tuple[float, int]] = field(default_factory=dict)
 
-    def heard(self, process: str, said: Said) -> None:
+    def heard(self, process: str, said: ProcessNumbers) -> None:
         self._living[process] = said
         for what, found in said.found.items():
             self._found[what] = max(found, self._found.get(what, found))
 
     def ended(self, process: str, part: str, *, died: bool) -> None:
         """Keep the counts of a process that has ended, and drop its levels. What it counted after its last heartbeat is lost."""
-        self._ended.update(self._living.pop(process, Said()).counts)
+        self._ended.update(self._living.pop(process, ProcessNumbers()).counts)
         self.deaths[part] += died
 
     @property

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any
 
 from smtpguard.processes.channel import Channel, Message
-from smtpguard.processes.numbers import Said
+from smtpguard.processes.numbers import ProcessNumbers
 from smtpguard.processes.relaylimit import Allowance
 
 BEAT_SECONDS = 1.0
@@ -59,9 +59,9 @@ class Part(ABC):
         connection.close()
         closed()
 
-    def said(self) -> Said:
+    def said(self) -> ProcessNumbers:
         """Return the part's numbers, for each heartbeat. Never raises."""
-        return Said()
+        return ProcessNumbers()
 
     def told(self, numbers: Mapping[str, Any]) -> None:
         """Take the tree's numbers (numbers.Numbers), once a second, if the part shows them."""

@@ -30,7 +30,7 @@ from smtpguard.mail.envelope import client_address
 from smtpguard.processes.child import Child, Life, Offered, Timing, resident_bytes
 from smtpguard.processes.connections import Connections, raise_descriptor_limit
 from smtpguard.processes.listeners import Listener
-from smtpguard.processes.numbers import Numbers, Said
+from smtpguard.processes.numbers import Numbers, ProcessNumbers
 from smtpguard.processes.proxyheader import Arrival, Introductions
 from smtpguard.processes.refusing import Refused, Spare, Strangers, refuse, refuse_backlog
 from smtpguard.processes.relaylimit import RelayConnectionLimit
@@ -286,7 +286,7 @@ class Supervisor:
         self._refused_for_descriptors(offered.listener)
         self.ready_for_more(child)
 
-    def said(self, child: Child, said: Said) -> None:
+    def said(self, child: Child, said: ProcessNumbers) -> None:
         self._numbers.heard(child.name, said)
 
     def asks(self, child: Child, places: Mapping[str, int]) -> None:

@@ -112,7 +112,7 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
+class ReturnText:
     """The personal data of a return, which ``retention: addresses`` erases."""
 
     subject: str = ""
@@ -142,7 +142,7 @@ class Return:
     sure: bool = False
     counts: bool = False
     kept: bool = True
-    said: Said = field(default_factory=Said)
+    said: ReturnText = field(default_factory=ReturnText)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,12 +159,12 @@ class SortCount:
 
 COUNTED = (Sort.COMPLAINT, Sort.BOUNCE, Sort.REPLY, Sort.UNSUBSCRIBE)
 """The sorts that breakers count, and by which a trend is found."""
-SAID = Codec(Said)
+SAID = Codec(ReturnText)
 
 
 def unnamed(one: Return) -> Return:
     """Return a copy of ``one`` without addresses and texts. A mention stays whole: it is public."""
-    said = Said(status=one.said.status, feedback=one.said.feedback, why=one.said.why)
+    said = ReturnText(status=one.said.status, feedback=one.said.feedback, why=one.said.why)
     return one if one.sort is Sort.MENTION else replace(one, said=said)
 
 

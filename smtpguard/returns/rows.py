@@ -30,11 +30,11 @@ from smtpguard.mailings.model import Mailing
 from smtpguard.policy.freezing import ITSELF, Freeze, Selector
 from smtpguard.policy.stages import Breaker, Watched
 from smtpguard.returns.mentions import Mention
-from smtpguard.returns.model import COUNTED, REASONS, SAID, By, Match, Return, Said, Sort, SortCount
+from smtpguard.returns.model import COUNTED, REASONS, SAID, By, Match, Return, ReturnText, Sort, SortCount
 
 SLICE = 500
 """The most rows that one call of `forget` erases."""
-NOBODY = SAID.dumps(Said())
+NOBODY = SAID.dumps(ReturnText())
 """The stored form of a return without personal data."""
 
 
@@ -69,7 +69,7 @@ def mention(batch: Batch, some: Sequence[Mention]) -> int:
             continue
         made = Return(
             mail=one.key, n=len(known), at=one.at, sort=Sort.MENTION, match=Match(),
-            said=Said(subject=one.title, author=one.source, said=one.url),
+            said=ReturnText(subject=one.title, author=one.source, said=one.url),
         )  # fmt: skip
         batch.connection.execute(insert(returned).values(**_row(made)))
         batch.record([replace(_event(made), at=batch.now)])

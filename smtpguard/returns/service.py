@@ -30,7 +30,7 @@ from smtpguard.reading.headermarks import VERP
 from smtpguard.reading.thread import without_prefixes
 from smtpguard.returns.growth import Growth, deeds, growth, span, width
 from smtpguard.returns.mentions import Outside, outside
-from smtpguard.returns.model import By, Match, Parsed, PersonReport, Return, Said, Sort
+from smtpguard.returns.model import By, Match, Parsed, PersonReport, Return, ReturnText, Sort
 from smtpguard.returns.report import parsed, quoted_text
 
 if TYPE_CHECKING:
@@ -99,7 +99,9 @@ class Returns:
             one = Return(mail=message.sha256, n=n, at=now, sort=about.sort, match=match, said=_said(found, about))
             returns.append(self._counted(one, about, sent))
         if found.rest:
-            rest = Said(subject=found.subject, author=found.author, why=f"{found.rest} more people are reported in it")
+            rest = ReturnText(
+                subject=found.subject, author=found.author, why=f"{found.rest} more people are reported in it"
+            )
             returns.append(
                 Return(mail=message.sha256, n=len(returns), at=now, sort=Sort.UNSORTED, match=match, said=rest)
             )
@@ -246,8 +248,8 @@ def _sent(entry: Entry, clear: Clear | None) -> Sent:
     )
 
 
-def _said(found: Parsed, about: PersonReport) -> Said:
-    return Said(
+def _said(found: Parsed, about: PersonReport) -> ReturnText:
+    return ReturnText(
         subject=found.subject, author=found.author, address=about.address, status=about.status, said=about.said,
         feedback=found.feedback, why=found.why if about.sort is Sort.UNSORTED else "",
     )  # fmt: skip

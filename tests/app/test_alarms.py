@@ -40,7 +40,7 @@ from smtpguard.observe.rounds import AlarmMessage, Phase
 from smtpguard.observe.webhooks import genuine
 from smtpguard.policy.hours import Hours
 from smtpguard.policy.parse import Organization
-from smtpguard.processes.numbers import PUT_OFF, Numbers, Said
+from smtpguard.processes.numbers import PUT_OFF, Numbers, ProcessNumbers
 from smtpguard.wire.turnedaway import TurnedAway, Why
 from tests.clocks import Clock
 from tests.observe.receiver import FAILS, Receiver, receiver
@@ -273,7 +273,7 @@ def test_the_share_of_4xx_includes_messages_without_a_verdict() -> None:
     away(Why.TOO_SLOW, reply.TIMED_OUT)
     away(Why.GAVE_UP, None)
     numbers = Numbers()
-    numbers.heard("proxy", Said(counts={**turned.counts, "answered taken": 3, "answered deferred": 1}))
+    numbers.heard("proxy", ProcessNumbers(counts={**turned.counts, "answered taken": 3, "answered deferred": 1}))
     numbers.refused["smtp"] = 2
     numbers.without_descriptor["smtp"] = 1
     answers = Answers()

@@ -43,7 +43,7 @@ from smtpguard.observe.alarms import Alarm, RaisedAlarm, Seen, raised
 from smtpguard.observe.metrics import BY_NAME, Spread
 from smtpguard.observe.witnessing import SYSLOG, Sending
 from smtpguard.policy.verdict import Action, Hit, Verdict
-from smtpguard.processes.numbers import CLOCK_AHEAD, STORE_SERVES, Numbers, Said
+from smtpguard.processes.numbers import CLOCK_AHEAD, STORE_SERVES, Numbers, ProcessNumbers
 from smtpguard.processes.statusfile import StatusFile, Tree
 from smtpguard.store.store import Store
 from smtpguard.wire.target import RelayTarget
@@ -428,7 +428,7 @@ async def test_a_store_that_takes_no_entry_is_seen_at_once(tmp_path: Path) -> No
         full = psycopg.errors.DiskFull("could not extend file: No space left on device")
         why = reason(Database("postgresql://db/guard").translate(full))
         for now, fails in enumerate((False, True, False)):
-            numbers.heard("proxy", Said(store=dump(why) if fails else ""))
+            numbers.heard("proxy", ProcessNumbers(store=dump(why) if fails else ""))
             file.write(now * 10.0, file.row(now * 10.0, (), numbers, stopping=False))
             found = await status(here.settings)
             assert ("store-away" in [alarm.condition.name for alarm, _ in found.alarms]) is fails
@@ -491,7 +491,7 @@ async def test_a_clock_that_jumped_is_seen(tmp_path: Path) -> None:
     async with installation(tmp_path) as here:
         file, numbers = StatusFile(here.settings.state), Numbers()
         for now, ahead in enumerate((0, 86_400)):
-            numbers.heard("delivery", Said(levels={CLOCK_AHEAD: ahead}))
+            numbers.heard("delivery", ProcessNumbers(levels={CLOCK_AHEAD: ahead}))
             file.write(now * 10.0, file.row(now * 10.0, (), numbers, stopping=False))
             found = await status(here.settings)
             assert ("clock-jumped" in [alarm.condition.name for alarm, _ in found.alarms]) is bool(ahead)

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from smtpguard.processes.child import resident_bytes
-from smtpguard.processes.numbers import Numbers, Said
+from smtpguard.processes.numbers import Numbers, ProcessNumbers
 from tests.processes.tree import PATIENCE, Grow, ask
 
 STEPS = st.lists(
@@ -37,7 +37,7 @@ def test_counts_include_dead_processes(steps: list[tuple[str, str]]) -> None:
             counted[process] = counted.get(process, 0) + 1
         elif step == "beats":
             said[process] = counted.get(process, 0)
-            numbers.heard(process, Said(counts={"words": said[process]}))
+            numbers.heard(process, ProcessNumbers(counts={"words": said[process]}))
         else:  # what it has not reported is lost, and its successor starts at zero
             kept += said.pop(process, 0)
             counted.pop(process, None)
@@ -51,7 +51,7 @@ def test_counts_include_dead_processes(steps: list[tuple[str, str]]) -> None:
 def test_levels_are_those_of_live_processes() -> None:
     numbers = Numbers()
     for process, idle in (("proxy-1", 3), ("proxy-2", 4), ("proxy-1", 1)):
-        numbers.heard(process, Said(levels={"idle": idle}))
+        numbers.heard(process, ProcessNumbers(levels={"idle": idle}))
     assert numbers.told({}, [], {}, {})["levels"] == {"idle": 5}
     numbers.ended("proxy-2", "proxy", died=True)
     assert numbers.told({}, [], {}, {})["levels"] == {"idle": 1}
@@ -59,12 +59,12 @@ def test_levels_are_those_of_live_processes() -> None:
 
 def test_the_newest_finding_counts() -> None:
     numbers = Numbers()
-    numbers.heard("proxy-1", Said(found={"relay": (5.0, 0)}))
-    numbers.heard("proxy-2", Said(found={"relay": (7.0, 1)}))
-    numbers.heard("proxy-1", Said(found={"relay": (5.0, 0)}))
+    numbers.heard("proxy-1", ProcessNumbers(found={"relay": (5.0, 0)}))
+    numbers.heard("proxy-2", ProcessNumbers(found={"relay": (7.0, 1)}))
+    numbers.heard("proxy-1", ProcessNumbers(found={"relay": (5.0, 0)}))
     numbers.ended("proxy-2", "proxy", died=True)
     assert numbers.told({}, [], {}, {})["found"] == {"relay": (7.0, 1)}
-    numbers.heard("delivery", Said(found={"relay": (9.0, 0)}))
+    numbers.heard("delivery", ProcessNumbers(found={"relay": (9.0, 0)}))
     assert numbers.told({}, [], {}, {})["found"] == {"relay": (9.0, 0)}
 
 
@@ -80,9 +80,9 @@ def test_every_listener_and_part_has_a_number_from_the_start() -> None:
 
 
 def test_a_report_survives_json() -> None:
-    said = Said(counts={"words": 3}, levels={"idle": 2}, found={"relay": (5.5, 1)})
-    assert Said.of(json.loads(json.dumps(asdict(said)))) == said
-    assert Said.of({}) == Said()
+    said = ProcessNumbers(counts={"words": 3}, levels={"idle": 2}, found={"relay": (5.5, 1)})
+    assert ProcessNumbers.of(json.loads(json.dumps(asdict(said)))) == said
+    assert ProcessNumbers.of({}) == ProcessNumbers()
 
 
 def test_the_memory_of_a_dead_process_is_zero() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.processes.numbers import Numbers, Said
+from smtpguard.processes.numbers import Numbers, ProcessNumbers
 from smtpguard.processes.statusfile import Notifier, StatusFile, trees
 from tests.processes.tree import PATIENCE, Grow, ask, gone
 
@@ -306,7 +306,7 @@ def test_milter_connections_wait_while_smtp_continues(grow: Grow, tmp_path: Path
 
 def counted(answered: int) -> Numbers:
     numbers = Numbers()
-    numbers.heard("proxy", Said(counts={"answered": answered}))
+    numbers.heard("proxy", ProcessNumbers(counts={"answered": answered}))
     return numbers
 
 

@@ -21,7 +21,7 @@ from smtpguard.processes import proxyheader
 from smtpguard.processes.child import Timing
 from smtpguard.processes.connections import Connections
 from smtpguard.processes.listeners import Wanted, inherited, open_all
-from smtpguard.processes.numbers import Said
+from smtpguard.processes.numbers import ProcessNumbers
 from smtpguard.processes.statusfile import Notifier, StatusFile
 from smtpguard.processes.supervisor import CANNOT_RUN, TRY_AGAIN, Supervisor
 
@@ -103,8 +103,8 @@ class Toy(life.Part):
                     break
         closed()
 
-    def said(self) -> Said:
-        return Said(counts={"words": self.words} if self.name == "proxy" else {}, found=self.found)
+    def said(self) -> ProcessNumbers:
+        return ProcessNumbers(counts={"words": self.words} if self.name == "proxy" else {}, found=self.found)
 
     def told(self, numbers: Mapping[str, object]) -> None:
         """Write the numbers to a file that the test reads."""
