@@ -44,7 +44,7 @@ from smtpguard.lists.registry import Registry
 from smtpguard.lists.sync import stored_report
 from smtpguard.observe import figures
 from smtpguard.observe.figures import Waiting
-from smtpguard.observe.metrics import FAMILIES, Family, Numbers, Spread, Tally, Type
+from smtpguard.observe.metrics import FAMILIES, Counters, Family, Numbers, Spread, Type
 from smtpguard.outbox.asking import SETTLED_WITHIN
 from smtpguard.policy.freezing import PUT_BACK, Selector
 from smtpguard.policy.parse import Policy
@@ -165,7 +165,7 @@ class Watching:
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
-        self._tally = Tally()
+        self._counters = Counters()
         self._tree: Mapping[str, Any] = {}
         self._waiting: Waiting | None = None
         self._looked = 0.0  # when the store answered, by the monotonic clock
@@ -216,12 +216,12 @@ class Watching:
             events, self._read_to = await store.ask(partial(figures.news, after=after, limit=PAGE))
             held = await store.ask(partial(figures.held, events=events))
             for event in events:
-                self._tally.add(event, held.get(event.id))
+                self._counters.add(event, held.get(event.id))
 
     def _expect(self, policy: Policy) -> None:
         rules = {rule.rule_id: "observed" if rule.observes or not policy.enforce else rule.then.word
                  for rule in policy.rules.rules}  # fmt: skip
-        self._tally.expect(rules=rules, lists=policy.lists, hooks=[w.known_as for w in self._settings.webhooks])
+        self._counters.expect(rules=rules, lists=policy.lists, hooks=[w.known_as for w in self._settings.webhooks])
         self._under, self._enforced = policy.sha256, policy.enforce
 
     def _looked_at(self, registry: Registry) -> Mapping[str, tuple[IndexStatus, bool]]:
@@ -236,7 +236,7 @@ class Watching:
         """Return all numbers that are known now, by metric."""
         return {
             "smtpguard_build_info": {(__version__,): 1},
-            **self._tally.numbers(),
+            **self._counters.numbers(),
             **self._of_store(self._clock.now(), self._clock.monotonic()),
             **self._of_policy(),
             **self._of_lists(self._clock.now()),

@@ -34,7 +34,7 @@ from smtpguard.holds.sending import Outgoing
 from smtpguard.holds.service import Decided
 from smtpguard.locale.phrase import many
 from smtpguard.mailings.matching import NoAddresses
-from smtpguard.mailings.model import FIELDS, MAY_HAVE, CopyStatus, Mailing, State, Tally
+from smtpguard.mailings.model import FIELDS, MAY_HAVE, CopyStatus, Mailing, PeopleCounts, State
 from smtpguard.mailings.service import FEW, Revoked, row
 from smtpguard.mailings.staging import At, Progress
 from smtpguard.policy.freezing import Freeze
@@ -469,19 +469,19 @@ def _first_and_last(first: datetime, last: datetime) -> str:
     return f"first {first:%Y-%m-%d %H:%M:%S} UTC, last {last:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _between(people: Tally) -> str:
+def _between(people: PeopleCounts) -> str:
     return f"at least {people.at_least:,}, at most {_most(people)}"
 
 
-def _most(people: Tally) -> str:
+def _most(people: PeopleCounts) -> str:
     return "unknown" if people.at_most is None else f"{people.at_most:,}"
 
 
-def _people(people: Tally, field: str) -> str:
+def _people(people: PeopleCounts, field: str) -> str:
     return f"{'at least ' * (field in people.unbounded)}{many(getattr(people, field), 'person', 'people')}"
 
 
-def _number(people: Tally, field: str) -> str:
+def _number(people: PeopleCounts, field: str) -> str:
     """Write a number of people: "120"; "120+" for so many or more."""
     return f"{getattr(people, field):,}{'+' * (field in people.unbounded)}"
 

@@ -63,7 +63,7 @@ def _same(was: Verdict, will: Verdict) -> bool:
 
 
 @dataclass(slots=True)
-class _Tally:
+class _HeldSums:
     """The sums of a replay. ``moved``: the senders of messages with another action, by both actions; ``looser``: the messages with a
     less strict one."""
 
@@ -191,11 +191,11 @@ async def _of_contents(
     other: Policy,
     files: Sequence[str],
     after: datetime | None,
-) -> _Tally:
+) -> _HeldSums:
     """Replay messages in files, or holds whose content is kept."""
     from smtpguard.app.explaining import explainer
 
-    tally = _Tally(in_force=other.sha256 == in_force.sha256)
+    tally = _HeldSums(in_force=other.sha256 == in_force.sha256)
     async with explainer(settings, in_force) as before, explainer(settings, other) as then:
 
         def unread(name: str, problem: str) -> None:
@@ -245,7 +245,7 @@ async def _of_files(
         )  # fmt: skip
 
 
-async def _held(store: Store, after: datetime | None, tally: _Tally) -> AsyncIterator[_Case]:
+async def _held(store: Store, after: datetime | None, tally: _HeldSums) -> AsyncIterator[_Case]:
     """Yield the held messages, the newest first, without copies of a mailing, which are decided on with it."""
     async for hold in store.holds.every():
         if after is not None and hold.held_at < after:
@@ -284,7 +284,7 @@ def _lines(one: _Case, was: Verdict, will: Verdict) -> Iterator[str]:
         yield from (f"  {sign} {rule}" for rule in some if rule not in others)
 
 
-def _in_all(tally: _Tally) -> Iterator[str]:
+def _in_all(tally: _HeldSums) -> Iterator[str]:
     moved = ", ".join(f"{was} -> {will}: {who.total():,}" for (was, will), who in sorted(tally.moved.items()))
     yield (
         f"{many(tally.all, 'message')}: {tally.same:,} decided as now, {tally.by_other_rules:,} by "

@@ -48,14 +48,14 @@ _DOES = {Mode.ENFORCE: "enforced", Mode.OBSERVE: "observes", Mode.APPROVED: "app
 _UNKNOWNS = {"copies": "other copies of its mailing", "people": "those who decide on its mailing"}
 
 
-async def report(context: Context, walk: Replaying, *, limit: int | None, names: bool) -> Tally:
+async def report(context: Context, walk: Replaying, *, limit: int | None, names: bool) -> PassedSums:
     """Print the report. ``limit``: the most examples, None for all. ``names``: whether addresses and subjects are shown. Raises CannotRun
     if nothing was decided in that period."""
     return await (_rows(context, walk, names) if context.json else _lines(context, walk, limit, names))
 
 
-async def _rows(context: Context, walk: Replaying, names: bool) -> Tally:
-    tally, named = Tally(), False
+async def _rows(context: Context, walk: Replaying, names: bool) -> PassedSums:
+    tally, named = PassedSums(), False
     async for one in _differing(walk, tally):
         if names and not named:
             await context.journal_export(walk.store, what="replay")  # names from the journal are shown
@@ -64,8 +64,8 @@ async def _rows(context: Context, walk: Replaying, names: bool) -> Tally:
     return tally
 
 
-async def _lines(context: Context, walk: Replaying, limit: int | None, names: bool) -> Tally:
-    tally = Tally()
+async def _lines(context: Context, walk: Replaying, limit: int | None, names: bool) -> PassedSums:
+    tally = PassedSums()
     with ExitStack() as undo:
         files = {a: undo.enter_context(SpooledTemporaryFile(_MEMORY, "w+", encoding="utf-8")) for a in _SHOWN_FIRST}
         examples = _Examples(files, limit)
@@ -82,7 +82,7 @@ async def _lines(context: Context, walk: Replaying, limit: int | None, names: bo
     return tally
 
 
-async def _differing(walk: Replaying, tally: Tally, moved: Progress | None = None) -> AsyncIterator[Compared]:
+async def _differing(walk: Replaying, tally: PassedSums, moved: Progress | None = None) -> AsyncIterator[Compared]:
     """Yield the messages that the two policies decide differently, and add up all."""
     async for one in walk.passed(moved):
         tally.add(one)
@@ -272,7 +272,7 @@ class Alike:
 
 
 @dataclass(slots=True)
-class Tally:
+class PassedSums:
     """The sums of a replay. ``groups``: for each answer, by "from -> to". ``looser``: the number of messages that are certainly decided
     less strictly. ``watching``: for how many messages it is unknown whether they would hit, by observing rule of the file."""
 

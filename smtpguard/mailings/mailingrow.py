@@ -21,7 +21,7 @@ from smtpguard.journal.chain import instant, parsed
 from smtpguard.lists.persons import Person
 from smtpguard.mail.constant import changed
 from smtpguard.mailings.finder import KnownMailing
-from smtpguard.mailings.model import MAILING, CopyStatus, Mailing, Tally
+from smtpguard.mailings.model import MAILING, CopyStatus, Mailing, PeopleCounts
 from smtpguard.reading.fingerprint import Sketch
 
 CUSTOMER, MAYBE = 1, 2
@@ -168,7 +168,7 @@ class MailingRow:
             last_at=instant(self.last_us),
             went_first_at=None if self.went_us is None else instant(self.went_us[0]),
             went_last_at=None if self.went_us is None else instant(self.went_us[1]),
-            people=Tally.of(self.statuses),
+            people=PeopleCounts.of(self.statuses),
             customers=self.customers,
             messages=self.messages,
         ).as_of(now)  # fmt: skip

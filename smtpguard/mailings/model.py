@@ -224,7 +224,7 @@ class State(enum.Enum):
 
 
 @constant
-class Tally:
+class PeopleCounts:
     """The numbers of distinct people by the status of their copies (CopyStatus). A list address weighs as much as its people.
 
     ``relayed`` have it, as far as is known; ``doubted`` may; for ``admitted`` it is in flight. ``same``: how many of the
@@ -245,7 +245,7 @@ class Tally:
     unbounded: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, statuses: Sequence[int]) -> Tally:
+    def of(cls, statuses: Sequence[int]) -> PeopleCounts:
         """``statuses``: the numbers of people by status, in the order of CopyStatus."""
         _, deferred, refused, held, admitted, relayed, doubted, again, stopped = statuses
         return cls(
@@ -274,7 +274,7 @@ class Tally:
 
 
 FIELDS = {status: status.name.lower() for status in CopyStatus if status} | {CopyStatus.AGAIN: "admitted"}
-"""The field of Tally that counts each status."""
+"""The field of PeopleCounts that counts each status."""
 SUREST = (
     CopyStatus.NONE,
     CopyStatus.STOPPED,
@@ -309,7 +309,7 @@ class Mailing:
     reverse_path: str = ""
     sender: str = ""
     lists: tuple[str, ...] = ()
-    people: Tally = field(default_factory=Tally)
+    people: PeopleCounts = field(default_factory=PeopleCounts)
     customers: int = 0
     messages: int = 0
     copies: int = 0

@@ -38,9 +38,9 @@ from smtpguard.mailings.model import (
     Crowd,
     GrowthPoint,
     Mailing,
+    PeopleCounts,
     ReachedPeople,
     State,
-    Tally,
     set_of,
 )
 from smtpguard.mailings.staging import Progress
@@ -231,7 +231,7 @@ def _mailings(connection: Connection, rows: Sequence[Any], now: datetime) -> lis
     return found
 
 
-def _each_once(connection: Connection, row: MailingRow, still: InFlight, tally: Tally) -> Tally:
+def _each_once(connection: Connection, row: MailingRow, still: InFlight, tally: PeopleCounts) -> PeopleCounts:
     """Return the tally with each person counted once.
 
     A person who had a copy of their own and is on a list that it went to counts once, by the most certain status of both, though

@@ -44,7 +44,7 @@ FEW = 20
 DISCLOSED = timedelta(days=1)
 """How long the first person's request stays open, and how long recipients are disclosed after the second agreed."""
 _PEOPLE = ("at_least", "at_most", "relayed", "admitted", "held", "deferred", "refused", "doubted", "stopped")
-"""The numbers of people in a mailing's row, by their names in Tally."""
+"""The numbers of people in a mailing's row, by their names in PeopleCounts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

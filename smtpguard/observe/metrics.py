@@ -237,7 +237,7 @@ class _Times:
         return Spread(bounds=self._bounds, counts=tuple(accumulate(self._counts)), total=self._seconds)
 
 
-class Tally:
+class Counters:
     def __init__(self) -> None:
         self._counts: dict[str, dict[tuple[str, ...], int]] = {family.name: {} for family in JOURNAL}
         self._relaying: OrderedDict[str, tuple[datetime, int]] = OrderedDict()  # time, and number of customers

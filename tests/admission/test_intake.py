@@ -13,7 +13,7 @@ from smtpguard.journal.chain import utc_text
 from smtpguard.mail.message import parse_header
 from smtpguard.mail.reply import INTERNAL_ERROR
 from smtpguard.mail.trace import trusted
-from smtpguard.mailings.model import Tally
+from smtpguard.mailings.model import PeopleCounts
 from smtpguard.notices.noticedata import UNSAID
 from smtpguard.policy.verdict import Deferred, Held, Rejected, Relayed
 from smtpguard.reading.request import Depth
@@ -232,7 +232,7 @@ async def test_an_adopted_hold_has_the_people_of_its_retry(home: House) -> None:
     assert (await home.held()).hold_id == first.hold_id
     await home.approve(first.hold_id)
     (mailing,) = await home.store.mailings.newest()
-    assert mailing.people == Tally(admitted=61)
+    assert mailing.people == PeopleCounts(admitted=61)
 
 
 async def newcomer_retried(home: House, first: Hold) -> None:

@@ -10,7 +10,7 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.outcome import Outcome
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import RefusedRecipient
-from smtpguard.observe.metrics import Tally
+from smtpguard.observe.metrics import Counters
 from tests.clocks import MONDAY
 from tests.guard.house import FakePassage, House, house
 
@@ -55,7 +55,7 @@ async def test_refused_recipients_are_journalled_and_reported(tmp_path: Path) ->
 
 
 def test_refused_recipients_are_counted_in_the_metrics() -> None:
-    tally = Tally()
+    tally = Counters()
     data = {"action": "relay", "refused_codes": {"550 5.1.1": 3, "452 4.2.2": 1}}
     tally.add(Event(kind=Kind.VERDICT, id="T1", at=MONDAY, data=data))
     tally.add(Event(kind=Kind.REFUSED, id="T2", at=MONDAY, data={"refused_codes": {"550": 2}}))

@@ -22,7 +22,7 @@ from smtpguard.lists.sync import News, Report
 from smtpguard.lists.writing import version_of
 from smtpguard.mail.address import Address
 from smtpguard.mailings.matching import Matching
-from smtpguard.mailings.model import CopyStatus, Grant, Mailing, Tally, set_of
+from smtpguard.mailings.model import CopyStatus, Grant, Mailing, PeopleCounts, set_of
 from smtpguard.notices.listnotices import list_events
 from smtpguard.reading.fingerprint import Identity
 from tests.cli.stage import ANNA, DPO, EVA, Stage
@@ -164,16 +164,16 @@ def mailing(**more: Any) -> Mailing:
 @every(
     ("people", "drawn"),
     [
-        (Tally(), "          "),
-        (Tally(relayed=10), "##########"),
-        (Tally(relayed=5, admitted=1, doubted=1, held=1, deferred=1, refused=1), "#####>?=-x"),
-        (Tally(admitted=10), ">>>>>>>>>>"),
-        (Tally(stopped=10), "xxxxxxxxxx"),
-        (Tally(relayed=399_999, held=1), "##########"),
-        (Tally(held=3), "=========="),
+        (PeopleCounts(), "          "),
+        (PeopleCounts(relayed=10), "##########"),
+        (PeopleCounts(relayed=5, admitted=1, doubted=1, held=1, deferred=1, refused=1), "#####>?=-x"),
+        (PeopleCounts(admitted=10), ">>>>>>>>>>"),
+        (PeopleCounts(stopped=10), "xxxxxxxxxx"),
+        (PeopleCounts(relayed=399_999, held=1), "##########"),
+        (PeopleCounts(held=3), "=========="),
     ],
 )
-def test_the_bar_shows_shares(people: Tally, drawn: str) -> None:
+def test_the_bar_shows_shares(people: PeopleCounts, drawn: str) -> None:
     """``drawn``: one sign for four."""
     assert bar(mailing(people=people)).startswith(f"[{''.join(4 * sign for sign in drawn)}]")
 
@@ -181,9 +181,9 @@ def test_the_bar_shows_shares(people: Tally, drawn: str) -> None:
 def test_the_current_rate_is_shown() -> None:
     ticks = iter([0.0, 1.0, 2.0])
     follower = Follower(lambda: next(ticks))
-    assert "; 0 a minute;" in follower.line(mailing(people=Tally(relayed=100)))
-    assert "; 600 a minute;" in follower.line(mailing(people=Tally(relayed=110)))
-    assert "; 1,500 a minute;" in follower.line(mailing(people=Tally(relayed=150)))
+    assert "; 0 a minute;" in follower.line(mailing(people=PeopleCounts(relayed=100)))
+    assert "; 600 a minute;" in follower.line(mailing(people=PeopleCounts(relayed=110)))
+    assert "; 1,500 a minute;" in follower.line(mailing(people=PeopleCounts(relayed=150)))
 
 
 def test_a_confirmation_is_not_shown_as_an_approval(campaign: Stage) -> None:
@@ -216,20 +216,20 @@ def test_an_approval_is_shown_with_its_own_number_and_the_whole() -> None:
 
 
 def test_uncertain_numbers_are_shown_as_an_interval() -> None:
-    doubted = mailing(people=Tally(relayed=2100, doubted=3, same=900))
+    doubted = mailing(people=PeopleCounts(relayed=2100, doubted=3, same=900))
     head, line = table([doubted])
     assert head.split()[7:10] == ["SENT", "AT", "MOST"]
     assert line.split()[6:8] == ["1,200", "2,103"]
     assert "Sent to:   at least 1,200, at most 2,103 people" in list(mailing_lines(doubted))
     assert "  sent at least 1,200, at most 2,103, in doubt 3, held 0" in Follower(lambda: 0.0).line(doubted)
-    certain = mailing(people=Tally(relayed=1200))
+    certain = mailing(people=PeopleCounts(relayed=1200))
     assert list(table([certain]))[1].split()[6:8] == ["1,200", "-"]
     assert "Sent to:   1,200 people" in list(mailing_lines(certain))
 
 
 def test_arrival_and_departure_are_separate_times() -> None:
     out = {"went_first_at": MONDAY + timedelta(hours=1), "went_last_at": MONDAY + timedelta(hours=2, seconds=1)}
-    gone = mailing(people=Tally(relayed=1), **out)
+    gone = mailing(people=PeopleCounts(relayed=1), **out)
     head, line = table([gone])
     assert head.split()[:7] == ["ID", "STATE", "CAME", "WENT", "OUT", "LAST", "OUT"]
     for name, at in (("CAME", MONDAY), ("WENT OUT", out["went_first_at"]), ("LAST OUT", out["went_last_at"])):
@@ -237,13 +237,13 @@ def test_arrival_and_departure_are_separate_times() -> None:
     said = "\n".join(mailing_lines(gone))
     assert f"Came:      first {MONDAY:%Y-%m-%d %H:%M:%S} UTC, last" in said
     assert f"Went out:  first {out['went_first_at']:%Y-%m-%d %H:%M:%S} UTC, last" in said
-    waits = mailing(people=Tally(held=1))
+    waits = mailing(people=PeopleCounts(held=1))
     assert "Went out" not in "\n".join(mailing_lines(waits))
     assert list(table([waits]))[1].split()[4:6] == ["-", "-"]
 
 
 def test_control_characters_are_not_printed() -> None:
-    bad = mailing(subject="\x1b[2JSpring\n", people=Tally(relayed=1))
+    bad = mailing(subject="\x1b[2JSpring\n", people=PeopleCounts(relayed=1))
     assert not any("\x1b" in line for line in (*table([bad]), *mailing_lines(bad)))
 
 

@@ -21,7 +21,7 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.writing import version_of
 from smtpguard.mail.address import Address
 from smtpguard.mailings.service import Mailings
-from smtpguard.observe.metrics import Tally
+from smtpguard.observe.metrics import Counters
 from smtpguard.observe.webhooks import Answered, Dispatcher, Hook, Sender, Topic
 from smtpguard.returns.service import Returns
 from smtpguard.store.store import Store, open_store
@@ -73,7 +73,7 @@ class Hosts(FakeRelay):
         self.clock = Clock(at=self.began)
         self.faults, self.erases, self.forgets = True, seed % 4 == 3, seed % 5 == 2
         self.members, self.unsynced = MEMBERS, False
-        self.tally, self.tallied = Tally(), 0
+        self.tally, self.tallied = Counters(), 0
         self.hook = Hook(name="chat", url="", secret=b"", topics=frozenset(Topic), persons=True)
         self.receiver, self.mailboxes = Receiver(self), Mailboxes(self.chance)
         self._delay = self.chance.choice([0, 0, 60])

@@ -30,7 +30,7 @@ from smtpguard.journal.chain import Entry, Pair
 from smtpguard.journal.event import Kind
 from smtpguard.journal.outcome import STAYED, Message, Outcome, relayed
 from smtpguard.observe import figures
-from smtpguard.observe.metrics import Tally
+from smtpguard.observe.metrics import Counters
 from smtpguard.observe.webhooks import topic_of
 from smtpguard.policy.facts import FACTS, Source, Unknown
 from tests.clocks import MONDAY
@@ -308,7 +308,7 @@ class Views:
         history, last = self.history, await self.history.store.journal.last()
         while history.tallied < last:
             await history.count()
-        tally = Tally()
+        tally = Counters()
         found, _ = await history.store.ask(lambda c: figures.news(c, 0, 1_000_000))
         for event in found:
             tally.add(event)

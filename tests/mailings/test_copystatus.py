@@ -30,7 +30,7 @@ from smtpguard.journal.event import Kind
 from smtpguard.locale.phrase import Amount
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mailings.inflight import InFlight, in_flight, is_unsent
-from smtpguard.mailings.model import MAY_HAVE, CopyStatus, Mailing, Tally
+from smtpguard.mailings.model import MAY_HAVE, CopyStatus, Mailing, PeopleCounts
 from smtpguard.mailings.service import row
 from smtpguard.outbox.model import OF_CONTENT, AttemptResult, Intent, IntentKind, Lease, Settled
 from smtpguard.outbox.rows import attempted, holds_to_ask, sendings
@@ -49,7 +49,7 @@ async def one(store: Store) -> Mailing:
     return mailing
 
 
-async def tally(store: Store) -> Tally:
+async def tally(store: Store) -> PeopleCounts:
     return (await one(store)).people
 
 
@@ -130,24 +130,26 @@ ATTEMPTED = DELIVERED | {"retry": (DeliveryEvent.PUT_OFF, 0), "begun": (Delivery
 async def test_a_release_is_pending_until_an_attempt_and_then_in_doubt(store: Store, clock: Clock) -> None:
     """Approved copies count as admitted until an attempt begins, and from then on as in doubt, however long they wait."""
     await hold(store, "H1", LIST)
-    assert await tally(store) == Tally(held=1200)
+    assert await tally(store) == PeopleCounts(held=1200)
     await approved(store, "H1")
     clock.pass_(days=1)
-    assert await tally(store) == Tally(admitted=1200)
+    assert await tally(store) == PeopleCounts(admitted=1200)
     lease = await leased(store, "H1-release")
     begun = last(lease, DeliveryEvent.BEGIN, clock, 1, [LIST.digest])
     assert await store.outbox.settle(lease, begun, [])
-    assert await tally(store) == Tally(doubted=1200)
+    assert await tally(store) == PeopleCounts(doubted=1200)
     assert await statuses(store, "news v1") == [CopyStatus.DOUBTED]
     clock.pass_(days=1)
-    assert await tally(store) == Tally(doubted=1200), "the process was killed, and a freeze stands, say"
+    assert await tally(store) == PeopleCounts(doubted=1200), "the process was killed, and a freeze stands, say"
     (grown,) = await store.mailings.growth((await one(store)).mailing_id)
     assert (grown.sent, grown.held) == (0, 1200)
 
 
 @on_sqlite
-@pytest.mark.parametrize(("became", "expected"), [("sent", Tally(relayed=1200)), ("doubted", Tally(doubted=1200))])
-async def test_the_relays_answer_sets_the_fate(store: Store, clock: Clock, became: str, expected: Tally) -> None:
+@pytest.mark.parametrize(
+    ("became", "expected"), [("sent", PeopleCounts(relayed=1200)), ("doubted", PeopleCounts(doubted=1200))]
+)
+async def test_the_relays_answer_sets_the_fate(store: Store, clock: Clock, became: str, expected: PeopleCounts) -> None:
     await hold(store, "H1", LIST)
     await approved(store, "H1")
     lease = await leased(store, "H1-release")
@@ -169,7 +171,7 @@ async def test_a_doubted_release_to_a_changed_list_leaves_its_people_in_doubt(st
     lease = await leased(store, "H1-release")
     another = person("news v2", weight=1300)
     await store.outbox.settle(lease, last(lease, DeliveryEvent.REFUSE, clock, 1, [another.digest]), [])
-    assert await tally(store) == Tally(doubted=1200)
+    assert await tally(store) == PeopleCounts(doubted=1200)
 
 
 @on_sqlite
@@ -185,7 +187,7 @@ async def test_a_partly_failed_release(store: Store, clock: Clock) -> None:
         AttemptResult(recipient=c, event=DeliveryEvent.PUT_OFF, next_at=clock.now() + timedelta(minutes=1)),
     ]
     await store.outbox.settle(lease, outcomes, [])
-    assert await tally(store) == Tally(relayed=1, refused=1, admitted=1)
+    assert await tally(store) == PeopleCounts(relayed=1, refused=1, admitted=1)
     clock.pass_(minutes=2)
     again = await leased(store, "H1-release")
     assert again.recipients == (c,)
@@ -193,7 +195,7 @@ async def test_a_partly_failed_release(store: Store, clock: Clock) -> None:
     await store.outbox.settle(
         again, [AttemptResult(recipient=c, event=DeliveryEvent.REFUSE, doubts=1, people=(c_,))], []
     )
-    assert await tally(store) == Tally(relayed=1, refused=1, doubted=1)
+    assert await tally(store) == PeopleCounts(relayed=1, refused=1, doubted=1)
     held = await hold_of(store, "H1")
     assert held.settled == settled
 
@@ -201,7 +203,7 @@ async def test_a_partly_failed_release(store: Store, clock: Clock) -> None:
 async def test_a_void_hold_is_still_with_its_client(store: Store) -> None:
     await hold(store, "H1", LIST, apart=["ulf"])
     await set_state(store, "H1", State.VOID)
-    assert await tally(store) == Tally(deferred=1201)
+    assert await tally(store) == PeopleCounts(deferred=1201)
 
 
 # the colleagues' part
@@ -211,24 +213,29 @@ async def test_a_void_hold_is_still_with_its_client(store: Store) -> None:
 @pytest.mark.parametrize("became", ["sent", "doubted"])
 async def test_the_colleagues_part_is_pending_until_delivered(store: Store, clock: Clock, became: str) -> None:
     await hold(store, "H1", LIST, apart=["ulf"])
-    assert await tally(store) == Tally(held=1200, admitted=1)
+    assert await tally(store) == PeopleCounts(held=1200, admitted=1)
     await set_state(store, "H1", State.REJECTED)
-    assert await tally(store) == Tally(stopped=1200, admitted=1), "the decision does not concern the colleagues"
+    assert await tally(store) == PeopleCounts(stopped=1200, admitted=1), "the decision does not concern the colleagues"
     lease = await leased(store, "H1-part")
     delivered, doubts = DELIVERED[became]
     await store.outbox.settle(lease, last(lease, delivered, clock, doubts, [person("ulf").digest]), [])
-    assert await tally(store) == Tally(stopped=1200, relayed=int(became == "sent"), doubted=int(became == "doubted"))
+    assert await tally(store) == PeopleCounts(
+        stopped=1200, relayed=int(became == "sent"), doubted=int(became == "doubted")
+    )
     held = await hold_of(store, "H1")
     assert (held.state, held.settled) == (State.REJECTED, None)
 
 
 @on_sqlite
 @pytest.mark.parametrize(
-    ("said", "expected"), [("relayed", Tally(relayed=1)), ("recalled", Tally(deferred=1)), ("lost", Tally(deferred=1))]
+    ("said", "expected"),
+    [("relayed", PeopleCounts(relayed=1)), ("recalled", PeopleCounts(deferred=1)), ("lost", PeopleCounts(deferred=1))],
 )
-async def test_a_part_that_the_mta_delivers_is_known_once_reported(store: Store, said: str, expected: Tally) -> None:
+async def test_a_part_that_the_mta_delivers_is_known_once_reported(
+    store: Store, said: str, expected: PeopleCounts
+) -> None:
     await hold(store, "H1", LIST, apart=["ulf"], by_wire=True)
-    assert await tally(store) == Tally(held=1200, doubted=1), "if the process ends here, the outcome is unknown"
+    assert await tally(store) == PeopleCounts(held=1200, doubted=1), "if the process ends here, the outcome is unknown"
     await store.journal.record([event(Kind.OUTCOME, "H1", outcome=said, part=True)])
     assert await tally(store) == replace(expected, held=1200)
 
@@ -240,20 +247,22 @@ async def test_a_message_without_an_outcome_stays_in_doubt(store: Store, clock: 
     await admit(store, of("T1", *(f"p{n}" for n in range(30))))
     await admit(store, of("T2", "z"))
     await store.journal.record([event(Kind.IN_DOUBT, "T1")])
-    assert await tally(store) == Tally(doubted=30, admitted=1)
+    assert await tally(store) == PeopleCounts(doubted=30, admitted=1)
     assert (await one(store)).out == 31
     clock.pass_(days=8)
     while (await store.retain(Retention())).more:
         pass
-    assert await tally(store) == Tally(doubted=31), "without an outcome for days, as a process that died leaves it"
+    assert await tally(store) == PeopleCounts(doubted=31), (
+        "without an outcome for days, as a process that died leaves it"
+    )
 
 
 @on_sqlite
 @pytest.mark.parametrize(
     ("said", "expected"),
-    [("relayed", Tally(relayed=1)), ("refused", Tally(doubted=1))],
+    [("relayed", PeopleCounts(relayed=1)), ("refused", PeopleCounts(doubted=1))],
 )
-async def test_a_late_delivery_ends_the_doubt(store: Store, said: str, expected: Tally) -> None:
+async def test_a_late_delivery_ends_the_doubt(store: Store, said: str, expected: PeopleCounts) -> None:
     await admit(store, of("T1", "a"))
     await store.journal.record([event(Kind.IN_DOUBT, "T1")])
     await store.journal.record([event(Kind.OUTCOME, "T1", outcome=said, replies=["550 5.7.1 No"])])
@@ -267,7 +276,7 @@ async def test_a_late_refusal_of_one_copy_leaves_the_other_in_doubt(store: Store
     for id in ("T1", "T2"):
         await store.journal.record([event(Kind.IN_DOUBT, id)])
     await store.journal.record([event(Kind.OUTCOME, "T1", outcome="refused", replies=["550 5.7.1 No"])])
-    assert await tally(store) == Tally(doubted=1)
+    assert await tally(store) == PeopleCounts(doubted=1)
 
 
 async def test_a_doubt_of_an_earlier_version_is_read(store: Store) -> None:
@@ -275,7 +284,7 @@ async def test_a_doubt_of_an_earlier_version_is_read(store: Store) -> None:
     await admit(store, of("T1", "a"))
     await admit(store, of("T2", "b"))
     await store.write(lambda b: b.connection.exec_driver_sql("UPDATE underway SET doubt = (1 = 1) WHERE id = 'T1'"))
-    assert await tally(store) == Tally(doubted=1, admitted=1)
+    assert await tally(store) == PeopleCounts(doubted=1, admitted=1)
     assert await statuses(store, "a", "b") == [CopyStatus.DOUBTED, CopyStatus.ADMITTED]
     (grown,) = await store.mailings.growth((await one(store)).mailing_id)
     assert grown.sent == 0
@@ -292,9 +301,9 @@ async def test_a_person_with_one_copy_has_it_though_the_next_is_stopped(store: S
     await store.journal.record([event(Kind.IN_DOUBT, "T2")])
     await admit(store, of("T3", "c"))
     await hold(store, "H1", "a", "b", "c", "d")
-    assert await tally(store) == Tally(relayed=1, doubted=1, admitted=1, held=1)
+    assert await tally(store) == PeopleCounts(relayed=1, doubted=1, admitted=1, held=1)
     await set_state(store, "H1", State.REJECTED)
-    assert await tally(store) == Tally(relayed=1, doubted=1, admitted=1, stopped=1)
+    assert await tally(store) == PeopleCounts(relayed=1, doubted=1, admitted=1, stopped=1)
     await outcome(store, "T3", "refused")
     assert await statuses(store, *"abcd") == [
         CopyStatus.RELAYED,
@@ -319,10 +328,10 @@ async def test_two_refused_copies_at_once_leave_a_doubt(store: Store) -> None:
     """A refusal is stored only if the person can have no other copy."""
     await admit(store, of("T1", "a"))
     await admit(store, of("T2", "a"))
-    assert await tally(store) == Tally(admitted=1)
+    assert await tally(store) == PeopleCounts(admitted=1)
     await outcome(store, "T1", "refused")
     await outcome(store, "T2", "refused")
-    assert await tally(store) == Tally(doubted=1)
+    assert await tally(store) == PeopleCounts(doubted=1)
 
 
 @on_sqlite
@@ -331,7 +340,7 @@ async def test_a_second_copy_while_the_first_is_in_the_outbox(store: Store) -> N
     await approved(store, "H1")
     await admit(store, of("T2", "a"))
     await outcome(store, "T2", "lost")
-    assert await tally(store) == Tally(doubted=1)
+    assert await tally(store) == PeopleCounts(doubted=1)
 
 
 @on_sqlite
@@ -379,7 +388,7 @@ async def test_who_has_a_copy_has_it_while_an_approved_one_waits(store: Store, b
     await approved(store, "H1")
     if not before:
         await outcome(store, "T1", "relayed")
-    assert await tally(store) == Tally(relayed=1)
+    assert await tally(store) == PeopleCounts(relayed=1)
     await set_state(store, "H1", State.REJECTED)
     assert await statuses(store, "a") == [CopyStatus.RELAYED]
 
@@ -554,7 +563,7 @@ async def test_another_process_sees_the_delivered_second_copy(
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as other:
         await other.journal.record([event(Kind.OUTCOME, "T2", at=clock.now(), outcome="relayed")])
         assert await statuses(other, "kim", "bo") == [CopyStatus.RELAYED, CopyStatus.DOUBTED]
-    assert await tally(store) == Tally(relayed=1, doubted=1)
+    assert await tally(store) == PeopleCounts(relayed=1, doubted=1)
 
 
 @on_sqlite
@@ -679,15 +688,15 @@ async def test_people_never_exceed_the_lists_size(store: Store) -> None:
     await admit(store, of("T1", *members[:3], person("stranger", lists=())))
     await outcome(store, "T1", "relayed")
     await admit(store, of("T2", news, content="2"))
-    assert await tally(store) == Tally(relayed=4, admitted=1197), "three have it already"
+    assert await tally(store) == PeopleCounts(relayed=4, admitted=1197), "three have it already"
     await outcome(store, "T2", "relayed")
     await admit(store, of("T3", *members, content="3"))
     await outcome(store, "T3", "refused")
-    assert await tally(store) == Tally(relayed=1201)
+    assert await tally(store) == PeopleCounts(relayed=1201)
     again = person("news v2", weight=1203, lists=("news",))
     await admit(store, of("T4", again, content="4"))
     await outcome(store, "T4", "relayed")
-    assert await tally(store) == Tally(relayed=1204, apart=1200), (
+    assert await tally(store) == PeopleCounts(relayed=1204, apart=1200), (
         "the list has changed a little: at least as many as the larger"
     )
 
@@ -714,16 +723,16 @@ async def test_people_in_doubt_count_as_possible(store: Store) -> None:
 @pytest.mark.parametrize(
     ("known", "said", "told", "least", "most"),
     [
-        (False, "relayed", Tally(relayed=1203, apart=1200), 1203, 2403),
-        (False, "in-doubt", Tally(relayed=1200, doubted=3, apart=1200), 1200, 2403),
-        (False, "refused", Tally(relayed=1200, refused=3), 1200, 1200),
-        (True, "relayed", Tally(relayed=1205), 1205, 1205),
-        (True, "in-doubt", Tally(relayed=1200, doubted=5), 1200, 1205),
-        (True, "refused", Tally(relayed=1200, refused=5), 1200, 1200),
+        (False, "relayed", PeopleCounts(relayed=1203, apart=1200), 1203, 2403),
+        (False, "in-doubt", PeopleCounts(relayed=1200, doubted=3, apart=1200), 1200, 2403),
+        (False, "refused", PeopleCounts(relayed=1200, refused=3), 1200, 1200),
+        (True, "relayed", PeopleCounts(relayed=1205), 1205, 1205),
+        (True, "in-doubt", PeopleCounts(relayed=1200, doubted=5), 1200, 1205),
+        (True, "refused", PeopleCounts(relayed=1200, refused=5), 1200, 1200),
     ],
 )
 async def test_two_versions_of_a_list_give_an_interval(
-    store: Store, clock: Clock, known: bool, said: str, told: Tally, least: int, most: int
+    store: Store, clock: Clock, known: bool, said: str, told: PeopleCounts, least: int, most: int
 ) -> None:
     """Two versions of a list count as between the larger and both together, or exactly if the change is ``known``. The
     outcome for one says nothing about people only on the other."""
@@ -765,7 +774,7 @@ async def test_as_many_or_more_are_held_for_a_list_without_an_index(store: Store
     news = person("news", weight=10, lists=("news",), unbounded=True)
     await hold(store, "T1", news)
     people = await tally(store)
-    assert people == Tally(held=10, unbounded=frozenset({"held"}))
+    assert people == PeopleCounts(held=10, unbounded=frozenset({"held"}))
     assert (people.at_least, people.at_most) == (0, 0)
     assert (people.amount("held"), people.amount("refused")) == (Amount(10, inf), 0)
     mailing = await one(store)
@@ -784,9 +793,9 @@ async def test_who_has_a_copy_may_have_left_before_it_went_to_the_list(store: St
     change = {"version": "v2", "before": "v1", "people": 1200, "added": 1, "removed": 1}
     await store.journal.record([event(Kind.LIST, "news", at=clock.now(), **change)])
     await admit(store, of("T2", person("news v2", weight=1200, lists=("news",), version="v2"), content="2"))
-    assert await tally(store) == Tally(relayed=3, admitted=1197), "in flight, which is counted separately"
+    assert await tally(store) == PeopleCounts(relayed=3, admitted=1197), "in flight, which is counted separately"
     await outcome(store, "T2", "relayed")
-    assert await tally(store) == Tally(relayed=1200, apart=2)
+    assert await tally(store) == PeopleCounts(relayed=1200, apart=2)
     assert await has(store) == (1200, 1202)
 
 

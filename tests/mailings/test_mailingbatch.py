@@ -20,7 +20,7 @@ from smtpguard.journal.event import Kind
 from smtpguard.lists.persons import Person
 from smtpguard.mailings import finder, forgetting, mailingrow
 from smtpguard.mailings.finder import MOST, KnownMailing, Memory
-from smtpguard.mailings.model import CopyStatus, Tally
+from smtpguard.mailings.model import CopyStatus, PeopleCounts
 from smtpguard.policy.counted import DAY, Ask
 from smtpguard.policy.verdict import Action, Deferred, Verdict
 from smtpguard.reading.fingerprint import Identity, Sketch
@@ -60,7 +60,7 @@ async def test_the_people_of_a_list_count_once_after_it_is_renamed(store: Store)
         await admit(store, of(f"T{n}", whole, "a", content="one"), action)
     await store.journal.record([])
     [mailing] = await store.mailings.newest()
-    assert mailing.people == Tally(admitted=61)
+    assert mailing.people == PeopleCounts(admitted=61)
 
 
 def person(name: str, **more: Any) -> Person:
@@ -99,7 +99,7 @@ async def outcome(store: Store, id: str, said: str) -> None:
     await store.journal.record([])
 
 
-async def the_tally(store: Store) -> Tally:
+async def the_tally(store: Store) -> PeopleCounts:
     (mailing,) = await store.mailings.newest()
     return mailing.people
 
@@ -202,7 +202,7 @@ async def test_a_mailing_that_is_a_day_old_leaves_the_window_unread(
 async def test_deferred_copies_are_not_counted_in_the_window(store: Store) -> None:
     assert await counts(store, of("T1", "a", "b"), Action.DEFER) == (2, 2, 2)
     assert await counts(store, of("T2", "c")) == (1, 1, 1)
-    assert await the_tally(store) == Tally(deferred=2, admitted=1)
+    assert await the_tally(store) == PeopleCounts(deferred=2, admitted=1)
 
 
 @on_sqlite
@@ -211,7 +211,7 @@ async def test_outcomes_set_the_fates(store: Store) -> None:
         await admit(store, of(f"T{n}", f"p{n}"))
         await outcome(store, f"T{n}", said)
     await admit(store, of("T9", "p9"))
-    assert await the_tally(store) == Tally(relayed=1, refused=1, deferred=2, admitted=1)
+    assert await the_tally(store) == PeopleCounts(relayed=1, refused=1, deferred=2, admitted=1)
     statuses = await store.mailings.reached_by(
         (await store.mailings.newest())[0].mailing_id, [person(f"p{n}").digest for n in (1, 2, 3, 9, 8)]
     )

@@ -18,8 +18,8 @@ from smtpguard.holds.model import Change, Choice, Conflict, Hold, NotEntitled, R
 from smtpguard.journal.deliverystatus import DeliveryEvent
 from smtpguard.mail.envelope import Lost
 from smtpguard.mail.reply import RELAY_LOST, Reply
+from smtpguard.mailings.model import PeopleCounts
 from smtpguard.mailings.model import State as MailingState
-from smtpguard.mailings.model import Tally
 from smtpguard.mailings.service import Mailings
 from smtpguard.outbox.model import INTENT, AttemptResult, IntentKind, Lease, Settled
 from smtpguard.policy.freezing import Selector
@@ -116,7 +116,7 @@ async def test_a_release_being_sent_is_in_doubt_until_the_relay_answers(
     assert seen == [(State.IN_DOUBT, True, Settled(doubted=1)), (60, 60)]
     assert await office.state(hold_id) is state
     (mailing,) = await office.store.mailings.newest()
-    assert mailing.people == Tally(**people)
+    assert mailing.people == PeopleCounts(**people)
     had = office.relay.has(RAMADAN)
     office.relay.says, office.relay.raises, office.relay.before_dot = {}, None, lambda: None
     await office.until_quiet(steps=3)

@@ -24,7 +24,7 @@ from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Lost
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import RELAY_LOST
-from smtpguard.mailings.model import Tally
+from smtpguard.mailings.model import PeopleCounts
 from smtpguard.mailings.service import row
 from smtpguard.notices.intents import Notices
 from smtpguard.outbox.asking import report_doubts
@@ -69,7 +69,7 @@ async def questions(office: Office) -> list[tuple[str, bool, int]]:
     return sorted((str(i.recipients[0].address), i.data["again"], i.data["people"]) for i in found)
 
 
-async def tally(office: Office) -> Tally:
+async def tally(office: Office) -> PeopleCounts:
     (mailing,) = await office.store.mailings.newest()
     return mailing.people
 
@@ -80,7 +80,7 @@ async def test_a_release_in_doubt_waits_and_approvers_are_asked_at_once(office: 
     assert (hold.state, hold.asked_at, hold.settled) == (State.IN_DOUBT, office.clock.now(), None)
     assert [h.hold_id for h in await office.store.holds.asked_about()] == [hold_id]
     assert await questions(office) == [(who, False, 60) for who in (DPO, EVA, IT, OMAR)]
-    assert await tally(office) == Tally(doubted=60)
+    assert await tally(office) == PeopleCounts(doubted=60)
     out = await office.store.holds.outgoing(hold_id)
     assert out.own is not None
     assert (out.own.doubt, out.own.left) == (1, ())
@@ -111,7 +111,7 @@ async def test_a_release_to_a_list_that_nobody_approved_waits_again(office: Offi
     await office.until_quiet(steps=2)
     assert office.relay.has(RAMADAN) == office.relay.has(BO) == 0
     assert await office.state(hold_id) is State.WAITING
-    assert await tally(office) == Tally(held=61)
+    assert await tally(office) == PeopleCounts(held=61)
 
 
 async def test_a_post_of_which_somebody_has_a_copy_stops_if_its_list_has_grown(office: Office) -> None:
@@ -190,13 +190,13 @@ async def test_a_release_counts_and_asks_about_the_lists_of_its_arrival(office: 
     await office.step()
     office.relay.raises = None
     await approvals(office).sweep()
-    assert await tally(office) == Tally(doubted=61)
+    assert await tally(office) == PeopleCounts(doubted=61)
     assert {people for _, _, people in await questions(office)} == {60}
     await office.until_quiet(steps=100)
     assert office.relay.has(RAMADAN) == 0, "however long it waits"
     await approvals(office).answer_doubt(hold_id, sent=False, approver=EVA, by="root")
     await office.until_quiet(steps=2)
-    assert await tally(office) == Tally(relayed=61)
+    assert await tally(office) == PeopleCounts(relayed=61)
     releases = (data for kind, data in await office.home.events(hold_id) if kind == "release")
     assert sum(data["people"] for data in releases if data["outcome"] == "sent") == 61
 
@@ -210,7 +210,7 @@ async def test_a_release_in_doubt_is_not_sent_again_to_a_list_that_has_grown(off
         await answer(sent=False)
     assert (await office.home.hold(hold_id)).asked_at is not None
     await answer(sent=True)
-    assert await tally(office) == Tally(relayed=60)
+    assert await tally(office) == PeopleCounts(relayed=60)
 
 
 async def test_of_a_list_without_an_index_it_is_unknown_how_many_have_it(office: Office) -> None:
@@ -235,7 +235,7 @@ async def test_a_release_that_an_earlier_version_held_counts_the_list_of_its_arr
     await office.go(minutes=1)
     office.home.in_force.registry.reopen()
     await office.step()
-    assert await tally(office) == Tally(relayed=60)
+    assert await tally(office) == PeopleCounts(relayed=60)
 
 
 async def test_a_message_that_people_are_asked_about_is_not_erased(office: Office) -> None:
@@ -328,7 +328,7 @@ async def test_a_person_says_it_was_sent(office: Office) -> None:
         hold_id, sent=True, approver=EVA, by="root", comment="The relay's log has it"
     )
     assert (hold.state, hold.settled, hold.asked_at) == (State.RELEASED, Settled(sent=1), None)
-    assert await tally(office) == Tally(relayed=60)
+    assert await tally(office) == PeopleCounts(relayed=60)
     await office.until_quiet(steps=3)
     assert office.relay.has(RAMADAN) == 1
     assert await office.store.holds.asked_about() == []
@@ -345,11 +345,11 @@ async def test_sent_again_it_has_the_same_release_id(office: Office, taken: bool
     hold_id = await release_in_doubt(office, taken=taken)
     hold = await approvals(office).answer_doubt(hold_id, sent=False, approver=EVA, by="root")
     assert (hold.state, hold.asked_at) == (State.RELEASING, None)
-    assert await tally(office) == Tally(doubted=60), "the first may have arrived"
+    assert await tally(office) == PeopleCounts(doubted=60), "the first may have arrived"
     await office.step()
     assert office.relay.has(RAMADAN) == 1 + taken
     assert await office.state(hold_id) is State.RELEASED
-    assert await tally(office) == Tally(relayed=60)
+    assert await tally(office) == PeopleCounts(relayed=60)
     ids = {
         Message.of(raw).header.get(RELEASE_FIELD) for to, raw in office.relay.taken if RAMADAN in map(str, to.addresses)
     }
@@ -375,7 +375,7 @@ async def test_a_refused_second_attempt_leaves_the_first_in_doubt(office: Office
     office.relay.says = {RAMADAN: NO}
     await office.step()
     assert await office.state(hold_id) is State.IN_DOUBT
-    assert await tally(office) == Tally(doubted=60)
+    assert await tally(office) == PeopleCounts(doubted=60)
     assert await office.store.holds.asked_about() == []
 
 
@@ -386,11 +386,11 @@ async def test_only_the_lists_address_waits_for_people(office: Office) -> None:
     await office.step(minutes=31)
     assert (office.relay.has(RAMADAN), office.relay.has(BO)) == (1, 2)
     assert await office.state(hold_id) is State.IN_DOUBT
-    assert await tally(office) == Tally(doubted=60, relayed=1)
+    assert await tally(office) == PeopleCounts(doubted=60, relayed=1)
     await office.until_quiet(steps=3)
     hold = await approvals(office).answer_doubt(hold_id, sent=True, approver=EVA, by="root")
     assert (hold.state, hold.settled) == (State.RELEASED, Settled(sent=2))
-    assert await tally(office) == Tally(relayed=61)
+    assert await tally(office) == PeopleCounts(relayed=61)
     assert (office.relay.has(RAMADAN), office.relay.has(BO)) == (1, 2)
 
 
@@ -403,7 +403,7 @@ async def test_a_rejection_ends_the_question(office: Office) -> None:
     await office.home.thaw()
     await office.until_quiet(steps=3)
     assert office.relay.has(RAMADAN) == 1
-    assert await tally(office) == Tally(doubted=60)
+    assert await tally(office) == PeopleCounts(doubted=60)
 
 
 async def test_a_retry_meanwhile_gets_the_same_hold(office: Office) -> None:
@@ -422,7 +422,7 @@ async def test_an_answer_during_a_freeze_is_sent_after_the_thaw(office: Office) 
     await office.home.thaw()
     office.relay.says = {RAMADAN: LATER}
     await office.step()
-    assert await tally(office) == Tally(doubted=60)
+    assert await tally(office) == PeopleCounts(doubted=60)
     office.relay.says = {}
     await office.until_quiet(steps=2)
     assert (office.relay.has(RAMADAN), await office.state(hold_id)) == (2, State.RELEASED)

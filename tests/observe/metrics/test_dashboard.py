@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from smtpguard.admission.intake import ANSWERS
-from smtpguard.observe.metrics import BY_NAME, Tally
+from smtpguard.observe.metrics import BY_NAME, Counters
 from tests.every import every
 from tests.observe.metrics.dashboard import BOARD, FILE, MATCHER, SELECTED, Query, family, labels, panels, queries
 
@@ -39,7 +39,7 @@ def test_queries_use_existing_metrics_and_labels(query: Query) -> None:
 @by_query
 def test_queries_use_existing_label_values(query: Query) -> None:
     """Queries select existing label values. Another value would select nothing, without an error."""
-    tally = Tally()
+    tally = Counters()
     tally.expect(rules={"busy": "hold"}, lists=["news"], hooks=["chat"])
     numbers = tally.numbers()
     for name, matchers in SELECTED.findall(query.expr):

@@ -20,9 +20,9 @@ from smtpguard.observe.metrics import (
     MOST_SERIES,
     OTHER,
     SECONDS,
+    Counters,
     Held,
     Spread,
-    Tally,
     ends_hold,
 )
 from tests.every import every
@@ -43,7 +43,7 @@ def verdict(action: str = "relay", id: str = "T1", *, after: float = 0.0, custom
 
 def counted(*events: Event) -> dict[str, dict[tuple[str, ...], float]]:
     """Counters above zero, without the numbers of entries by kind."""
-    tally = Tally()
+    tally = Counters()
     for each in events:
         tally.add(each)
     return {
@@ -55,7 +55,7 @@ def counted(*events: Event) -> dict[str, dict[tuple[str, ...], float]]:
 
 
 def spread(*events: Event) -> Spread:
-    tally = Tally()
+    tally = Counters()
     for each in events:
         tally.add(each)
     found = tally.numbers()[SECONDS.name][()]
@@ -64,7 +64,7 @@ def spread(*events: Event) -> Spread:
 
 
 def test_known_series_begin_at_zero() -> None:
-    tally = Tally()
+    tally = Counters()
     tally.expect(rules={"internal-to-list": "hold"}, lists=["news"], hooks=["chat"])
     numbers = tally.numbers()
     assert set(numbers) == {family.name for family in JOURNAL} | {SECONDS.name, DECISION.name}
@@ -82,7 +82,7 @@ def test_known_series_begin_at_zero() -> None:
 
 
 def test_decisions_are_timed_and_counted_by_rule() -> None:
-    tally = Tally()
+    tally = Counters()
     held = Held(T0, ("internal-to-list", "not-a-writer"))
     tally.add(event(Kind.APPROVED, "H1", after=600), held)
     tally.add(event(Kind.REJECTED, "H2", after=-5), held)
@@ -102,7 +102,7 @@ def test_decisions_are_timed_and_counted_by_rule() -> None:
 
 
 def test_a_decision_ends_with_its_last_vote() -> None:
-    tally = Tally()
+    tally = Counters()
     held, decided = Held(T0, ("internal-to-list",)), (T0 + timedelta(seconds=90)).isoformat()
     tally.add(event(Kind.APPROVED, "H1", after=3600, decided_at=decided), held)
     spread = tally.numbers()[DECISION.name]["approved",]
@@ -120,7 +120,7 @@ def test_kinds_that_end_a_hold() -> None:
 
 def test_every_kind_of_entry_is_counted() -> None:
     for kind in Kind:
-        tally = Tally()
+        tally = Counters()
         tally.add(event(kind))
         grown = {labels for labels, number in tally.numbers()["smtpguard_events_total"].items() if number}
         assert grown == {(kind.value,)}
@@ -246,7 +246,7 @@ def test_lists_and_webhooks_are_counted() -> None:
 
 
 def test_the_number_of_series_is_bounded() -> None:
-    tally = Tally()
+    tally = Counters()
     for n in range(MOST_SERIES + 500):
         tally.add(verdict("hold", f"T{n}", hold=f"T{n}", rules=[f"rule-{n}"]))
         tally.add(event(Kind.LIST, f"list-{n}", news=["failed"]))
@@ -285,7 +285,7 @@ def test_entries_of_another_version_are_counted_as_far_as_understood(
     entries: list[tuple[Kind, str, dict[str, Any]]],
 ) -> None:
     """For entries of any version, counters never fall, have all labels of their metric, and contain no private data."""
-    tally = Tally()
+    tally = Counters()
     before = tally.numbers()
     for kind, id, data in entries:
         tally.add(event(kind, id, **data))
