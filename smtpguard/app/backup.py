@@ -40,7 +40,16 @@ from smtpguard.config.documents import POLICY, policy_documents
 from smtpguard.config.fields import read_secret
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
-from smtpguard.config.statefiles import drafted, hand_over, naming, refusal, sqlite_file, swap, sync_folder
+from smtpguard.config.statefiles import (
+    drafted,
+    hand_over,
+    naming,
+    refusal,
+    remove_drafts,
+    sqlite_file,
+    swap,
+    sync_folder,
+)
 from smtpguard.database.access import Progress
 from smtpguard.database.batch import FREEZE, Batch, read_head
 from smtpguard.database.engine import Database, for_libpq
@@ -394,6 +403,7 @@ def _put(settings: Settings, kept: Path, place: Path) -> None:
     owner of the state folder can read it."""
     if place.exists() or not kept.exists():
         return
+    remove_drafts(place)  # of a restore that was killed
     with drafted(place, kept.read_bytes()) as draft:
         hand_over(draft, settings.state)
         draft.replace(place)

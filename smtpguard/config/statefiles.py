@@ -4,6 +4,7 @@ them a SQLite database is."""
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import pwd
 import tempfile
@@ -36,6 +37,7 @@ def owner_of(path: Path) -> str:
 
 
 LEAST_ROOM = 1 << 16
+_DRAFT = ".draft"
 
 
 def refusal(folder: Path) -> OSError | None:
@@ -89,11 +91,17 @@ def swap(draft: Path, path: Path, *, durable: bool = True) -> None:
         sync_folder(path.parent)
 
 
+def remove_drafts(path: Path) -> None:
+    """Remove the drafts of a file that killed processes have left. No other process may write the file meanwhile. Raises OSError."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*{_DRAFT}"):
+        left.unlink()
+
+
 @contextmanager
 def drafted(path: Path, octets: bytes, *, durable: bool = True) -> Iterator[Path]:
     """Write a draft of a file beside it, which only its owner can read. It is removed at the end, unless it was moved. ``durable``:
     synced. Raises OSError."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_DRAFT, dir=path.parent)
     draft = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:

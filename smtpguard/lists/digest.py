@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from smtpguard.config.statefiles import drafted, hand_over, replace_file, sync_folder
+from smtpguard.config.statefiles import drafted, hand_over, remove_drafts, replace_file, sync_folder
 from smtpguard.mail.address import MAX_LABEL_OCTETS, Address, every_delimiter, is_plain
 
 KEY_OCTETS = 32
@@ -127,6 +127,7 @@ def new_key(path: Path, key: bytes) -> Path | None:
     """Replace the installation's secret by ``key``, in one step, after a copy of it. Return the copy's name, None if there was no
     secret. Raises BadKey, and then the secret is as it was. No other process may use it meanwhile."""
     try:
+        remove_drafts(path)  # of renewals that were killed
         aside = None
         if path.exists():
             aside = next(name for n in itertools.count(1) if not (name := _aside(path, n)).exists())
