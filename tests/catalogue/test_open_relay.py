@@ -105,21 +105,16 @@ def test_a_trusted_network_that_opens_the_relay_is_refused(tmp_path: Path, recor
     assert 'expected clients: ["192.0.2.7"], or auth: {}' in said
 
 
+def activated(made: Guard, given: socket.socket) -> list[str]:
+    """The command of a guard to which a service manager hands over a socket."""
+    serve = [sys.executable, "-m", "smtpguard", "-c", str(made.config), "serve"]
+    return [sys.executable, "-c", ACTIVATE, str(given.fileno()), *serve]
+
+
 def test_a_systemd_socket_counts_by_its_bound_address(tmp_path: Path, recorder: Recorder) -> None:
     made = guard(tmp_path, recorder, "{address: 127.0.0.1, port: PORT}", trust="[]")
     with socket.create_server(("::", made.port), family=socket.AF_INET6, dualstack_ipv6=True) as given:
-        argv = [
-            sys.executable,
-            "-c",
-            ACTIVATE,
-            str(given.fileno()),
-            sys.executable,
-            "-m",
-            "smtpguard",
-            "-c",
-            str(made.config),
-            "serve",
-        ]
+        argv = activated(made, given)
         result = subprocess.run(
             argv, pass_fds=[given.fileno()], capture_output=True, text=True, timeout=120, env=os.environ, check=False
         )
@@ -137,6 +132,19 @@ def test_a_relay_that_is_the_guard_itself_is_refused(tmp_path: Path, recorder: R
     result = made.run(command, exits=None)
     assert result.returncode in (1, 2)
     assert "the relay is this guard itself: mail would loop" in result.stderr
+
+
+def test_a_relay_at_another_address_than_systemd_has_bound_is_not_the_guard(tmp_path: Path, recorder: Recorder) -> None:
+    """The settings name all addresses, as the socket unit advises, and the relay has the same port."""
+    made = guard(tmp_path, recorder, f"{{address: 0.0.0.0, port: {recorder.port}, clients: [127.0.0.1]}}")
+    with socket.create_server(("127.0.0.2", recorder.port)) as given:
+        running = subprocess.Popen(activated(made, given), pass_fds=[given.fileno()], stdout=subprocess.DEVNULL)
+    try:
+        send(recorder.port, "127.0.0.1", "127.0.0.2")
+    finally:
+        running.terminate()
+        running.wait(120)
+    assert len(recorder.messages) == 1
 
 
 def test_a_milter_on_the_network_must_name_its_mtas(tmp_path: Path, recorder: Recorder) -> None:
