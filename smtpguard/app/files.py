@@ -124,12 +124,14 @@ def exposed_file(file: Path) -> str:
 
 
 def fleeting(settings: Settings) -> Iterator[tuple[Place, str]]:
-    """Yield where held mail would not last: the place in the settings, and a sentence. A folder for temporary files is for a trial."""
-    folders = {"state": settings.state}
+    """Yield where what must be kept would not last: the place in the settings, and a sentence. A folder for temporary files is for a
+    trial."""
+    secret = "the secret and " if settings.secret_file.is_relative_to(settings.state) else ""
+    folders = [("state", settings.state, f"{secret}the checkpoints")]
     if (database := sqlite_file(settings.store.url)) is not None:
-        folders["store"] = database.parent
+        folders.insert(0, ("store", database.parent, "held mail and the journal"))
     told: set[str] = set()
-    for key, folder in folders.items():
+    for key, folder, lost in folders:
         if any(folder.is_relative_to(each) for each in _FOR_TRIALS):
             continue
         point, kind = _mount(folder)
@@ -138,7 +140,7 @@ def fleeting(settings: Settings) -> Iterator[tuple[Place, str]]:
         )
         if lasts and point not in told:
             told.add(point)
-            yield (key,), f"{folder} is on {kind}, which {lasts} ends: held mail and the journal are lost then"
+            yield (key,), f"{folder} is on {kind}, which {lasts} ends: {lost} are lost then"
 
 
 def _mount(folder: Path) -> tuple[str, str]:

@@ -141,6 +141,8 @@ MOUNTS = r"""
         ("/var/lib/guard/state", "/var/lib/guard", []),
         ("/var/lib/guard", "/run", ["/run is on tmpfs, which a reboot ends: held mail and the journal are lost then"]),
         ("/dev/shm/guard", "/dev/shm/guard", []),
+        ("/run/guard", "/var/lib/guard", ["/run/guard is on tmpfs, which a reboot ends: the checkpoints are lost then"]),
+        ("/run/guard\nsecret_file: /run/guard/secret", "", ["/run/guard is on tmpfs, which a reboot ends: the secret and the checkpoints are lost then"]),
     ],
 )  # fmt: skip
 def test_places_that_do_not_last_are_named(
@@ -148,5 +150,6 @@ def test_places_that_do_not_last_are_named(
 ) -> None:
     (tmp_path / "mounts").write_text(MOUNTS.strip())
     monkeypatch.setattr(files, "MOUNTS", tmp_path / "mounts")
-    text = f"state: {state}\nstore: {{url: 'sqlite:///{database}/guard.db'}}\n"
+    url = f"sqlite:///{database}/guard.db" if database else "postgresql://guard@db/guard"
+    text = f"state: {state}\nstore: {{url: '{url}'}}\n"
     assert [sentence for _, sentence in fleeting(settings_of(load_yaml(text.encode()), tmp_path, {}))] == told
