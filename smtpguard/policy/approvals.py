@@ -142,12 +142,14 @@ class Groups(Mapping[str, frozenset[str]]):
         return tuple(a for a in self.absences if a.deputy in mine and a.covers(at, self.zone))
 
     def seats(self, who: str, at: datetime) -> tuple[tuple[frozenset[str], frozenset[str]], ...]:
-        """Return the groups in which they decide at that time, in parts: their own groups, and those of each absent
-        person whose deputy they are, with that person's addresses. They do not decide on what that person wrote."""
+        """Return the groups in which they decide at that time, in parts: their own groups, and the others of each absent
+        person whose deputy they are, with that person's addresses. Only as members do they decide on what that person
+        wrote."""
         absent = (self.addresses(a.person) for a in self.decided_for(who, at) if a.confirmed)
         own = frozenset(group for group, members in self.people.items() if who in members)
         others = (
-            (frozenset(g for g, members in self.people.items() if not one.isdisjoint(members)), one) for one in absent
+            (frozenset(g for g, members in self.people.items() if not one.isdisjoint(members)) - own, one)
+            for one in absent
         )
         return (own, frozenset()), *others
 

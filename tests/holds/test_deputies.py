@@ -173,3 +173,16 @@ def test_whether_one_person_decides_takes_no_look_at_the_others(monkeypatch: pyt
     monkeypatch.setattr(Groups, "addresses", addresses)
     assert groups.of_person("p1@example.com", datetime(2026, 3, 2, tzinfo=UTC)) == {"board", "press"}
     assert set(looked) == {"p1@example.com"}
+
+
+def test_a_deputy_has_no_further_seat_in_their_own_groups() -> None:
+    """A list of what waits would ask for each group again, once for each absent colleague."""
+    absence = Absence(person=EVA, since=date(2026, 3, 1), until=date(2026, 3, 9), deputy=OMAR, confirmed=True)
+    people = {"communications": frozenset({EVA, OMAR}), "board": frozenset({EVA})}
+    groups, at = Groups(people=people, absences=(absence,)), datetime(2026, 3, 2, tzinfo=UTC)
+    assert [tuple(map(set, seat)) for seat in groups.seats(OMAR, at)] == [
+        ({"communications"}, set()),
+        ({"board"}, {EVA}),
+    ]
+    assert groups.decides(OMAR, "communications", at, frozenset({EVA})), "as a member"
+    assert not groups.decides(OMAR, "board", at, frozenset({EVA}))
