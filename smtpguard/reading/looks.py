@@ -36,8 +36,9 @@ CONVERSATION = frozenset(
 )
 # Marks that a message is for colleagues only: no campaign says so.
 _FOR_US = frozenset({"label-inside", "inside-only"})
-# Marks that a newsletter may have too, from a testimonial, an event or a default label: they do not count against a proven origin.
-_IN_NEWSLETTERS = frozenset({"quoted-text", "quoting-markup", "calendar", "label"})
+# Marks that a newsletter may have too, from a testimonial, an event, a default label or its tool: they do not count against a proven
+# origin.
+_IN_NEWSLETTERS = frozenset({"quoted-text", "quoting-markup", "calendar", "label", "tool-notice"})
 # Marks of a mailing by words only, which anybody can write below a letter.
 _WORD_GROUPS = frozenset({"leaving", "subscription", "web", "imprint", "salutation", "newsletter"})
 _WORD_MARKS = frozenset({"do-not-reply"})

@@ -212,8 +212,9 @@ INVITED = (
         letter(TESTIMONIAL, kind="text/html"),
         parts(*INVITED, headers={}),
         letter(CAMPAIGN, {"MSIP_Labels": "MSIP_Label_1234abcd-0000-4000-8000-0123456789ab_Name=General;"}, kind="text/html"),
+        letter(CAMPAIGN, {"From": "Butiken <no-reply@zoom.us>"}, kind="text/html"),
     ],
-    ids=["testimonial", "invitation", "default label"],
+    ids=["testimonial", "invitation", "default label", "tool"],
 )  # fmt: skip
 def test_a_proven_newsletter_is_a_mailing(message: object) -> None:
     reading = from_declared_origin(look(message), "campaigns.example.com")  # type: ignore[arg-type]
