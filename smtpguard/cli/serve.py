@@ -281,7 +281,8 @@ def _check_sockets(context: Context, settings: Settings, listeners: Sequence[Lis
         said: SmtpListener | MilterListener = getattr(settings.listen, kind)[each.index]
         address, port = str(each.socket.getsockname()[0]), each.socket.getsockname()[1]
         if each.unix is None:
-            ours.append((("listen", kind, each.index), address, port))
+            alone = address == "::" and each.socket.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+            ours.append((("listen", kind, each.index), "::1" if alone else address, port))  # "::" stands for IPv4 too
         if said.lacks_clients(address):
             bound = None if address == said.address else each.name
             lacks.append((kind, each.index, said, bound))

@@ -134,13 +134,19 @@ def test_a_relay_that_is_the_guard_itself_is_refused(tmp_path: Path, recorder: R
     assert "the relay is this guard itself: mail would loop" in result.stderr
 
 
-def test_a_relay_at_another_address_than_systemd_has_bound_is_not_the_guard(tmp_path: Path, recorder: Recorder) -> None:
-    """The settings name all addresses, as the socket unit advises, and the relay has the same port."""
-    made = guard(tmp_path, recorder, f"{{address: 0.0.0.0, port: {recorder.port}, clients: [127.0.0.1]}}")
-    with socket.create_server(("127.0.0.2", recorder.port)) as given:
+@needs_ipv6
+@pytest.mark.parametrize(("listens", "bound"), [("0.0.0.0", "127.0.0.2"), ("::", "::")])
+def test_a_relay_at_another_address_than_systemd_has_bound_is_not_the_guard(
+    tmp_path: Path, recorder: Recorder, listens: str, bound: str
+) -> None:
+    """The settings name all addresses, as the socket unit advises, and the relay has the same port. A socket of systemd may take IPv6
+    alone."""
+    made = guard(tmp_path, recorder, f'{{address: "{listens}", port: {recorder.port}, clients: [127.0.0.1, "::1"]}}')
+    family = socket.AF_INET6 if ":" in bound else socket.AF_INET
+    with socket.create_server((bound, recorder.port), family=family) as given:
         running = subprocess.Popen(activated(made, given), pass_fds=[given.fileno()], stdout=subprocess.DEVNULL)
     try:
-        send(recorder.port, "127.0.0.1", "127.0.0.2")
+        send(recorder.port, *(("::1", "::1") if ":" in bound else ("127.0.0.1", bound)))
     finally:
         running.terminate()
         running.wait(120)
