@@ -46,8 +46,10 @@ def to_itself(settings: Settings, sockets: Iterable[Bound], *, ask: bool) -> Ite
 
 
 def _itself(what: str, relay: AnyRelay, sockets: Iterable[Bound], *, ask: bool) -> str:
-    for place, address, port in sockets:
-        if relay.port == port and listens_at(address, addresses(relay.host, ask=ask)):
+    same = [(place, address) for place, address, port in sockets if port == relay.port]
+    reached = addresses(relay.host, ask=ask) if same else frozenset()
+    for place, address in same:
+        if listens_at(address, reached):
             if place[:2] == ("listen", "smtp"):
                 return f"{what} is this guard itself: mail would loop"
             return f"{what} is this guard's own {'milter' if place[0] == 'listen' else place[0]}, which takes no mail"
