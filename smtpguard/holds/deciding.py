@@ -141,8 +141,13 @@ def apply(batch: Batch, held: Hold, made: Change) -> Change:
                 counting.record_confirmed(batch, held, MEANT_SECONDS)
         granted = made.hold.state is State.GRANTED and held.state is not State.GRANTED
         holds.replace(batch.connection, made.hold, over_at=batch.now_us if granted else None)
+        entry = ""
+        if heir is not None:
+            if row is not None and row.mailing.entry == held.hold_id and heir.mailing_id == held.mailing_id:
+                entry = heir.hold_id
+            _promote(batch, made.hold, heir, whole=bool(entry))
         if row is not None:
-            _apply_to_mailing(batch, row, held, made.hold, made, heir, over=over)
+            _apply_to_mailing(batch, row, held, made.hold, made, entry, over=over)
         if not held.acknowledged and made.hold.state not in LIVE:  # its client has it: nothing of it is ever to be sent
             batch.flush()
             for kind in (IntentKind.NOTICE, IntentKind.PART):
@@ -167,19 +172,14 @@ def _stop_release(batch: Batch, row: MailingRow | None, held: Hold, back: Hold) 
 
 
 def _apply_to_mailing(
-    batch: Batch, row: MailingRow, before: Hold, hold: Hold, made: Change, heir: Hold | None, *, over: bool
+    batch: Batch, row: MailingRow, before: Hold, hold: Hold, made: Change, entry: str, *, over: bool
 ) -> None:
-    """Apply the change of a hold to its mailing. ``heir``: the copy that takes its place; ``over``: whether no answer
-    to an attempt is outstanding."""
+    """Apply the change of a hold to its mailing. ``entry``: the copy that leads the mailing in its place, if it is known;
+    ``over``: whether no answer to an attempt is outstanding."""
     mailings, now = mailings_of(batch), batch.now
     mailing = row.mailing
-    leads = mailing.entry == hold.hold_id
-    inherits = leads and heir is not None and heir.mailing_id == hold.mailing_id
-    if heir is not None:
-        _promote(batch, hold, heir, whole=inherits)
-    if leads and hold.state is not State.WAITING:
-        entry = heir.hold_id if heir is not None and inherits else _next_entry(batch, hold.mailing_id)
-        mailing = replace(mailing, entry=entry)
+    if mailing.entry == hold.hold_id and hold.state is not State.WAITING:
+        mailing = replace(mailing, entry=entry or _next_entry(batch, hold.mailing_id))
     if made.grant is not None:
         view = mailings.view(row)
         waiting, reach = view.people.held, hold.reach if hold.state is State.APPROVED else 0  # a test goes to nobody
