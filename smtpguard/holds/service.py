@@ -381,11 +381,13 @@ class Approvals:
             new = effects.grown(hold, notices.in_force) if unsent else None
             return back.step(new or hold, sending, outgoing, leads)
 
+        ended = [hold.hold_id]
         lead = await self.store.holds.find(hold.primary) if hold.primary else None
-        for one in (lead, hold):  # a copy waits under its post, if that waits
-            if one is not None and effects.grown(one, notices.in_force) is not None:
-                with suppress(Conflict):  # it was revoked meanwhile
-                    await self._revoke(one.hold_id, step, notices)
+        if lead is not None and effects.grown(lead, notices.in_force) is not None:
+            ended.insert(0, lead.hold_id)  # a copy waits under its post, if that waits
+        for hold_id in ended:
+            with suppress(Conflict):  # it was revoked meanwhile
+                await self._revoke(hold_id, step, notices)
         return False
 
     async def withdraw(self, hold_id: str, *, sender: str, by: str, comment: str = "") -> Decided:
