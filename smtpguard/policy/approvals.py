@@ -145,19 +145,25 @@ class Groups(Mapping[str, frozenset[str]]):
         """Return the groups in which they decide at that time, in parts: their own groups, and the others of each absent
         person whose deputy they are, with that person's addresses. Only as members do they decide on what that person
         wrote."""
-        absent = (self.addresses(a.person) for a in self.decided_for(who, at) if a.confirmed)
-        own = frozenset(group for group, members in self.people.items() if who in members)
-        others = (
-            (frozenset(g for g, members in self.people.items() if not one.isdisjoint(members)) - own, one)
-            for one in absent
-        )
-        return (own, frozenset()), *others
+        own = self._with(frozenset({who}))
+        return (own, frozenset()), *((self._with(absent) - own, absent) for absent in self._represented(who, at))
 
     def decides(self, who: str, group: str, at: datetime, without: Set[str] = frozenset()) -> bool:
         """Return whether they decide in a group: as a member, or now as deputy of a member. Nobody in ``without``
         does, nor as their deputy."""
-        seats = self.seats(who, at) if self.addresses(who).isdisjoint(without) else ()
-        return any(group in groups and absent.isdisjoint(without) for groups, absent in seats)
+        members = self.of(group)
+        return self.addresses(who).isdisjoint(without) and (
+            who in members
+            or any(one.isdisjoint(without) and not one.isdisjoint(members) for one in self._represented(who, at))
+        )
+
+    def _represented(self, who: str, at: datetime) -> Iterator[frozenset[str]]:
+        """Yield the addresses of each absent person whose deputy they are at that time."""
+        return (self.addresses(absence.person) for absence in self.decided_for(who, at) if absence.confirmed)
+
+    def _with(self, person: frozenset[str]) -> frozenset[str]:
+        """Return the groups with a member who has one of these addresses."""
+        return frozenset(group for group, members in self.people.items() if not person.isdisjoint(members))
 
     def of_person(self, who: str, at: datetime) -> frozenset[str]:
         """Return the groups in which they decide at that time: their own, and those of the people whose deputy they
