@@ -45,15 +45,25 @@ def to_itself(settings: Settings, sockets: Iterable[Bound], *, ask: bool) -> Ite
                 yield (*at, "fallbacks", n, "host"), said
 
 
-def _itself(what: str, relay: AnyRelay, sockets: Iterable[Bound], *, ask: bool) -> str:
+def own_socket(relay: AnyRelay, sockets: Iterable[Bound], *, ask: bool) -> Place | None:
+    """Return the place of the socket of ours at which connections to a relay end; None if it is another's. ``ask``: as above."""
     same = [(place, address) for place, address, port in sockets if port == relay.port]
     reached = addresses(relay.host, ask=ask) if same else frozenset()
-    for place, address in same:
-        if listens_at(address, reached):
-            if place[:2] == ("listen", "smtp"):
-                return f"{what} is this guard itself: mail would loop"
-            return f"{what} is this guard's own {'milter' if place[0] == 'listen' else place[0]}, which takes no mail"
-    return ""
+    return next((place for place, address in same if _listens_at(address, reached)), None)
+
+
+def _itself(what: str, relay: AnyRelay, sockets: Iterable[Bound], *, ask: bool) -> str:
+    place = own_socket(relay, sockets, ask=ask)
+    if place is None:
+        return ""
+    if place[:2] == ("listen", "smtp"):
+        return f"{what} is this guard itself: mail would loop"
+    return f"{what} is this guard's own {'milter' if place[0] == 'listen' else place[0]}, which takes no mail"
+
+
+def overlap(one: str, other: str) -> bool:
+    """Return whether two listeners, by their addresses, exclude each other from a port."""
+    return _listens_at(other, addresses(one, ask=False)) or _listens_at(one, addresses(other, ask=False))
 
 
 def addresses(host: str, *, ask: bool) -> frozenset[IPv4Address | IPv6Address]:
@@ -68,12 +78,12 @@ def addresses(host: str, *, ask: bool) -> frozenset[IPv4Address | IPv6Address]:
     return frozenset(_LOOPBACK[address.version] if address.is_unspecified else address for address in each)
 
 
-def listens_at(listener: str, reached: Iterable[IPv4Address | IPv6Address]) -> bool:
+def _listens_at(listener: str, reached: Iterable[IPv4Address | IPv6Address]) -> bool:
     """Return whether a listener's address is among these, or stands for one of them."""
     at = _plain(listener)
     if not at.is_unspecified:
         return at in reached
-    return any((at.version == 6 or each.version == 4) and _is_of_this_machine(each) for each in reached)
+    return any((at.version == 6 or each.version == 4) and _can_be_bound(each) for each in reached)
 
 
 def _plain(text: str) -> IPv4Address | IPv6Address:
@@ -82,7 +92,8 @@ def _plain(text: str) -> IPv4Address | IPv6Address:
     return (found.ipv4_mapped or found) if isinstance(found, IPv6Address) else found
 
 
-def _is_of_this_machine(address: IPv4Address | IPv6Address) -> bool:
+def _can_be_bound(address: IPv4Address | IPv6Address) -> bool:
+    """Return whether a socket can be bound to an address, which is then one of this machine."""
     if address.is_loopback:
         return True
     try:

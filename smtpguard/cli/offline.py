@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from smtpguard.app.certificates import ENDS_SOON_DAYS, Pair, ending, of_console, of_listener, of_relay, try_authorities
 from smtpguard.app.files import CannotStart, contact, exposed, fleeting, paths, webhook_secret
 from smtpguard.app.lists import people_of
-from smtpguard.app.ownports import addresses, listens_at, own_sockets, relays, to_itself
+from smtpguard.app.ownports import addresses, overlap, own_socket, own_sockets, relays, to_itself
 from smtpguard.app.policycheck import CheckedPolicy, check_policy, display_path, file_problem, readable, warning
 from smtpguard.config.documents import policy_document, policy_documents
 from smtpguard.config.fields import (
@@ -264,13 +264,11 @@ def _places(document: Document, settings: Settings) -> Iterator[Problem]:
             yield warning(document, ("listen", "smtp", n, "rates", "login"), text, "auth, or trust")
     ours = own_sockets(settings)
     for n, (place, address, port) in enumerate(ours):
-        for _, other, taken in ours[:n]:
-            reached = addresses(address, ask=False), addresses(other, ask=False)
-            if port == taken and (listens_at(other, reached[0]) or listens_at(address, reached[1])):
-                also = "" if other == address else f", also by {other}"
-                text = f"{address} port {port} is listened on twice{also}"
-                yield document.problem((*place, "port"), text, "another port or address")
-                break
+        other = next((other for _, other, taken in ours[:n] if taken == port and overlap(address, other)), None)
+        if other is not None:
+            also = "" if other == address else f", also by {other}"
+            text = f"{address} port {port} is listened on twice{also}"
+            yield document.problem((*place, "port"), text, "another port or address")
     if settings.metrics is not None and is_public(settings.metrics.address):
         text = f"metrics ask nobody for a password, and {settings.metrics.address} may be reached by anybody"
         yield warning(document, ("metrics", "address"), text, "a private address")
@@ -421,10 +419,13 @@ def second_way(settings: Settings) -> tuple[str, str]:
 def _is_guarded(settings: Settings, relay: AlarmRelay) -> bool:
     """Return whether this is a guarded relay, or the guard itself, however each is spelled."""
     at = addresses(relay.host, ask=False)
-    return any(
-        relay.port == each.port and (relay.host == each.host or not at.isdisjoint(addresses(each.host, ask=False)))
-        for each in settings.relays.values()
-    ) or any(relay.port == port and listens_at(address, at) for _, address, port in own_sockets(settings))
+    return (
+        any(
+            relay.port == each.port and (relay.host == each.host or not at.isdisjoint(addresses(each.host, ask=False)))
+            for each in settings.relays.values()
+        )
+        or own_socket(relay, own_sockets(settings), ask=False) is not None
+    )
 
 
 def too_open(networks: Sequence[Network], routes: str | None = None, *, inside: bool | None = None) -> Iterator[str]:
