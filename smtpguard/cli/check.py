@@ -213,7 +213,7 @@ def rule_in_words(rule: Rule) -> str:
     does += " its writer about" if rule.then is Action.CONFIRM else ""
     part = " the customers' part" if rule.scope is Scope.CUSTOMERS else ""
     part = part or (" it" if rule.then is Action.CONFIRM else "")
-    said = [" and ".join(one.in_words for one in conditions) for conditions in (rule.when, rule.unless)]
+    said = [" and ".join(one.in_words() for one in conditions) for conditions in (rule.when, rule.unless)]
     rests = f"; the conversation then rests for {in_short(rule.stop_seconds)}" if rule.stop_seconds else ""
     return f"{does}{part} where {said[0]}" + (f", unless {said[1]}" if said[1] else "") + rests
 

@@ -120,9 +120,8 @@ class Condition(ABC):
             slot += SAME
         object.__setattr__(self, "slot", slot)
 
-    @property
     def in_words(self) -> str:
-        """The fact and the condition: "recipients.list_addresses is any"."""
+        """Return the fact and the condition: "recipients.list_addresses is any"."""
         is_word = self.limit[:1].isalnum() and not isinstance(self, WordMatches | SetMatches)
         return f"{self.fact.name} {'is ' if is_word else ''}{self.limit}"
 

@@ -543,4 +543,4 @@ def _lost_terms(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 def _in_words(condition: Condition) -> str:
     window = f" in {condition.window}" if condition.window and condition.window not in condition.limit else ""
-    return f"{condition.in_words}{window}"
+    return f"{condition.in_words()}{window}"
