@@ -101,11 +101,12 @@ def mailing_verdict(verdict: Verdict, gathered: Gathered, live: Seen, term: Dead
         and waits_for_size(entry, customers=counted.customers.high > 0, sure=not counted.unsure)
         and not is_anothers_letter(gathered, entry.senders)
     )
-    of_a_set = any(grant.only for grant in live.grants)  # what was refused of it was for others
+    # If a correction for its people is approved, a rejection of the mailing was of messages to others.
+    corrects = any(grant.only for grant in live.grants)
     match mailing_effect(
         verdict.action,
         beside=bool(gathered.streams) or (not counted.customers.high and not waits),
-        refused=lambda: not of_a_set and refused_by(gathered, live) is not None,
+        refused=lambda: not corrects and refused_by(gathered, live) is not None,
         covered=lambda: (
             bool(live.grants) and _covered(verdict, gathered, live) and not _undivided(verdict, gathered, mailing)
         ),
@@ -118,7 +119,7 @@ def mailing_verdict(verdict: Verdict, gathered: Gathered, live: Seen, term: Dead
             assert rejection is not None
             return MailingVerdict(verdict=_with(verdict, _rejected(rejection.sentence)))
         case MailingEffect.COVERED:
-            if of_a_set:
+            if corrects:
                 return MailingVerdict(verdict=_excused(verdict))
             return _in_turn(_excused(verdict), mailing, live)
         case MailingEffect.WAITS:
