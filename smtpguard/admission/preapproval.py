@@ -37,7 +37,6 @@ from smtpguard.mail.fields import mailboxes
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
 from smtpguard.mailings.model import MAY_HAVE, CopyStatus, Correction, Mailing, event_of, set_of
-from smtpguard.mailings.service import decides
 from smtpguard.notices.intents import Notices
 from smtpguard.policy.counted import Ask, list_of
 from smtpguard.policy.facts import FACTS, Source
@@ -244,7 +243,7 @@ class Corrections:
         who was behind a list's address. Raises NotEntitled, Conflict, Refused, NotAll and StoreError."""
         in_force = self.policies.current()
         starter = canonical(starter, in_force)
-        if not decides(starter, mailing.lists, in_force, self.clock.now()):
+        if not in_force.sees(starter, mailing.lists, mailing.writers, self.clock.now()):
             raise NotEntitled(f"{starter} is not an approver of mailings to these lists")
         correction, people = await self._people(mailing, in_force, starter, doubt, matched)
         if not people:

@@ -31,6 +31,7 @@ from smtpguard.guard.ports import PolicyInForce, Reader
 from smtpguard.holds.model import Hold
 from smtpguard.holds.questions import Questions
 from smtpguard.holds.service import Approvals
+from smtpguard.incidents.report import Report
 from smtpguard.journal.clock import Clock
 from smtpguard.journal.distinct import Asked
 from smtpguard.journal.event import Event, Kind
@@ -39,7 +40,7 @@ from smtpguard.mail.address import Address
 from smtpguard.mail.message import Message
 from smtpguard.mailings.matching import Matching
 from smtpguard.mailings.model import Mailing, NoSuch
-from smtpguard.mailings.service import Mailings, decides
+from smtpguard.mailings.service import Mailings
 from smtpguard.observe.alarms import RaisedAlarm
 from smtpguard.policy.parse import Policy
 from smtpguard.returns.service import Returns
@@ -233,10 +234,9 @@ def visibility(hold: Hold, who: Person, here: ConsoleServices) -> Visibility:
 
 def is_asked(hold: Hold, who: Person, here: ConsoleServices) -> bool:
     """Return whether the person may decide on the hold, at whatever hour."""
-    if Role.APPROVER not in who.roles or who.address in hold.senders:
+    if Role.APPROVER not in who.roles:
         return False
-    groups, at = here.in_force.groups, here.clock.now()
-    return any(groups.decides(who.address, group, at, hold.senders) for group in hold.verdict.all_groups)
+    return here.in_force.groups.decides(who.address, hold.verdict.all_groups, here.clock.now(), hold.senders)
 
 
 async def find(here: ConsoleServices, who: Person, hold_id: str) -> tuple[Hold, Visibility] | None:
@@ -250,7 +250,7 @@ async def find(here: ConsoleServices, who: Person, hold_id: str) -> tuple[Hold, 
 
 
 def sees(who: Person, mailing: Mailing, in_force: InForce, at: datetime) -> bool:
-    return who.sees_all or decides(who.address, mailing.lists, in_force, at)
+    return who.sees_all or in_force.sees(who.address, mailing.lists, mailing.writers, at)
 
 
 async def find_mailing(here: ConsoleServices, who: Person, mailing_id: str) -> Mailing | None:
@@ -270,11 +270,10 @@ def view_event(hold: Hold, saw: str, by: str, at: datetime, *actors: str) -> Eve
     return Event(kind=Kind.VIEWED, id=hold.hold_id, at=at, data=data, private={"actor": actors})
 
 
-def decides_on_all(who: Person, lists: Collection[str], here: ConsoleServices) -> bool:
-    """Return whether the person decides on each of these lists, at whatever hour. If there are no lists, they do not."""
-    in_force, at = here.in_force, here.clock.now()
-    return (
-        Role.APPROVER in who.roles
-        and bool(lists)
-        and all(name in in_force.registry.lists and decides(who.address, [name], in_force, at) for name in lists)
+def sees_report(who: Person, found: Report, here: ConsoleServices) -> bool:
+    """Return whether the person, who may only decide, sees a report: what went to each of its lists, at whatever hour. If there
+    are no lists, they do not."""
+    in_force, at, wrote = here.in_force, here.clock.now(), {address for _, address in found.writers}
+    return bool(found.lists) and all(
+        name in in_force.registry.lists and in_force.sees(who.address, [name], wrote, at) for name in found.lists
     )

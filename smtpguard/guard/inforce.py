@@ -47,6 +47,17 @@ class InForce(Policy):
         names = self.registry.names
         return self.addresses_of(*addresses, *self.groups.named(addresses, names.is_ours, names.account(user or "")))
 
+    def sees(self, who: str, lists: Iterable[str], writers: Collection[str], at: datetime) -> bool:
+        """Return whether a person sees a mailing to these lists as one of those who decide on it, at any hour (Groups.sees)."""
+        return self.groups.sees(who, self._deciding(lists), at, self.behind(writers))
+
+    def decides(self, who: str, lists: Iterable[str], writers: Collection[str], at: datetime) -> bool:
+        """Return whether a person decides on a mailing to these lists, at any hour (Groups.decides)."""
+        return self.groups.decides(who, self._deciding(lists), at, self.behind(writers))
+
+    def _deciding(self, lists: Iterable[str]) -> frozenset[str]:
+        return frozenset().union(*(quorum.all_groups for quorum in self.rules.quorum(lists)))
+
     def with_people(self, members: Iterable[Member], said: Iterable[Absence]) -> InForce:
         """Return the policy with the members that directories and sign-ons name, and the absences that people reported."""
         return replace(self, groups=self.groups.with_members(members).with_absences(said))

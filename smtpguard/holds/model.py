@@ -423,8 +423,8 @@ def have_voted(hold: Hold, groups: Groups) -> set[str]:
 def entitled(hold: Hold, approver: str, groups: Groups, *, at: datetime, open_now: bool) -> bool:
     """Return whether ``approver`` may decide on a hold: in one of the quorum's groups, or as deputy of an absent
     member; and not as its writer under any address, nor as the writer's deputy."""
-    asked = [q for quorum in hold.verdict.quorum for q in _quorums_at(quorum, open_now)]
-    return any(groups.decides(approver, g, at, hold.senders) for q in asked for g in q.groups)
+    asked = {g for quorum in hold.verdict.quorum for q in _quorums_at(quorum, open_now) for g in q.groups}
+    return groups.decides(approver, asked, at, hold.senders)
 
 
 def missing(hold: Hold, groups: Groups, open_at: Callable[[datetime], bool]) -> tuple[Quorum, ...]:

@@ -4,7 +4,7 @@ and complaints, and the people that it reached.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import chain
@@ -211,7 +211,7 @@ class Mailings:
         def step(mailing: Mailing) -> tuple[Mailing, Change]:
             _check_decides(who, mailing, in_force, now)
             asked = mailing.disclosure
-            if asked is not None and not _may_decide(asked.asked_by, mailing, in_force, now):
+            if asked is not None and not in_force.decides(asked.asked_by, mailing.lists, mailing.writers, now):
                 asked = None
             if asked is not None and asked.agreed_by:
                 raise Conflict("two people have already agreed")
@@ -231,7 +231,7 @@ class Mailings:
         in_force, now = self.policies.current(), self.clock.now()
         disclosure, who = mailing.as_of(now).disclosure, canonical(approver, in_force)
         agreed = disclosure is not None and bool(disclosure.people & in_force.addresses_of(who))
-        return agreed and _may_decide(who, mailing, in_force, now)
+        return agreed and in_force.decides(who, mailing.lists, mailing.writers, now)
 
     async def _moved(self, mailing_id: str, move: Step, approver: str, by: str, comment: str) -> Mailing:
         in_force = await self.policies.follow() if move is Step.GO else self.policies.current()
@@ -316,19 +316,5 @@ def row(mailing: Mailing) -> Mapping[str, Any]:
 
 
 def _check_decides(who: str, mailing: Mailing, in_force: InForce, now: datetime) -> None:
-    if not _may_decide(who, mailing, in_force, now):
+    if not in_force.decides(who, mailing.lists, mailing.writers, now):
         raise NotEntitled(f"{who} is not an approver of it")
-
-
-def _may_decide(who: str, mailing: Mailing, in_force: InForce, now: datetime) -> bool:
-    """Return whether the person decides on mailings to its lists, and wrote no copy of it."""
-    wrote = in_force.behind(mailing.writers)
-    return who not in wrote and decides(who, mailing.lists, in_force, now, wrote)
-
-
-def decides(
-    who: str, lists: Iterable[str], in_force: InForce, now: datetime, wrote: frozenset[str] = frozenset()
-) -> bool:
-    """Return whether a person is in a group that decides on mailings to these lists, at any hour. ``wrote``: the writers."""
-    groups = {group for quorum in in_force.rules.quorum(lists) for group in quorum.all_groups}
-    return any(in_force.groups.decides(who, group, now, wrote) for group in groups)

@@ -148,14 +148,14 @@ class Groups(Mapping[str, frozenset[str]]):
         own = self._with(frozenset({who}))
         return (own, frozenset()), *((self._with(absent) - own, absent) for absent in self._represented(who, at))
 
-    def decides(self, who: str, group: str, at: datetime, without: Set[str] = frozenset()) -> bool:
-        """Return whether they decide in a group: as a member, or now as deputy of a member. Nobody in ``without``
-        does, nor as their deputy."""
-        members = self.of(group)
-        return self.addresses(who).isdisjoint(without) and (
-            who in members
-            or any(one.isdisjoint(without) and not one.isdisjoint(members) for one in self._represented(who, at))
-        )
+    def sees(self, who: str, groups: Set[str], at: datetime, wrote: Set[str]) -> bool:
+        """Return whether they see what one of these groups decides on, and ``wrote`` wrote: as a member, or now as deputy
+        of a member who did not write it."""
+        return any(not theirs.isdisjoint(groups) and absent.isdisjoint(wrote) for theirs, absent in self.seats(who, at))
+
+    def decides(self, who: str, groups: Set[str], at: datetime, wrote: Set[str]) -> bool:
+        """Return whether they decide on it: if they see it, and did not write it under any address."""
+        return self.addresses(who).isdisjoint(wrote) and self.sees(who, groups, at, wrote)
 
     def _represented(self, who: str, at: datetime) -> Iterator[frozenset[str]]:
         """Yield the addresses of each absent person whose deputy they are at that time."""

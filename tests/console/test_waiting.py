@@ -358,7 +358,7 @@ async def test_a_page_lists_for_a_deputy_only_what_they_decide_on(here: Stage) -
     await here.home.follow()
     for writer in (ANNA, EVA, DPO):
         await held(here, NEWS, Subject=f"SV: {writer}", body=f"Bacon by {writer}", sender=writer, reverse_path=writer)
-    shown = {}
+    holds, shown, hidden = await here.home.holds(), {}, []
     for who in (EVA, OMAR, DPO):
         browser = await here.signed_in(who, Role.APPROVER)
         waiting, mine = [await browser.get(path) for path in ("/held", "/held?mine=1")]
@@ -366,4 +366,12 @@ async def test_a_page_lists_for_a_deputy_only_what_they_decide_on(here: Stage) -
             assert (await browser.get(f"/held/{id}")).status_code == 200, (who, id)
         number = re.search(r"(\d) messages? waits? for you", text(waiting))
         shown[who] = len(subjects(waiting.text)), len(subjects(mine.text)), number and int(number[1])
+        listed = (await browser.get("/mailings")).text
+        for hold in holds:
+            report = await browser.post("/incident", id=hold.hold_id, names="on")
+            page = await browser.get(f"/mailings/{hold.mailing_id}")
+            if (report.status_code, page.status_code, hold.mailing_id in listed) != (200, 200, True):
+                assert (report.status_code, page.status_code, hold.mailing_id in listed) == (404, 404, False)
+                hidden.append((who, hold.sender))
     assert shown == {EVA: (3, 2, 2), OMAR: (3, 3, 3), DPO: (2, 1, 1)}
+    assert hidden == [(DPO, EVA)]

@@ -184,5 +184,5 @@ def test_a_deputy_has_no_further_seat_in_their_own_groups() -> None:
         ({"communications"}, set()),
         ({"board"}, {EVA}),
     ]
-    assert groups.decides(OMAR, "communications", at, frozenset({EVA})), "as a member"
-    assert not groups.decides(OMAR, "board", at, frozenset({EVA}))
+    assert groups.decides(OMAR, {"communications"}, at, {EVA}), "as a member"
+    assert not groups.decides(OMAR, {"board"}, at, {EVA})

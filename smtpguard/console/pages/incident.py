@@ -21,7 +21,7 @@ from smtpguard.console.incident import ReportText, report_in_words
 from smtpguard.console.incidentfile import TYPES, MissingExtra, template_values, to_file
 from smtpguard.console.rendering import UNKNOWN, form, not_done, number, page, see_other, services_of, speech, text_of
 from smtpguard.console.reporting import Made, NothingFits, Occupied, make_once, query_of
-from smtpguard.console.services import ACTING, ConsoleServices, Routes, decides_on_all, person
+from smtpguard.console.services import ACTING, ConsoleServices, Routes, person, sees_report
 from smtpguard.database.errors import CommitUnknown, StoreError
 from smtpguard.freezes.hooks import Hook
 from smtpguard.freezes.service import Frozen, SecondPersonNeeded
@@ -75,7 +75,7 @@ async def report(request: Request) -> Response:
     if query.empty:
         return await _incident_page(request, asked, 422, wrong={"id": said("Say what the report is about.")})
     problem = await _write_down(request, sent) if anything else ""
-    may = None if anything else lambda found: decides_on_all(who, found.lists, here)
+    may = None if anything else lambda found: sees_report(who, found, here)
     try:
         made = await make_once(
             here,

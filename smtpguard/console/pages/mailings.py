@@ -33,7 +33,7 @@ from smtpguard.holds.model import Conflict, NotEntitled, Refused
 from smtpguard.mail.message import Message, with_crlf
 from smtpguard.mailings.matching import NoAddresses
 from smtpguard.mailings.model import Mailing
-from smtpguard.mailings.service import Revoked, decides
+from smtpguard.mailings.service import Revoked
 
 _MOST_OCTETS = 50 << 20  # of a correction
 
@@ -127,7 +127,7 @@ async def mailing_page(
     here, who = services_of(request), person(request)
     found = await mailing_in_path(request)
     in_force = here.in_force
-    may = Role.APPROVER in who.roles and decides(who.address, found.lists, in_force, here.clock.now())
+    is_approver, asked = Role.APPROVER in who.roles, (who.address, found.lists, found.writers, here.clock.now())
     return await page(
         request,
         "mailing.html",
@@ -140,11 +140,11 @@ async def mailing_page(
             for one in await here.mailings.covers(found)
         ],
         chart=growth_chart(await here.store.mailings.growth(found.mailing_id)),
-        may=may and who.address not in in_force.behind(found.writers),
+        may=is_approver and in_force.decides(*asked),
         told=here.mailings.may_see_recipients(found, who.address),
         mine=found.disclosure is not None and found.disclosure.asked_by in in_force.addresses_of(who.address),
         known=_matchable_lists(here, found),
-        may_correct=may and found.people.at_most != 0,
+        may_correct=is_approver and in_force.sees(*asked) and found.people.at_most != 0,
         problem=problem,
         wrong=wrong,
     )
