@@ -206,6 +206,7 @@ async def test_media_monitoring_requests_must_be_signed(out: Out, tmp_path: Path
         assert await send(good) == (200, {"new": 0}), "a repeated request adds nothing"
         assert (await send(good, key=b"another secret !"))[0] == 401
         assert (await send(good, at=NOW - timedelta(minutes=6)))[0] == 401
+        assert (await http.post(PATH, content=good, headers={HEADER: f"t={'1' * 5000},v1=0"})).status_code == 401
         for bad in (
             b"[]",
             b"{}",

@@ -172,6 +172,8 @@ class ConsoleMiddleware:
                   "client": self._site.client(scope)}  # fmt: skip
         if request.headers.get("host", "").lower() not in self._site.hosts:
             return PlainTextResponse(f"There is no such host here: the console is at {self._site.url}\n", 421)
+        if {"content-length", "transfer-encoding"} <= set(request.headers):  # only one holds: RFC 9112 section 6.3
+            return PlainTextResponse("A request has one length\n", 400, {"connection": "close"})
         if request.url.path.startswith(API):
             return None
         if has_nul(scope):

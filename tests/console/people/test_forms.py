@@ -70,6 +70,7 @@ async def test_another_site_cannot_sign_a_browser_in(here: Stage) -> None:
         ({"content-length": "999999999"}, 413),
         ({"content-length": "70000"}, 413),
         ({"transfer-encoding": "chunked"}, 411),
+        ({"transfer-encoding": "chunked", "content-length": "10"}, 400),
     ],
 )
 async def test_the_size_of_a_form_is_limited_before_reading(here: Stage, headers: dict[str, str], status: int) -> None:
