@@ -58,7 +58,7 @@ log = logging.getLogger(__name__)
 
 CONNECTIONS = 20
 EACH = 10
-"""The most connections of one address."""
+"""The most connections of one client network."""
 LASTS_SECONDS = 30.0
 """The time after which a client that has not read its answer is disconnected."""
 PORT_SECONDS = 5.0

@@ -27,7 +27,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from smtpguard.app.certificates import server_context
 from smtpguard.config.listeners import Certificate
 from smtpguard.database.errors import Outage
-from smtpguard.mail.envelope import within
+from smtpguard.mail.envelope import client_network, within
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ PIECE = 64 << 10
 closed."""
 CONNECTIONS = 500
 EACH = 60
-"""The most connections of one address other than a proxy's: several browsers behind it, with six connections each."""
+"""The most connections of one client network other than a proxy's: several browsers in it, with six connections each."""
 LIVES, READY = "/healthz", "/readyz"
 Checks = Callable[[], Mapping[str, str]]
 """Health checks by name: "" if all is well, else the problem in words that may be public."""
@@ -82,6 +82,7 @@ def patient_protocol(
         _end: asyncio.TimerHandle | None = None
         _timed: object = None  # the request whose body is timed
         _received = 0  # octets
+        _network = ""
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
@@ -94,7 +95,8 @@ def patient_protocol(
             else:
                 full.end()
             address = self.client[0] if self.client else ""
-            others = sum(other.client is not None and other.client[0] == address for other in self.connections)  # type: ignore[union-attr]
+            self._network = client_network(address)
+            others = sum(other._network == self._network for other in self.connections)  # type: ignore[union-attr]
             if others > each and not within(address, proxies):
                 transport.abort()
             else:

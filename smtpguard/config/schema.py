@@ -123,7 +123,7 @@ SETTINGS: Mapping[str, str] = {
     "Limits.message_mb": "The most megabytes of one message.",
     "Limits.line_octets": "The most octets of one line.",
     "Limits.connections": "The most connections at a time.",
-    "Limits.per_client": "The most connections of one client address; trusted MTAs have no such limit.",
+    "Limits.per_client": "The most connections of one client: an IPv4 address, or a /64 of IPv6. MTAs in trust have no such limit.",
     "Limits.idle_seconds": "How long a client may be silent.",
     "Limits.transaction_seconds": "How long one transaction may take.",
     "FreezeSettings.answer": "Whether a freeze holds mail or defers it.",

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
-from smtpguard.mail.envelope import Network, client_address, within
+from smtpguard.mail.envelope import Network, client_address, client_network, within
 
 _OWN_DESCRIPTORS = 40  # a part without clients has 30, and a few more while it works
 
@@ -34,7 +34,7 @@ def most_connections(parts: Sequence[str]) -> int:
 
 @dataclass(slots=True, kw_only=True)
 class Connections:
-    """The open connections, by number: at most ``total``, and ``per_client``, from which clients in ``trusted`` are exempt: an MTA
+    """The open connections, by number: at most ``total``, and ``per_client`` (of IPv6 a /64), from which clients in ``trusted`` are exempt: an MTA
     in front carries mail of many. ``part``: any key by which the supervisor knows its parts."""
 
     total: int
@@ -57,10 +57,11 @@ class Connections:
         """Return whether a client may have one more connection. ``besides``: open connections that are not counted yet."""
         if len(self._open) + besides >= self.total:
             return False
-        return self._by_client[client] < self.per_client or self.trusts(client)
+        return self._by_client[client_network(client)] < self.per_client or self.trusts(client)
 
     def opened(self, part: Hashable, client: str, listener: str) -> int:
         """Count a connection. Returns its number."""
+        client = client_network(client)
         self._next += 1
         self._open[self._next] = (part, client, listener)
         self.by_listener[listener] += 1

@@ -123,6 +123,17 @@ class SlowLine(asyncio.Transport):
         self.aborted = True
 
 
+class From(SlowLine):
+    """From this address."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__()
+        self.address = address
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return (self.address, 1) if name == "peername" else default
+
+
 def slow(line: SlowLine) -> Any:
     config = uvicorn.Config(application, lifespan="off", log_config=None)
     protocol = patient_protocol(())(config, uvicorn.server.ServerState(), {}, line)
@@ -197,6 +208,15 @@ async def test_one_address_has_a_limit_and_a_trusted_proxy_none(proxies: Any, le
         assert sum([await answered(reader) for reader, _ in pairs]) == let_in
         for _, writer in pairs:
             writer.close()
+
+
+async def test_a_network_of_ipv6_has_the_limit_of_one_address() -> None:
+    config = uvicorn.Config(application, lifespan="off", log_config=None)
+    made, all_of_them = patient_protocol((), each=2), uvicorn.server.ServerState()
+    lines = [From(address) for address in ("2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8:0:1::1")]
+    for line in lines:
+        made(config, all_of_them, {}, line).connection_made(line)
+    assert [line.aborted for line in lines] == [False, False, True, False]
 
 
 @pytest.mark.parametrize("said", [b"", b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["idle", "does not read"])

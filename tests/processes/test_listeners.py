@@ -104,6 +104,16 @@ def test_trusted_clients_have_no_limit_of_their_own() -> None:
     assert not table.admits("10.1.1.1"), "the total holds for everybody"
 
 
+def test_a_network_of_ipv6_is_one_client() -> None:
+    table = Connections(total=9, per_client=2)
+    first = table.opened("p", "2001:db8::1", "smtp")
+    table.opened("p", "2001:db8::2", "smtp")
+    assert not table.admits("2001:db8::3")
+    assert table.admits("2001:db8:0:1::1")
+    table.closed(first)
+    assert table.admits("2001:db8::3")
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     st.lists(
