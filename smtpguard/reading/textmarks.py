@@ -20,7 +20,7 @@ import re2
 from smtpguard.locale.phrase import N_, Phrase
 from smtpguard.reading.copies import without_footer
 from smtpguard.reading.fold import fold, letters, skeleton
-from smtpguard.reading.marks import KINDS, Mark
+from smtpguard.reading.marks import KINDS, Mark, Side
 from smtpguard.reading.markup import TEMPLATE, TYPED, WORDS_TOO
 from smtpguard.reading.parts import Index
 from smtpguard.reading.people import parse_addresses
@@ -279,8 +279,8 @@ def _letter_marks(text: Text, own: str, *, greets_customers: bool) -> Iterator[M
     tail = body[-1200:]
     if (closing := _last_closing(tail)) is not None:
         yield KINDS["signed"].mark('it ends as a letter: "{words}"', words=" ".join(closing[0].split())[:50])
-    elif _INITIALS.search(tail):
-        yield KINDS["signed"].mark('it ends with a name: "{name}"', name=tail.splitlines()[-1].strip()[:30])
+    elif _INITIALS.search(tail) and not _of_a_mailing(last := tail.splitlines()[-1]):
+        yield KINDS["signed"].mark('it ends with a name: "{name}"', name=last.strip()[:30])
     end = tail[-500:]
     titled = any(map(end.lower().__contains__, _TITLES))  # many times faster than the expression
     if titled and _TITLED.search(end) and _TELEPHONE.search(end):
@@ -296,6 +296,11 @@ def _letter_marks(text: Text, own: str, *, greets_customers: bool) -> Iterator[M
         yield KINDS["short-and-plain"].mark("it is short, without links or pictures")
     elif body and images <= 1 and urls <= 2:
         yield KINDS["plain"].mark("it has hardly any links or pictures")
+
+
+def _of_a_mailing(line: str) -> bool:
+    """Return whether a line has words of a mailing, as its last one may: "Unsubscribe", "Privacy Policy"."""
+    return any(KINDS[name].side is Side.MAILING for name, _ in _phrases(line))
 
 
 def _last_closing(tail: str) -> re.Match[str] | None:

@@ -254,6 +254,12 @@ def test_a_name_with_any_sign_is_a_salutation(body: str) -> None:
     assert "addressed" in names(look(letter(body)))
 
 
+@every("last", ["Unsubscribe", "Avregistrera", "View Online", "Privacy Policy"])
+def test_words_of_a_mailing_at_the_end_are_no_name(last: str) -> None:
+    assert "signed" not in names(look(letter(f"Spring has come.\n\nUnsubscribe\n{last}")))
+    assert "signed" in names(look(letter(f"{last}\n\nAnna")))
+
+
 def test_phrases_are_in_the_form_in_which_they_are_looked_for() -> None:
     for languages in _PHRASES.values():
         for phrase in "|".join(languages.values()).replace("*", "").split("|"):
