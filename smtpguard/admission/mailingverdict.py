@@ -125,11 +125,13 @@ def mailing_verdict(verdict: Verdict, gathered: Gathered, live: Seen, term: Dead
         case MailingEffect.WAITS:
             with_it = Action.CONFIRM if is_asked_of(entry, gathered) else Action.HOLD
             verdict = _with(verdict, _waits(mailing, with_it), gathered)
-    if not verdict.action.waits:
-        return MailingVerdict(verdict=verdict, entry=entry if verdict.action is Action.DEFER else None)
+    if verdict.action is Action.REJECT:
+        return MailingVerdict(verdict=verdict)
     leads = True
     if entry is not None and (entry.by_address or gathered.by_address) and not _same(entry, gathered):
         leads, entry = entry.by_address and not gathered.by_address, None
+    if verdict.action is Action.DEFER:
+        return MailingVerdict(verdict=verdict, entry=entry)
     # What one sender writes to too many people waits as one, whatever its text: it needs one decision.
     queued = entry is None and bool(gathered.facts.sent_by) and is_by_sender(verdict)
     queue = _waiting(live.queue) if queued else None
@@ -250,7 +252,7 @@ def with_additions(entry: Hold, verdict: Verdict, gathered: Gathered, *, part: b
     sure = {r.fact for h in more.values() for r in h.reasons} & OF_MAILINGS - dict(verdict.unknown).keys()
     thought = replace(
         entry.verdict,
-        action=max(entry.verdict.action, verdict.action if asked else Action.RELAY),
+        action=Action.HOLD if asked else entry.verdict.action,
         hits=(*(more.pop(h.rule, h) for h in entry.verdict.hits), *more.values()),
         unknown=tuple(pair for pair in entry.verdict.unknown if pair[0] not in sure),
         quorum=quorum,

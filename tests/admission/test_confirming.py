@@ -19,7 +19,7 @@ from smtpguard.observe.figures import look
 from smtpguard.outbox.model import IntentKind
 from smtpguard.policy.verdict import Action, Deferred, Disposition, Held, Relayed
 from tests.guard.asking import ANNA, NEWS, READERS, RULES, copy, documents, put
-from tests.guard.house import MEMBERS, FakePassage, House, house, index
+from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, RAMADAN, FakePassage, House, house, index
 from tests.notices.test_outcomes import notice_text
 from tests.store.making import on_sqlite
 
@@ -281,6 +281,7 @@ async def test_who_decides_now_is_asked_also_by_a_copy_that_does_not_wait(home: 
     assert not isinstance(await send(home, READERS[0], X_Labels="contract", **again), Held)
     [lead] = await waiting(home)
     told = await notified(home)
+    assert lead.verdict.action is (Action.CONFIRM if then == "reject" else Action.HOLD)
     if then == "reject":
         assert (lead.asks_writer, ULF in lead.senders, told) == (True, False, [("confirm", ANNA)])
         return
@@ -290,6 +291,21 @@ async def test_who_decides_now_is_asked_also_by_a_copy_that_does_not_wait(home: 
     home.term = replace(home.term, copies=500)
     assert isinstance(await send(home, READERS[0], X_Labels="contract", **again), Held)
     assert ("held", ULF) in await notified(home)
+
+
+@on_sqlite
+async def test_a_deferred_post_adds_nothing_to_a_post_of_its_own_mailing_that_it_does_not_join(home: House) -> None:
+    """Its text is another: once its client tries again, it waits by itself."""
+    await home.put({**DOCUMENTS, "policy.yaml": POLICY.replace("then: reject", "then: defer").encode()})
+    await home.follow()
+    same = {"X_Looks": "mailing", "X_Mailing": "spring"}
+    lead = await home.held(RAMADAN, **same)
+    for body in ("Another text\r\n", None):
+        done = await home.send(NEWS, X_Labels="contract", **same, **({"body": body} if body else {}))
+        assert isinstance(done, Deferred)
+        found = await home.hold(lead.hold_id)
+        assert found.lists == (("ramadan",) if body else ("news", "ramadan"))
+        assert found.verdict.action is Action.HOLD
 
 
 @on_sqlite
