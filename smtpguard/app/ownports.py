@@ -9,22 +9,30 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
+from typing import NamedTuple
 
 from smtpguard.config.settings import AnyRelay, Relay, Settings
 from smtpguard.config.yaml import Place
 
 _LOOPBACK: Mapping[int, IPv4Address | IPv6Address] = {4: IPv4Address("127.0.0.1"), 6: IPv6Address("::1")}
 _SYSCTL = Path("/proc/sys/net")
-Bound = tuple[Place, str, int]
-"""A socket of ours: the place of its section in the settings, its address and port."""
+
+
+class Bound(NamedTuple):
+    """A socket of ours, by the place of its section in the settings. ``alone``: "::" does not stand for IPv4 too."""
+
+    place: Place
+    address: str
+    port: int
+    alone: bool = False
 
 
 def own_sockets(settings: Settings) -> list[Bound]:
     """Return the sockets that the settings ask for, except Unix sockets."""
     web = (("console", settings.console), ("metrics", settings.metrics))
     return [
-        *((("listen", kind, n), each.address, each.port) for kind, n, each in settings.listen.each() if each.port),
-        *(((name,), each.address, each.port) for name, each in web if each is not None and each.port),
+        *(Bound(("listen", kind, n), each.address, each.port) for kind, n, each in settings.listen.each() if each.port),
+        *(Bound((name,), each.address, each.port) for name, each in web if each is not None and each.port),
     ]
 
 
@@ -47,9 +55,9 @@ def to_itself(settings: Settings, sockets: Iterable[Bound], *, ask: bool) -> Ite
 
 def own_socket(relay: AnyRelay, sockets: Iterable[Bound], *, ask: bool) -> Place | None:
     """Return the place of the socket of ours at which connections to a relay end; None if it is another's. ``ask``: as above."""
-    same = [(place, address) for place, address, port in sockets if port == relay.port]
+    same = [each for each in sockets if each.port == relay.port]
     reached = addresses(relay.host, ask=ask) if same else frozenset()
-    return next((place for place, address in same if _listens_at(address, reached)), None)
+    return next((each.place for each in same if _listens_at(each, reached)), None)
 
 
 def _itself(what: str, relay: AnyRelay, sockets: Iterable[Bound], *, ask: bool) -> str:
@@ -61,9 +69,11 @@ def _itself(what: str, relay: AnyRelay, sockets: Iterable[Bound], *, ask: bool) 
     return f"{what} is this guard's own {'milter' if place[0] == 'listen' else place[0]}, which takes no mail"
 
 
-def overlap(one: str, other: str) -> bool:
-    """Return whether two listeners, by their addresses, exclude each other from a port."""
-    return _listens_at(other, addresses(one, ask=False)) or _listens_at(one, addresses(other, ask=False))
+def overlap(one: Bound, other: Bound) -> bool:
+    """Return whether two sockets exclude each other."""
+    return one.port == other.port and (
+        _listens_at(other, addresses(one.address, ask=False)) or _listens_at(one, addresses(other.address, ask=False))
+    )
 
 
 def addresses(host: str, *, ask: bool) -> frozenset[IPv4Address | IPv6Address]:
@@ -78,12 +88,13 @@ def addresses(host: str, *, ask: bool) -> frozenset[IPv4Address | IPv6Address]:
     return frozenset(_LOOPBACK[address.version] if address.is_unspecified else address for address in each)
 
 
-def _listens_at(listener: str, reached: Iterable[IPv4Address | IPv6Address]) -> bool:
-    """Return whether a listener's address is among these, or stands for one of them."""
-    at = _plain(listener)
+def _listens_at(ours: Bound, reached: Iterable[IPv4Address | IPv6Address]) -> bool:
+    """Return whether a socket's address is among these, or stands for one of them."""
+    at = _plain(ours.address)
     if not at.is_unspecified:
         return at in reached
-    return any((at.version == 6 or each.version == 4) and _can_be_bound(each) for each in reached)
+    versions = {at.version} if ours.alone else {at.version, 4}
+    return any(each.version in versions and _can_be_bound(each) for each in reached)
 
 
 def _plain(text: str) -> IPv4Address | IPv6Address:

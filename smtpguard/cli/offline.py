@@ -263,12 +263,11 @@ def _places(document: Document, settings: Settings) -> Iterator[Problem]:
             text = "no client logs in here, and no MTA in trust names a login"
             yield warning(document, ("listen", "smtp", n, "rates", "login"), text, "auth, or trust")
     ours = own_sockets(settings)
-    for n, (place, address, port) in enumerate(ours):
-        other = next((other for _, other, taken in ours[:n] if taken == port and overlap(address, other)), None)
-        if other is not None:
-            also = "" if other == address else f", also by {other}"
-            text = f"{address} port {port} is listened on twice{also}"
-            yield document.problem((*place, "port"), text, "another port or address")
+    for n, mine in enumerate(ours):
+        if (other := next((other for other in ours[:n] if overlap(mine, other)), None)) is not None:
+            also = "" if other.address == mine.address else f", also by {other.address}"
+            text = f"{mine.address} port {mine.port} is listened on twice{also}"
+            yield document.problem((*mine.place, "port"), text, "another port or address")
     if settings.metrics is not None and is_public(settings.metrics.address):
         text = f"metrics ask nobody for a password, and {settings.metrics.address} may be reached by anybody"
         yield warning(document, ("metrics", "address"), text, "a private address")

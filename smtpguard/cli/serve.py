@@ -282,7 +282,7 @@ def _check_sockets(context: Context, settings: Settings, listeners: Sequence[Lis
         address, port = str(each.socket.getsockname()[0]), each.socket.getsockname()[1]
         if each.unix is None:
             alone = address == "::" and each.socket.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
-            ours.append((("listen", kind, each.index), "::1" if alone else address, port))  # "::" stands for IPv4 too
+            ours.append(Bound(("listen", kind, each.index), address, port, bool(alone)))
         if said.lacks_clients(address):
             bound = None if address == said.address else each.name
             lacks.append((kind, each.index, said, bound))

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from smtpguard.app import ownports
+from smtpguard.config.settings import Relay
 from smtpguard.mail import reply
 from tests.loopback import needs_ipv6
 from tests.peers.chain import Guard, Recorder
@@ -151,6 +153,18 @@ def test_a_relay_at_another_address_than_systemd_has_bound_is_not_the_guard(
         running.terminate()
         running.wait(120)
     assert len(recorder.messages) == 1
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_socket_for_all_addresses_takes_each_of_its_families(monkeypatch: pytest.MonkeyPatch, alone: bool) -> None:
+    """Not every machine of the tests has an IPv6 address beside ::1."""
+    monkeypatch.setattr(ownports, "_can_be_bound", lambda address: True)
+    bound = ownports.Bound(("listen", "smtp", 0), "::", 25, alone)
+    found = {
+        host: ownports.own_socket(Relay(host=host, port=25), [bound], ask=False) is not None
+        for host in ("::1", "fd00::5", "127.0.0.1", "192.0.2.1")
+    }
+    assert found == {"::1": True, "fd00::5": True, "127.0.0.1": not alone, "192.0.2.1": not alone}
 
 
 def test_a_milter_on_the_network_must_name_its_mtas(tmp_path: Path, recorder: Recorder) -> None:
