@@ -384,7 +384,9 @@ class Approvals:
         ended = [hold.hold_id]
         lead = await self.store.holds.find(hold.primary) if hold.primary else None
         if lead is not None and effects.grown(lead, notices.in_force) is not None:
-            ended.insert(0, lead.hold_id)  # a copy waits under its post, if that waits
+            own = (await self.store.holds.outgoing(lead.hold_id)).own
+            if own is not None and own.out is ReleaseProgress.NOTHING:  # a copy waits under its post, if that waits
+                ended.insert(0, lead.hold_id)
         for hold_id in ended:
             with suppress(Conflict):  # it was revoked meanwhile
                 await self._revoke(hold_id, step, notices)

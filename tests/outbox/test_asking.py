@@ -147,6 +147,34 @@ async def test_a_copy_waits_by_itself_if_only_its_list_has_grown(office: Office)
     assert (office.relay.has(RAMADAN), office.relay.has(NEWS)) == (1, 1)
 
 
+async def test_a_copy_whose_list_has_not_grown_is_sent_though_that_of_another_has(office: Office) -> None:
+    """Also if the list of their post has, which is sent."""
+
+    def news(*people: str) -> None:
+        index(office.home.folder, "news", people)
+        office.home.in_force = office.home.build(DOCUMENTS)
+
+    same = {"X_Looks": "mailing", "X_Mailing": "spring"}
+    lead = await office.home.held(RAMADAN, **same)
+    news(*MEMBERS)
+    same_size = await office.home.held(NEWS, Message_ID="<2@example.com>", **same)
+    news("first@example.net")
+    grows = await office.home.held(NEWS, Message_ID="<3@example.com>", **same)
+    await office.home.approve(lead.hold_id)
+    await approvals(office).follow()
+    office.relay.says[NEWS] = LATER
+    await office.step()
+    del office.relay.says[NEWS]
+    index(office.home.folder, "ramadan", [*MEMBERS, *(f"new{n}@example.net" for n in range(300))])
+    news(*MEMBERS)
+    assert not await approvals(office).still_agreed(await office.home.hold(grows.hold_id))
+    await approvals(office).follow()
+    await office.until_quiet(steps=5)
+    states = [(one.state, one.primary) for one in [await office.home.hold(h.hold_id) for h in (lead, same_size, grows)]]
+    assert states == [(State.RELEASED, ""), (State.RELEASED, lead.hold_id), (State.WAITING, "")]
+    assert (office.relay.has(RAMADAN), office.relay.has(NEWS)) == (1, 1)
+
+
 @pytest.mark.parametrize("first", [0, 1], ids=["post", "copy"])
 async def test_a_copy_waits_under_its_post_if_the_list_of_both_has_grown(office: Office, first: int) -> None:
     """Whichever is to be sent first."""
