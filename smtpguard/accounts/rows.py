@@ -96,11 +96,15 @@ def memberships(connection: Connection) -> list[Membership]:
     return [MEMBERSHIP.loads(doc) for doc in connection.execute(select(seated.c.doc).order_by(seated.c.name)).scalars()]
 
 
-def put_membership(batch: Batch, made: Membership) -> None:
-    """Write a membership. If its people changed, journal that and move the gate."""
+def put_membership(batch: Batch, made: Membership, read_at: datetime | None) -> None:
+    """Write a membership. If its people changed, journal that and move the gate. ``read_at``: that of the one that it was made
+    from. Does nothing if the directory has answered another host since."""
     batch.flush()
-    found = batch.connection.execute(select(seated.c.doc).where(seated.c.name == made.group)).scalar()
-    before = MEMBERSHIP.loads(found).people if found is not None else ()
+    doc = batch.connection.execute(select(seated.c.doc).where(seated.c.name == made.group)).scalar()
+    found = MEMBERSHIP.loads(doc) if doc is not None else None
+    if found is not None and found.source == made.source and found.read_at != read_at:
+        return
+    before = found.people if found is not None else ()
     batch.connection.execute(delete(seated).where(seated.c.name == made.group))
     batch.connection.execute(insert(seated).values(name=made.group, doc=MEMBERSHIP.dumps(made)))
     if set(before) != set(made.people):

@@ -264,7 +264,7 @@ class Memberships:
                 before = Membership(group=group, source=source)
             if before.people and before.read_at is not None and now - before.read_at >= ANSWER_COUNTS:
                 before = replace(before.failed(before.why or "no answer for a day", now), tried_at=before.tried_at)
-                await self._store.people.put_membership(before)
+                await self._store.people.put_membership(before, before.read_at)
                 log.error(
                     "group %s: its directory has not answered for a day: members that only it names no longer count",
                     group,
@@ -299,7 +299,7 @@ class Memberships:
         except Exception as error:  # an internal error must not stop the other groups
             made = before.failed(log_unexpected(f"group {before.group}", error), self._clock.now())
         try:
-            await self._store.people.put_membership(made)
+            await self._store.people.put_membership(made, before.read_at)
         except StoreError as error:
             self._outage.report(error)
         else:

@@ -250,6 +250,33 @@ async def test_a_process_that_lives_on_counts_no_answer_of_more_than_a_day_ago(t
         assert (await following.follow()).groups.of("communications") == {EVA}
 
 
+@pytest.mark.parametrize("wrong", ["", "it cannot be reached"])
+async def test_a_late_answer_to_one_host_undoes_no_answer_to_another(tmp_path: Path, wrong: str) -> None:
+    """Who has left the group would decide again."""
+    late, go_on = Directory((STENS,)), threading.Event()
+
+    def read(model: LdapMembers) -> People:
+        go_on.wait()
+        return late(model)
+
+    async with asking(tmp_path, Directory((STENS,))) as (home, memberships):
+        await memberships.step()
+        home.clock.pass_(minutes=15)
+        late.wrong = wrong
+        slow = Memberships(memberships._policies, home.store, home.clock, read)
+        await slow.begin()
+        memberships._read.people = ((ULLA,),)
+        await memberships.step()
+        assert await people(home) == {EVA, ULLA}
+        go_on.set()
+        await asyncio.gather(*slow._asking.values())
+        assert await people(home) == {EVA, ULLA}
+        home.clock.pass_(minutes=15)
+        late.wrong, late.people = "", ((STEN,),)
+        await slow.step()
+        assert await people(home) == {EVA, STEN}
+
+
 async def test_a_group_that_leaves_the_policy_leaves_the_store(tmp_path: Path) -> None:
     """When it comes back, an answer of long ago counts for no moment."""
     async with asking(tmp_path, Directory((STENS,))) as (home, memberships):
@@ -310,7 +337,7 @@ async def test_the_former_directorys_answer_stops_counting(tmp_path: Path) -> No
 async def test_an_unavailable_store_is_asked_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with asking(tmp_path, directory := Directory((STENS,))) as (home, memberships):
 
-        async def away(made: object) -> None:
+        async def away(*made: object) -> None:
             raise Unavailable("no store")
 
         store, memberships._store = memberships._store, PatchedStore(home.store, {"people.put_membership": away})
