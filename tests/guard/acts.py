@@ -109,6 +109,22 @@ class Acts(Upkeep):
         for _ in range(self.chance.choice([3, 5])):
             await self.copy()
 
+    async def letters(self) -> None:
+        """One person writes to one customer after the other, and to a list between."""
+        chance, who = self.chance, self.chance.choice([ANNA, ANNA, EVA])
+        session = chance.choice([{}, {"auth_user": who}])
+        for _ in range(chance.choice([2, 4])):
+            one, two = chance.sample(MEMBERS, 2)
+            more = {"X_Mailing": chance.choice(["spring", "wine"])} if chance.random() < 0.3 else {}
+            await self.submit(
+                chance.choice([[one], [one], [one, two], [RAMADAN, one], [NEWS]]),
+                X_Looks="unclear",
+                sender=who,
+                session=session,
+                body=f"Letter {next(self._numbers)}",
+                **more,
+            )
+
     async def again(self) -> None:
         """A client tries again, mostly after a 451; or it sends once more what it has sent."""
         some = self.chance.choice([self._put_off, self._put_off, self._texts])[-30:]
@@ -302,6 +318,13 @@ class Acts(Upkeep):
         await self._approve(self.chance.sample(VOTERS, self.chance.choice([1, 7, 7])))
         await self._enacted()
 
+    async def reject_copy(self) -> None:
+        some = [hold for hold in await self.home.holds() if hold.primary]
+        try:
+            await DECISIONS["reject"](self, self.chance.choice(some), self.chance.choice([EVA, OMAR, DPO]))
+        except (Refused, IndexError):
+            pass
+
     async def take_back(self) -> None:
         """All agree, and somebody decides against it before it goes out."""
         await self.decide(await self._approve(VOTERS))
@@ -428,6 +451,13 @@ class Acts(Upkeep):
 
     async def time(self) -> None:
         await self.pass_(seconds=self.chance.choice([1, 61, 61, 1900, 1900, 4000, 4000, 20_000, 90_000]))
+
+    async def voids(self) -> None:
+        """What a client still has is void after a while; it may come again."""
+        await self.pass_(minutes=16)
+        await self.approvals.sweep()
+        for _ in range(self.chance.choice([0, 3])):
+            await self.again()
 
     async def back(self) -> None:
         self.clock.at -= timedelta(seconds=self.chance.choice([1, 40]))

@@ -19,6 +19,7 @@ ACTS = {
     "post": 3, "copy": 3, "copies": 3, "work": 8, "chores": 6, "vote": 3, "let_go": 8, "answer": 6, "decide": 2, "take_back": 3, "time": 3,
     "again": 3, "returned": 3, "thaw": 4, "freeze": 1, "absence": 1, "words": 1, "policy": 1, "sync": 1, "back": 1, "correct": 1,
     "ask_before": 1, "campaign": 2, "restart": 1, "retain": 1, "preserve": 1, "renew": 1, "outage": 1, "back_up": 1,
+    "letters": 3, "voids": 2, "reject_copy": 1,
 }  # fmt: skip
 """What happens, and how often. Histories that erase or forget do some of it more often."""
 ERASING, FORGETTING = {"erase": 2, "preserve": 2}, {"preserve": 2, "retain": 2}

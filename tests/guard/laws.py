@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import re
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from smtpguard.holds.model import Hold, State
+from smtpguard.holds.model import LIVE, Hold, State
 from smtpguard.journal.chain import Pair
 from smtpguard.journal.event import DECISIONS, Kind
-from smtpguard.mailings.model import Grant
+from smtpguard.mailings.model import Grant, Mailing
 from smtpguard.policy.freezing import Selector
 from smtpguard.policy.rule import REJECTED, WAITS
 from smtpguard.policy.verdict import Quorum
@@ -181,6 +182,32 @@ async def check_covered(
         assert mailing.out - covering[0].before <= named, (mailing.out, covering)
         return "covered" if named == math.inf else "within a number"
     return "covered"
+
+
+def check_places(holds: Collection[Hold], mailings: Collection[Mailing]) -> None:
+    """Each hold that waits is where people decide on it, and is counted there; a mailing is led by one of its own."""
+    by_id, under = {hold.hold_id: hold for hold in holds}, defaultdict[str, list[Hold]](list)
+    waiting = [hold for hold in holds if hold.state is State.WAITING]
+    for hold in waiting:
+        under[hold.primary].append(hold)
+    for hold in holds:
+        assert hold.primary != hold.hold_id, (hold.hold_id, "under itself")
+        if hold.state in LIVE and hold.primary:
+            lead = by_id.get(hold.primary)
+            assert lead is not None, (hold.hold_id, "its lead is gone")
+            assert lead.state is not State.VOID, (hold.hold_id, "under a void one", lead.hold_id)
+            assert not (lead.primary and hold in waiting), (hold.hold_id, "under a copy", lead.hold_id)
+    for lead in under[""]:
+        copies = under[lead.hold_id]
+        assert lead.reopened_at or lead.copies == len(copies), (lead.hold_id, lead.copies, len(copies))
+    queues = [lead.queue for lead in under[""] if lead.queue]
+    assert len(queues) == len({*queues}), "letters of one sender wait in two places"
+    waits = {hold.mailing_id for hold in waiting if not hold.kind and hold.correction is None}
+    for one in mailings:
+        first = by_id.get(one.entry)
+        own = first in under[""] and first.mailing_id == one.mailing_id
+        assert own or not one.entry, (one.mailing_id, "led by", one.entry)
+        assert not one.people.held or one.mailing_id in waits, (one.mailing_id, "nothing of it waits")
 
 
 async def check_turned_away(store: Store, id: str) -> None:

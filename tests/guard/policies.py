@@ -16,6 +16,7 @@ from tests.guard.house import DOCUMENTS, POLICY
 
 STAGES = ["{steps: [2, 10%, rest], pause: 30m}", "{steps: [3, rest], pause: 2h}", "{steps: [1, 5, rest]}"]
 CONFIRM = '  - {id: to-several, when: {mailing.customers: ">= 3"}, then: confirm}\n'
+BUSY = '  - {{id: busy, when: {{sender.customers: ">= {} in 1d"}}, then: {}}}\n'
 BREAKERS = 'breakers: {complaints: ">= 2", bounces: ">= 3", replies: ">= 4 in 1h"}\n'
 VOTES = [
     "",
@@ -53,6 +54,8 @@ def documents(chance: Random) -> dict[str, bytes]:
         policy = re.sub(r"  - id: (internal-to-hidden-members|no-contracts)\n(    .*\n)+", "", policy, count=1)
     policy += UNAPPROVED.replace(">= 5", f">= {chance.choice([3, 5, 5, 5, 12])}")
     policy += CONFIRM if chance.random() < 0.3 else ""
+    busy = BUSY.format(chance.choice([2, 3, 12]), chance.choice(["hold", "hold", "confirm"]))
+    policy += busy if chance.random() < 0.5 else ""
     return with_any_rule(chance, policy) if chance.random() < 0.3 else documents_of(policy)
 
 

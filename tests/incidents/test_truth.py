@@ -37,7 +37,7 @@ from tests.clocks import MONDAY
 from tests.guard.acts import VOTERS
 from tests.guard.campaign import DPO, EVA, OMAR
 from tests.guard.history import History
-from tests.guard.laws import check_decided, check_found
+from tests.guard.laws import check_decided, check_found, check_places
 from tests.guard.policies import documents
 from tests.guard.relaying import person
 from tests.incidents import pages
@@ -89,6 +89,7 @@ async def played(history: History) -> None:
         for n in range(STEPS):
             sure = {TURN_AWAY: history.turn_away} | {at: partial(history.let_go_in_stages, LET_GO[at]) for at in LET_GO}
             await sure.get(n, history.act)()
+            await views.places()
             if n % CHECKED == CHECKED - 1:
                 await views.agree()
         for _ in range(MORE):
@@ -132,6 +133,10 @@ class Views:
         check_decided(entries)
         words = {word for to in self.history.to.values() for word in to} | {*map(str, VOTERS)}
         await check_found(self.history.store, entries, self.history.chance.sample(sorted(words), min(len(words), 3)))
+
+    async def places(self) -> None:
+        await self.history.settle()
+        check_places(await self.history.home.holds(), await self.history.mailings.list(least=0, limit=1000))
 
     async def entries(self) -> Pairs:
         return await self.history.store.journal.entries(limit=1_000_000)
@@ -229,7 +234,6 @@ class Views:
         going = await self.going()
         for mailing in await self.history.mailings.list(least=0, limit=1000):
             ids, tally = of[mailing.mailing_id], mailing.people
-            assert not mailing.entry or holds[mailing.entry].state is State.WAITING
             assert mailing.entry or mailing.mailing_id not in leading
             has, may = (
                 self.people((id, some[id]) for id in ids if id in some)
