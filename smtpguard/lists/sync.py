@@ -351,11 +351,21 @@ class _ListSync:
                 raise SourceError(wrong[0])
             self._check_size(label, new.people, part.index, members.max_shrink)
             self._touch(draft, self.now.timestamp())
-            swap(draft, part.path)
+            if (newer := self._newer(part)) is not None:
+                new = newer
+            else:
+                swap(draft, part.path)
         finally:
             draft.unlink(missing_ok=True)
-        part.index = new
-        part.report = replace(part.report, people=new.people, read_at=self.now, checked_at=self.now).with_counts(tally)
+        part.index, at = new, max(self.now, new.header.built_at)
+        part.report = replace(part.report, people=new.people, read_at=at, checked_at=at).with_counts(tally)
+
+    def _newer(self, part: _Part) -> Index | None:
+        """Return the index that another sync, which began after this one, has put in place meanwhile; None if there is none."""
+        there = self._sound_index(part.path)
+        if there is None or (part.index is not None and there.header == part.index.header):
+            return None
+        return there if there.header.built_at > self.now else None
 
     def _keys(self, source: Source, label: str, tally: Tally) -> Iterator[str]:
         """Yield the canonical key of every member, and count rows without an address in ``tally``."""
@@ -394,7 +404,8 @@ class _ListSync:
 
     def _joined(self, parts: list[_Part], old: Index | None) -> Index | None:
         """Put the index of the list in place if it has changed, and return it. Raises SourceError, OSError and BadIndex."""
-        there = [(part.index, part.path) for part in parts if part.index is not None]
+        # opened anew: another sync may have put newer ones in place
+        there = [(Index(part.path, *self.digester.key_ids), part.path) for part in parts if part.index is not None]
         complete = len(there) == len(parts)
         if not there or (not complete and old is not None):
             return old

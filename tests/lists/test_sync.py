@@ -5,6 +5,7 @@ reported once, and its end once.
 from __future__ import annotations
 
 import errno
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -190,6 +191,33 @@ def test_a_file_that_changes_while_read_is_not_used(house: House) -> None:
 
     report = house.sync("news", progress=touch)
     assert report.problem.startswith("news.csv changed while it was read")
+
+
+@pytest.mark.parametrize("moment", [1, 2])
+def test_a_sync_that_began_earlier_replaces_no_newer_index(
+    house: House, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    """As while a web server answers late."""
+    monkeypatch.setattr(FileSource, "fingerprint", lambda _: bytes(32))
+    house.list("news", PEOPLE)
+    (house.path / "more.txt").write_text("extra@kund.se\n")
+    several = [house.sections["news"]["members"], {"text": "more.txt"}]
+    house.sections["news"]["members"] = several
+    assert house.sync("news").people == 101
+    moments = itertools.count(1)
+
+    def elsewhere(_: object) -> None:
+        if next(moments) == moment:
+            house.clock.pass_(minutes=1)
+            house.list("news", [*PEOPLE, "new@kund.se"])
+            house.sections["news"]["members"] = several
+            assert house.sync("news", force=True).people == 102
+
+    assert house.sync("news", force=True, progress=elsewhere).people == 102
+    house.clock.at -= timedelta(days=1)
+    house.list("news", PEOPLE)
+    house.sections["news"]["members"] = several
+    assert house.sync("news", force=True).people == 101, "also after the clock was set back"
 
 
 @pytest.mark.parametrize("damage", [lambda raw: raw[:300], lambda raw: raw[:200] + b"?" + raw[201:]])
