@@ -47,12 +47,17 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """The expiry of a pair. ``ends``: when the first certificate in the file expires; None if it cannot be read or used, with
-    the reason in ``problem``, one sentence."""
+    """The expiry of a pair. ``ends``: when the first certificate in the file expires; None if it cannot be read or used, or not yet, with
+    the reason in ``problem``, one sentence. ``names``: those for which it is, in lower case."""
 
     pair: Pair
     ends: datetime | None
     problem: str = ""
+    names: frozenset[str] = frozenset()
+
+    def names_host(self, host: str) -> bool:
+        """Return whether it is for a host, by name or address; also if its names are not known."""
+        return not self.names or not self.names.isdisjoint((host, f"*.{host.partition('.')[2]}"))
 
 
 def of_listener(each: SmtpListener) -> Pair | None:
@@ -88,7 +93,7 @@ def ending(pair: Pair) -> Ending:
     try:
         found = _Octets(pair.certificate, pair.key)
         found.into(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
-        return Ending(pair=pair, ends=found.ends())
+        return Ending(pair=pair, ends=found.ends(), names=found.names())
     except CannotStart as e:
         return Ending(pair=pair, ends=None, problem=str(e))
 
@@ -231,10 +236,27 @@ class _Octets:
                 raise CannotStart(f"{self._files}: {why}") from None
 
     def ends(self) -> datetime:
-        """Return when the first of the certificates expires. Raises CannotStart."""
+        """Return when the first of the certificates expires. Raises CannotStart, also if one is not valid yet."""
+        each = self._read()
+        if (begins := max(one.not_valid_before_utc for one in each)) > datetime.now(UTC):
+            raise CannotStart(f"{self._file}: not valid before {begins:%Y-%m-%d %H:%M} UTC")
+        return min(one.not_valid_after_utc for one in each)
+
+    def names(self) -> frozenset[str]:
+        from cryptography import x509
+
+        try:
+            said = self._read()[0].extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except (x509.ExtensionNotFound, ValueError):
+            return frozenset()
+        addresses = map(str, said.get_values_for_type(x509.IPAddress))
+        return frozenset((*map(str.lower, said.get_values_for_type(x509.DNSName)), *addresses))
+
+    def _read(self) -> list[x509.Certificate]:
+        """Raises CannotStart."""
         from cryptography import x509  # slow to import, and most installations have no TLS of their own
 
         try:
-            return min(each.not_valid_after_utc for each in x509.load_pem_x509_certificates(self._certificate))
+            return x509.load_pem_x509_certificates(self._certificate)
         except ValueError:
             raise CannotStart(f"{self._file}: not PEM that can be used") from None

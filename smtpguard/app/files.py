@@ -41,6 +41,7 @@ class CannotStart(Exception):
 
 
 MOUNTS = Path("/proc/self/mountinfo")
+_IN_MEMORY = ("tmpfs", "ramfs")
 _FOR_TRIALS = (Path("/dev/shm"), Path("/tmp"), Path(os.environ.get("TMPDIR") or "/tmp"))
 SHORTEST_SECRET = 16
 """The fewest characters of a webhook's secret."""
@@ -117,9 +118,12 @@ def exposed(settings: Settings) -> Iterator[tuple[Place, str]]:
 
 
 def exposed_file(file: Path) -> str:
-    """Return that other users can read a file, and what to do; "" if they cannot."""
+    """Return that other users can read a file, and what to do; "" if they cannot, or if a container's engine has put it into the
+    container, as Docker and Kubernetes put secrets: read-only, in memory."""
     if _others(file, stat.S_IROTH) and _others(file.parent, stat.S_IXOTH):
-        return f"other users of this machine can read {file}: chmod o= {file}"
+        _, kind, read_only = _mount(file)
+        if not (read_only and kind in _IN_MEMORY):
+            return f"other users of this machine can read {file}: chmod o= {file}"
     return ""
 
 
@@ -134,27 +138,26 @@ def fleeting(settings: Settings) -> Iterator[tuple[Place, str]]:
     for key, folder, lost in folders:
         if any(folder.is_relative_to(each) for each in _FOR_TRIALS):
             continue
-        point, kind = _mount(folder)
-        lasts = (
-            "a reboot" if kind in ("tmpfs", "ramfs") else "this container" if (point, kind) == ("/", "overlay") else ""
-        )
+        point, kind, _ = _mount(folder)
+        lasts = "a reboot" if kind in _IN_MEMORY else "this container" if (point, kind) == ("/", "overlay") else ""
         if lasts and point not in told:
             told.add(point)
             yield (key,), f"{folder} is on {kind}, which {lasts} ends: {lost} are lost then"
 
 
-def _mount(folder: Path) -> tuple[str, str]:
-    """Return the mount point of a folder, which need not exist yet, and the kind of file system there (proc_pid_mountinfo(5))."""
-    real, found = f"{os.path.realpath(folder)}/", ("", "")
+def _mount(path: Path) -> tuple[str, str, bool]:
+    """Return the mount point of a path, which need not exist yet, the kind of file system there, and whether it is read-only
+    (proc_pid_mountinfo(5))."""
+    real, found = f"{os.path.realpath(path)}/", ("", "", False)
     try:
         lines = MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return found
     for line in lines:
         mount, _, kind = line.partition(" - ")
-        point = mount.split()[4]
+        point, options = mount.split()[4:6]
         if real.startswith(f"{point.rstrip('/')}/") and len(point) >= len(found[0]):
-            found = point, kind.split()[0]
+            found = point, kind.split()[0], "ro" in options.split(",")
     return found
 
 

@@ -5,6 +5,7 @@ A listener may stand for all addresses of this machine, and a relay may be named
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -16,6 +17,7 @@ from smtpguard.config.yaml import Place
 
 _LOOPBACK: Mapping[int, IPv4Address | IPv6Address] = {4: IPv4Address("127.0.0.1"), 6: IPv6Address("::1")}
 _SYSCTL = Path("/proc/sys/net")
+HOSTS = Path("/etc/hosts")
 
 
 class Bound(NamedTuple):
@@ -42,8 +44,8 @@ def relays(settings: Settings) -> Iterator[tuple[Place, Relay]]:
 
 
 def to_itself(settings: Settings, sockets: Iterable[Bound], *, ask: bool) -> Iterator[tuple[Place, str]]:
-    """Yield the relays and fallbacks that are one of our sockets: the place, and a sentence. ``ask``: whether names are resolved;
-    if not, only addresses and localhost are known."""
+    """Yield the relays and fallbacks that are one of our sockets: the place, and a sentence. ``ask``: whether DNS is asked;
+    if not, only addresses, localhost and the names in /etc/hosts are known."""
     ours = list(sockets)
     for at, relay in relays(settings):
         if said := _itself("the relay", relay, ours, ask=ask):
@@ -58,6 +60,15 @@ def own_socket(relay: AnyRelay, sockets: Iterable[Bound], *, ask: bool) -> Place
     same = [each for each in sockets if each.port == relay.port]
     reached = addresses(relay.host, ask=ask) if same else frozenset()
     return next((each.place for each in same if _listens_at(each, reached)), None)
+
+
+def same_server(one: AnyRelay, other: AnyRelay) -> bool:
+    """Return whether two relays are one server, as far as that is known without DNS."""
+    if one.port != other.port:
+        return False
+    return one.host.lower() == other.host.lower() or not addresses(one.host, ask=False).isdisjoint(
+        addresses(other.host, ask=False)
+    )
 
 
 def _itself(what: str, relay: AnyRelay, sockets: Iterable[Bound], *, ask: bool) -> str:
@@ -80,12 +91,24 @@ def addresses(host: str, *, ask: bool) -> frozenset[IPv4Address | IPv6Address]:
     """Return the addresses to which connections to a host go, as far as they are known."""
     if host.lower() == "localhost":
         return frozenset(_LOOPBACK.values())
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=0 if ask else socket.AI_NUMERICHOST)
-    except (OSError, UnicodeError):
-        return frozenset()
-    each = {_plain(str(entry[4][0])) for entry in found}
+    each: set[IPv4Address | IPv6Address] = set()
+    for name in (host,) if ask else (host, *_hosts(host)):
+        with contextlib.suppress(OSError, UnicodeError, ValueError):
+            found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, flags=0 if ask else socket.AI_NUMERICHOST)
+            each |= {_plain(str(entry[4][0])) for entry in found}
     return frozenset(_LOOPBACK[address.version] if address.is_unspecified else address for address in each)
+
+
+def _hosts(host: str) -> Iterator[str]:
+    """Yield the addresses of a name in the file of hosts (hosts(5))."""
+    try:
+        lines = HOSTS.read_text(encoding="utf-8", errors="replace").lower().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        address, *names = line.partition("#")[0].split() or ("",)
+        if host.lower() in names:
+            yield address
 
 
 def _listens_at(ours: Bound, reached: Iterable[IPv4Address | IPv6Address]) -> bool:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,7 @@ from smtpguard.config.documents import (
     shipped,
     vocabulary_names,
 )
+from smtpguard.config.fields import is_this_machine
 from smtpguard.config.problem import Broken, Problem, did_you_mean, one_of, ordered
 from smtpguard.config.settings import Settings
 from smtpguard.config.yaml import Document, Mark, Place, load_yaml
@@ -46,7 +48,7 @@ from smtpguard.lists.registry import Registry
 from smtpguard.lists.sources import SourceError, Tally, addresses, why_implausible
 from smtpguard.lists.sources.opening import opened
 from smtpguard.locale.phrase import many
-from smtpguard.mail.address import Address
+from smtpguard.mail.address import Address, is_among
 from smtpguard.policy.condition import Range, Word
 from smtpguard.policy.grammar import SPECIAL
 from smtpguard.policy.looser import Looser, looser
@@ -143,6 +145,7 @@ def check_policy(
     problems += unfilled_quorums(document, policy.groups, _quorums(policy), SystemClock().now())
     if settings is not None:
         problems += _never_proven(document, policy, settings)
+        problems += _one_client(document, policy, settings)
         problems += _no_listener(document, policy, settings)
         problems += _no_page(document, policy, settings)
     return CheckedPolicy(policy=policy, problems=ordered(problems), people=people, unread=unread)
@@ -251,6 +254,21 @@ def _never_proven(document: Document, policy: Policy, settings: Settings) -> Ite
             yield warning(document, ("lists", name, "writers"), text)
 
 
+def _one_client(document: Document, policy: Policy, settings: Settings) -> Iterator[Problem]:
+    """Find origins by clients that prove nothing: if only this machine can connect, and no MTA on it may name its client, all mail has
+    the client 127.0.0.1 or ::1."""
+    listening = settings.listen
+    if listening.milter or settings.trust or not all(is_this_machine(each.address) for each in listening.smtp):
+        return
+    for section, declared in (("lists", policy.lists), ("streams", policy.streams)):
+        for name, model in declared.items():
+            for n, network in enumerate(model.origin.clients if model.origin is not None else ()):
+                if ip_network(network).is_loopback:
+                    text = f"all mail has the client {network}: only this machine can connect, and trust names no MTA on it"
+                    place: Place = (section, name, "origin", "clients", n)
+                    yield warning(document, place, text, "trust: [127.0.0.1], if an MTA on it names its clients")
+
+
 def _no_listener(document: Document, policy: Policy, settings: Settings) -> Iterator[Problem]:
     """Find rules that name a listener which the settings do not have."""
     known = {each.called for _, _, each in settings.listen.each()}
@@ -319,6 +337,7 @@ def read_source(members: Members, base: Path, policy: Policy) -> SourceContent:
     """Read a source to its end, as a sync does, and keep nothing. Blocks."""
     tally, people, ours = Tally(), 0, Counter[str]()
     once: set[int] = set()
+    own = sorted(policy.organization.domains)
     try:
         with closing(opened(members, base)) as source:
             label = members.label_for(source.label)
@@ -326,7 +345,8 @@ def read_source(members: Members, base: Path, policy: Policy) -> SourceContent:
                 people += 1
                 if people <= _MOST_ROWS:
                     once.add(hash(person(address.canonical(policy.delimiters))))
-                    if (domain := address.ascii_domain) in policy.organization.domains:
+                    domain = next((each for each in own if is_among(address.ascii_domain, (each,))), None)
+                    if domain is not None:
                         ours[domain] += 1
     except SourceError as e:
         return SourceContent(bad=tally.bad, wrong=str(e))

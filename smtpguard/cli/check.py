@@ -51,7 +51,7 @@ def command(context: Context, file: Path | None, live: bool, in_force: bool, fai
         return
     path = file or context.config
     context.must_exist(path)
-    checked = check(path)
+    checked = check(path, live=live)
     for problem in checked.problems:
         context.answer(problem.row(), str(problem), err=True)
     fine = not checked.fatal and not (fail_on_warning and checked.problems)

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from smtpguard.app.certificates import ENDS_SOON_DAYS, Pair, ending, of_console, of_listener, of_relay, try_authorities
 from smtpguard.app.files import CannotStart, contact, exposed, fleeting, paths, webhook_secret
 from smtpguard.app.lists import people_of
-from smtpguard.app.ownports import addresses, overlap, own_socket, own_sockets, relays, to_itself
+from smtpguard.app.ownports import overlap, own_socket, own_sockets, relays, same_server, to_itself
 from smtpguard.app.policycheck import CheckedPolicy, check_policy, display_path, file_problem, readable, warning
 from smtpguard.config.documents import policy_document, policy_documents
 from smtpguard.config.fields import (
@@ -43,6 +43,7 @@ from smtpguard.policy.verdict import Mode
 
 _HOST = re.compile(r"[^\s:/@\[\]]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[\w.-]+)?")
 """A name, an IPv4 or an IPv6 address; no place to connect to is spelled otherwise."""
+_ELSEWHERE = "another host or port; or in listen what systemd has bound, if that is another address"
 _ROUTES = Path("/proc/net/route")
 _IN_CONTAINER = (Path("/.dockerenv"), Path("/run/.containerenv"))
 _BRIDGE = re.compile(r"(docker|podman|cni|lxcbr|lxdbr|flannel)\w*\Z|br-[0-9a-f]{12}\Z")
@@ -68,8 +69,9 @@ class Checked:
         return tuple(problem for problem in self.problems if problem.fatal)
 
 
-def check(path: Path) -> Checked:
-    """Check the settings in ``path``, and their policy. A policy file is checked alone. Raises OSError."""
+def check(path: Path, *, live: bool = False) -> Checked:
+    """Check the settings in ``path``, and their policy. A policy file is checked alone. ``live``: DNS may be asked whether a relay is
+    the guard itself. Raises OSError."""
     document: Document | None = None
     try:
         document = load_yaml(path)
@@ -78,13 +80,14 @@ def check(path: Path) -> Checked:
         settings = read_settings(path)
     except Broken as e:
         return Checked(problems=ordered((*e.problems, *_of_its_policy(path, document))))
-    files = tuple(_files(document, settings))
+    files = tuple(_files(document, settings, live=live))
     if not settings.policy.exists():
         return Checked(settings=settings, problems=ordered(files))
     rest = _policy(settings.policy, settings)
     if rest.found is not None:
         policy = rest.found.policy
         files = (*files, *_own_addresses(document, settings, policy), *_routes(document, settings, policy))
+        files = (*files, *_not_escalated(document, settings, policy))
     return replace(rest, settings=settings, problems=ordered((*files, *rest.problems)))
 
 
@@ -130,13 +133,13 @@ def _let_through(
         yield warning(document, ("lists",), text)
 
 
-def _files(document: Document, settings: Settings) -> Iterator[Problem]:
+def _files(document: Document, settings: Settings, *, live: bool) -> Iterator[Problem]:
     """Check the files that must exist before the start. Files that smtpguard makes itself need not."""
     yield from _named(document, settings)
     yield from _usable(document, settings)
     yield from _notices(document, settings)
     yield from _alarms(document, settings)
-    yield from _places(document, settings)
+    yield from _places(document, settings, live=live)
     yield from _short(document, settings)
 
 
@@ -181,6 +184,19 @@ def _short(document: Document, settings: Settings) -> Iterator[Problem]:
             yield warning(document, place, text.format(span(seconds, ENGLISH)), 'days, like "30d"')
 
 
+def _not_escalated(document: Document, settings: Settings, policy: Policy) -> Iterator[Problem]:
+    """Find a time of escalation that a hold may not live to see, if it begins when a day's work does."""
+    hold, hours = settings.hold, policy.organization.hours
+    after = timedelta(seconds=hold.escalate_after)
+    week = (datetime(2024, 1, day, tzinfo=hours.zone) for day in range(1, 8))
+    begins = (hours.working_deadline(midnight, timedelta(), within=True) for midnight in week)
+    worked = max(hours.worked(begin, begin + after) for begin in begins) if hold.expires.working else after
+    if worked >= timedelta(seconds=hold.expires.seconds):
+        place: Place = ("hold", "escalate_after")
+        text = f"a hold may expire before it is escalated after {span(int(hold.escalate_after), ENGLISH)}"
+        yield warning(document, place if place in document.values else ("hold", "expires"), text, "less than expires")
+
+
 def _usable(document: Document, settings: Settings) -> Iterator[Problem]:
     """Check existing files whose errors would otherwise show only when they are needed."""
     secret = settings.secret_file
@@ -222,6 +238,10 @@ def _certificates(document: Document, settings: Settings) -> Iterator[Problem]:
         if pair is None or not (readable(pair.certificate) and readable(pair.key)):
             continue
         found = ending(pair)
+        url = settings.console.url if settings.console is not None and not settings.console.proxies else ""
+        if pair.name == "console" and url and not found.names_host(host := urlsplit(url).hostname or ""):
+            text = f"{display_path(pair.certificate)} is not for {host}, where console: url leads"
+            yield warning(document, place, text, "a certificate for that name")
         if found.ends is None:
             yield document.problem(place, found.problem, "a certificate and its key, in PEM")
         elif found.ends <= now:
@@ -234,7 +254,7 @@ def _certificates(document: Document, settings: Settings) -> Iterator[Problem]:
             yield warning(document, place, text, "a renewed certificate")
 
 
-def _places(document: Document, settings: Settings) -> Iterator[Problem]:
+def _places(document: Document, settings: Settings, *, live: bool) -> Iterator[Problem]:
     """Check where we listen: no two listeners at one place, none at the relay's, and none open to everybody."""
     listening = settings.listen
     yield from open_to_all(document, listening, settings.trust)
@@ -278,8 +298,14 @@ def _places(document: Document, settings: Settings) -> Iterator[Problem]:
             text = "passwords and held mail go over the network in clear: the console has no TLS"
             expected = "tls: {certificate: ..., key: ...}; or a proxy with TLS in front, and url: https://..."
             yield warning(document, ("console", "url" if console.url else "address"), text, expected)
-    for place, text in to_itself(settings, ours, ask=True):
-        yield document.problem(place, text)
+    for place, text in to_itself(settings, ours, ask=live):
+        yield document.problem(place, text, _ELSEWHERE)
+    for at, relay in relays(settings):
+        servers = [relay, *relay.fallbacks]
+        for n, fallback in enumerate(relay.fallbacks):
+            if any(same_server(fallback, earlier) for earlier in servers[: n + 1]):
+                text = f"{fallback.host} port {fallback.port} is tried before this fallback already"
+                yield warning(document, (*at, "fallbacks", n, "host"), text, "another server")
     hosts: list[tuple[Place, str]] = []
     if settings.alarms.relay is not None:
         hosts.append((("alarms", "relay", "host"), settings.alarms.relay.host))
@@ -417,14 +443,8 @@ def second_way(settings: Settings) -> tuple[str, str]:
 
 def _is_guarded(settings: Settings, relay: AlarmRelay) -> bool:
     """Return whether this is a guarded relay, or the guard itself, however each is spelled."""
-    at = addresses(relay.host, ask=False)
-    return (
-        any(
-            relay.port == each.port and (relay.host == each.host or not at.isdisjoint(addresses(each.host, ask=False)))
-            for each in settings.relays.values()
-        )
-        or own_socket(relay, own_sockets(settings), ask=False) is not None
-    )
+    guarded = any(same_server(relay, each) for each in settings.relays.values())
+    return guarded or own_socket(relay, own_sockets(settings), ask=False) is not None
 
 
 def too_open(networks: Sequence[Network], routes: str | None = None, *, inside: bool | None = None) -> Iterator[str]:

@@ -26,6 +26,8 @@ from smtpguard.policy.verdict import Action, Quorum
 from smtpguard.reading.request import PROVIDERS
 
 _DOMAIN = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?\Z|\[.*\]\Z")
+_OF_MANY = re.compile(r"(?:(?:ac|co|com|edu|gov|net|org)\.)?[a-z]{2}|biz|com|edu|gov|info|net|org")
+"""Domains in which each organization has one of its own."""
 _FEW = 2  # an exact number up to this may be intended
 _PROVEN = frozenset({"sender.proven", "sender.is_writer", "login"})
 _COLLEAGUE: Mapping[str, Value] = {
@@ -66,6 +68,9 @@ def _domains(model: PolicyModel, findings: Findings) -> None:
         if domain.removeprefix("*.") in PROVIDERS:
             text = f"{domain} belongs to a mail provider: everyone with an address there would be a colleague"
             findings.warn(("organization", "domains", n), text)
+        elif _OF_MANY.fullmatch(domain.removeprefix("*.")):
+            text = f"{domain} is no organization's own: many have their domains there"
+            findings.warn(("organization", "domains", n), text, "a domain of yours, like example.com")
     named = [_domain_of(address) for address in _own_people(model)]
     if named and not any(is_among(domain, ours) for domain in named):
         findings.warn(
@@ -119,12 +124,17 @@ def _spared(model: PolicyModel, findings: Findings) -> None:
 
 
 def _addresses(model: PolicyModel, delimiters: str, findings: Findings) -> None:
-    """Mail to a person whose mailbox has a list's name is mail to the list."""
+    """Mail to a person whose mailbox has a list's name is mail to the list, and mail from one may be a stream's."""
     people: dict[str, str] = {}
     for name, group in model.groups.items():
         people |= {Address.parse(each).canonical(delimiters): f"of group {name}" for each in group.addresses}
     for address, others in model.organization.aliases.items():
         people |= {Address.parse(each).canonical(delimiters): "with several addresses" for each in (address, *others)}
+    for name, stream in model.streams.items():
+        for n, address in enumerate(stream.from_):
+            if who := people.get(Address.parse(address).canonical(delimiters)):
+                text = f"{address} is of stream {name} and of a person {who}: where the person's mail proves its origin too, it needs no approval"
+                findings.warn(("streams", name, "from", n), text)
     for info in model.lists.values():
         if info.owner is not None:
             people.setdefault(Address.parse(info.owner).canonical(delimiters), "who owns a list")

@@ -22,9 +22,11 @@ from tests.wire.submitting import start_tls
 CA = trustme.CA()
 
 
-def issued(folder: Path, days: float = 90) -> tuple[Path, Path, bytes]:
+def issued(folder: Path, days: float = 90, begins: float = -1000) -> tuple[Path, Path, bytes]:
     """Write a new pair over the old one: the paths, and the certificate in DER."""
-    made = CA.issue_cert("localhost", "127.0.0.1", not_after=datetime.now(UTC) + timedelta(days=days))
+    now = datetime.now(UTC)
+    first, last = now + timedelta(days=begins), now + timedelta(days=days)
+    made = CA.issue_cert("localhost", "127.0.0.1", "*.example.com", not_before=first, not_after=last)
     certificate, key = folder / "guard.pem", folder / "guard.key"
     made.private_key_pem.write_to_path(key)
     made.cert_chain_pems[0].write_to_path(certificate)
@@ -148,3 +150,32 @@ def test_expiry_of_the_other_certificates_is_reported(tmp_path: Path) -> None:
     assert (other.pair.name, other.ends, other.problem) == (
         "console", None, f"{tmp_path / 'none.key'}: No such file or directory",
     )  # fmt: skip
+
+
+async def test_a_certificate_that_is_not_valid_yet_is_reported_and_not_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    certificate, key, first = issued(tmp_path)
+    context = server_context(Certificate(certificate=certificate, key=key))
+    renewals = Renewals()
+    renewals.watch(Pair(name="console", certificate=certificate, key=key), context)
+    issued(tmp_path, begins=2)
+    await renewals.look()
+    assert (shown(context), renewals.refused) == (first, 1)
+    assert f"{certificate}: not valid before " in caplog.text
+    (found,) = [each for each in check(settings_with(tmp_path, TLS, "")).problems if "not valid before" in each.text]
+    assert found.fatal
+
+
+@pytest.mark.parametrize(
+    ("console", "told"),
+    [
+        ("url: 'https://guard.example.com'", False), ("url: 'https://LOCALHOST:8025'", False), ("url: 'https://127.0.0.1'", False),
+        ("url: 'https://guard.example.se'", True), ("url: 'https://a.guard.example.com'", True),
+        ("url: 'https://guard.example.se', proxies: [127.0.0.1]", False), ("address: 127.0.0.1", False),
+    ],
+)  # fmt: skip
+def test_a_console_with_the_certificate_of_another_name_is_reported(tmp_path: Path, console: str, told: bool) -> None:
+    issued(tmp_path)
+    found = check(settings_with(tmp_path, "name: inside", f"console: {{{TLS}, {console}}}\n")).problems
+    assert any("guard.pem is not for " in problem.text for problem in found) == told, found

@@ -16,7 +16,15 @@ from sqlalchemy import make_url
 from smtpguard.app import files
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.delivery import has_ended, worker
-from smtpguard.app.files import CannotStart, fleeting, folder_id, installation_secret, make_state, store_url
+from smtpguard.app.files import (
+    CannotStart,
+    exposed_file,
+    fleeting,
+    folder_id,
+    installation_secret,
+    make_state,
+    store_url,
+)
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings, read_settings, settings_of
 from smtpguard.config.yaml import load_yaml
@@ -153,3 +161,19 @@ def test_places_that_do_not_last_are_named(
     url = f"sqlite:///{database}/guard.db" if database else "postgresql://guard@db/guard"
     text = f"state: {state}\nstore: {{url: '{url}'}}\n"
     assert [sentence for _, sentence in fleeting(settings_of(load_yaml(text.encode()), tmp_path, {}))] == told
+
+
+@every(("options", "kind", "told"), [("ro,nosuid", "tmpfs", False), ("rw", "tmpfs", True), ("ro", "ext4", True)])
+def test_a_secret_that_a_container_got_read_only_in_memory_is_not_reported(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: str, kind: str, told: bool
+) -> None:
+    """Docker and Kubernetes let everybody in the container read it, and chmod fails."""
+    secret = tmp_path / "password"
+    secret.touch(0o644)
+    secret.chmod(0o644)
+    tmp_path.chmod(0o755)
+    (tmp_path / "mounts").write_text(
+        f"21 1 0:20 / / rw - overlay o rw\n22 21 0:21 / {secret} {options} - {kind} x rw\n"
+    )
+    monkeypatch.setattr(files, "MOUNTS", tmp_path / "mounts")
+    assert bool(exposed_file(secret)) == told

@@ -16,11 +16,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from smtpguard.accounts.model import Role
+from smtpguard.app import ownports
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.services import accounts, opened
 from smtpguard.app.start import prepare
 from smtpguard.app.ways import reachable_addresses
-from smtpguard.cli import main
+from smtpguard.cli import main, offline
 from smtpguard.config.documents import shipped
 from smtpguard.config.settings import read_settings
 from smtpguard.config.yaml import load_yaml
@@ -30,6 +31,7 @@ from tests.guard.house import MEMBERS, FakePassage, House
 
 WATCHED = 'policy: policy.yaml\nnotices: {contact: "it@example.com"}\nalarms: {relay: {host: other.example.com}}\n'
 OWN = next(iter(reachable_addresses()), "")
+WORKDAY = 'hours: {days: mon-fri, from: "08:00", to: "17:00", zone: Europe/Stockholm}, '
 SUITE = Path(__file__).parent.parent / "policies"
 
 
@@ -316,6 +318,7 @@ def test_a_relay_loop_and_a_port_used_twice_are_reported(run: Callable[..., Resu
 
 LOOP = "the relay is this guard itself: mail would loop"
 NO_MAIL = "the relay is this guard's own {}, which takes no mail"
+AGAIN = "is tried before this fallback already"
 SECOND = "no one receives alarms while the relay cannot be used"
 
 
@@ -339,6 +342,10 @@ SECOND = "no one receives alarms while the relay cannot be used"
         ("{smtp: [{address: 0.0.0.0, port: 25, clients: [127.0.0.1]}, {port: 25}]}", "", "127.0.0.1 port 25 is listened on twice, also by 0.0.0.0"),
         ("{smtp: [{port: 9125}]}", "metrics: {address: '::'}", ":: port 9125 is listened on twice, also by 127.0.0.1"),
         ("{smtp: [{port: 25}, {address: '::1', port: 25}]}", "", ""),
+        ("", "relay: {host: one.example.com, port: 25, fallbacks: [{host: One.example.com}]}", AGAIN),
+        ("", "relay: {host: 127.0.0.1, port: 26, fallbacks: [{host: a.example.com}, {host: localhost, port: 26}]}", AGAIN),
+        ("", "relay: {host: 127.0.0.1, port: 26, fallbacks: [{host: a.example.com}, {host: a.example.com}]}", AGAIN),
+        ("", "relay: {host: a.example.com, port: 25, fallbacks: [{host: a.example.com, port: 587}, {host: b.example.com}]}", ""),
         ("", "alarms: {relay: {host: localhost, port: 10026}}", SECOND),
         ("", "alarms: {relay: {host: localhost, port: 10025}}", SECOND),
     ],
@@ -351,6 +358,63 @@ def test_a_place_is_the_same_however_it_is_spelled(folder: Path, listen: str, re
     (folder / "smtpguard.yaml").write_text(text.replace("OWN", OWN or "localhost"))
     stderr = check(folder).stderr
     assert (said in stderr) if said else stderr == "", stderr
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_only_a_live_check_asks_dns_for_a_relay_on_a_port_of_ours(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, live: bool
+) -> None:
+    """Without it names are those of the file of hosts."""
+    asked = []
+
+    def getaddrinfo(host: str, *_: object, flags: int, **__: object) -> list[object]:
+        if flags & socket.AI_NUMERICHOST and not host[0].isdigit():
+            raise socket.gaierror
+        asked.append(host)
+        return [(None, None, None, "", ("127.0.0.1", 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(ownports, "HOSTS", folder / "hosts")
+    (folder / "hosts").write_text("127.0.0.1 localhost Own.example.com own # other.example.com\n")
+    settings = folder / "smtpguard.yaml"
+    for host, itself in (("own", True), ("OWN.example.com", True), ("other.example.com", live)):
+        asked.clear()
+        settings.write_text(f"relay: {{host: {host}, port: 10025}}\n")
+        problems = offline.check(settings, live=live).problems
+        assert any(LOOP in problem.text for problem in problems) == itself
+        assert (host in asked) == live
+
+
+@every(
+    ("hold", "hours", "told"),
+    [
+        ("{expires: 2h, escalate_after: 1h}", "", False), ("{expires: 1h}", "", True), ("{expires: 2h, escalate_after: 3h}", "", True),
+        ("{expires: 2 working hours, escalate_after: 3h}", WORKDAY, True), ("{escalate_after: 48h}", WORKDAY, False),
+        ("{escalate_after: 60h}", WORKDAY, True), ("{expires: 8 working hours, escalate_after: 9h}", WORKDAY, True),
+        ("{expires: 10 working hours, escalate_after: 20h}", WORKDAY, False),
+    ],
+)  # fmt: skip
+def test_a_hold_that_expires_before_it_is_escalated_is_reported(
+    folder: Path, hold: str, hours: str, told: bool
+) -> None:
+    (folder / "policy.yaml").write_text(POLICY.replace("domains: [", f"{hours}domains: [", 1))
+    (folder / "smtpguard.yaml").write_text(f"{WATCHED}hold: {hold}\n")
+    assert ("a hold may expire before it is escalated" in check(folder).stderr) == told
+
+
+@every(
+    ("client", "settings", "told"),
+    [
+        ("127.0.0.1", "", True), ("'::1'", "", True), ("10.1.2.0/24", "", False), ("127.0.0.1", "trust: [127.0.0.1]", False),
+        ("127.0.0.1", "listen: {milter: [{port: 10027}]}", False),
+        ("127.0.0.1", "listen: {smtp: [{address: 0.0.0.0, port: 25, clients: [10.0.0.0/8]}]}", False),
+    ],
+)  # fmt: skip
+def test_an_origin_that_all_mail_has_is_reported(folder: Path, client: str, settings: str, told: bool) -> None:
+    stream = f"streams: {{shop: {{from: [shop@example.com], origin: {{clients: [{client}]}}}}}}\n"
+    (folder / "policy.yaml").write_text(POLICY + stream)
+    (folder / "smtpguard.yaml").write_text(f"{WATCHED}{settings}\n")
+    assert ("all mail has the client" in check(folder).stderr) == told
 
 
 @every(
@@ -565,7 +629,9 @@ def test_the_notices_sender_and_custom_templates_are_checked(run: Callable[..., 
 
 def test_times_of_minutes_that_may_be_meant_as_months_are_reported(run: Callable[..., Result], etc: Path) -> None:
     edit(etc / "smtpguard.yaml", "content: 30d, addresses: 90d", "content: 1m, addresses: 3M")
-    edit(etc / "smtpguard.yaml", "expires: 24 working hours", "expires: 30 min")
+    edit(
+        etc / "smtpguard.yaml", "expires: 24 working hours, escalate_after: 1h", "expires: 30 min, escalate_after: 10m"
+    )
     result = run("check")
     assert result.exit_code == 0
     said = [line.partition("warning: ")[2] for line in result.stderr.splitlines()]
