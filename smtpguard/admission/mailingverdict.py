@@ -43,13 +43,11 @@ NEVER_COVERED = frozenset({FREEZE, IN_DOUBT})
 @constant
 class MailingVerdict:
     """``verdict``: adjusted for the mailing. ``entry``: the hold that it is stored under, or counted with.
-    ``progress``: of a release in stages, if this message changed it. ``leads``: later copies are stored under this
-    message's hold."""
+    ``progress``: of a release in stages, if this message changed it."""
 
     verdict: Verdict
     entry: Hold | None = None
     progress: Progress | None = None
-    leads: bool = True
 
     @property
     def primary(self) -> str:
@@ -127,9 +125,8 @@ def mailing_verdict(verdict: Verdict, gathered: Gathered, live: Seen, term: Dead
             verdict = _with(verdict, _waits(mailing, with_it), gathered)
     if verdict.action is Action.REJECT:
         return MailingVerdict(verdict=verdict)
-    leads = True
     if entry is not None and (entry.by_address or gathered.by_address) and not _same(entry, gathered):
-        leads, entry = entry.by_address and not gathered.by_address, None
+        entry = None
     if verdict.action is Action.DEFER:
         return MailingVerdict(verdict=verdict, entry=entry)
     # What one sender writes to too many people waits as one, whatever its text: it needs one decision.
@@ -149,7 +146,7 @@ def mailing_verdict(verdict: Verdict, gathered: Gathered, live: Seen, term: Dead
         verdict = _with_reasons(verdict, [Reason(fact="sender.waits", observed="true", limit="", public=WITH_IT)])
     if lead is not None and lead.copies >= term.copies:
         verdict = _with(verdict, _stored_enough(lead))
-    return MailingVerdict(verdict=verdict, entry=lead, leads=leads)
+    return MailingVerdict(verdict=verdict, entry=lead)
 
 
 def _of_its_writer(verdict: Verdict, lead: Hold | None, gathered: Gathered, live: Seen) -> Verdict:

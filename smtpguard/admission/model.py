@@ -101,8 +101,8 @@ class Admission:
     ``named``: subject, reverse-path and sender of a mailing's first message. ``grown``: the primary hold, if this
     message, stored under it or deferred, adds lists, rules or writers to it. ``progress``: of a release in stages that
     this message is part of. ``spared``: digests of those who get the message now although it is held (``scope:
-    customers``). ``unfrozen``: lists whose freezes do not stop it. ``leads``: later copies are stored under
-    ``hold``. ``shown``: what the held message shows (reading.shown), packed.
+    customers``). ``unfrozen``: lists whose freezes do not stop it. ``shown``: what the held message shows
+    (reading.shown), packed.
     """
 
     verdict: Verdict
@@ -116,7 +116,6 @@ class Admission:
     grown: Hold | None = None
     progress: Progress | None = None
     spared: frozenset[bytes] = frozenset()
-    leads: bool = True
     shown: bytes | None = None
     unfrozen: frozenset[str] = frozenset()
 

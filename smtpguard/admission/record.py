@@ -119,7 +119,6 @@ class Record:
             grown=more,
             progress=stands.progress,
             spared=self._spared(verdict),
-            leads=stands.leads,
             shown=self.gathered.shown.pack() if hold is not None and self.gathered.shown is not None else None,
             unfrozen=frozenset().union(*(grant.lists for grant in live.grants if grant.only)),
         )
@@ -219,7 +218,6 @@ class Record:
             grown=more,
             spared=self._spared((again or duplicate).verdict),
             counted=tuple(ask for ask in self.asks if ask.fact not in LET_THROUGH),
-            leads=stands.leads,
         )
 
     def _again(self, void: Hold, stands: MailingVerdict, live: Seen) -> Hold:

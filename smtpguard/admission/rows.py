@@ -19,7 +19,7 @@ from smtpguard.database.failpoint import passes
 from smtpguard.database.schema import hold as hold_table
 from smtpguard.holds import contents
 from smtpguard.holds import rows as holds
-from smtpguard.holds.model import Hold
+from smtpguard.holds.model import Hold, State
 from smtpguard.journal.chain import canonical
 from smtpguard.mail.constant import maker
 from smtpguard.mailings.mailingbatch import mailings_of
@@ -214,7 +214,7 @@ class Run:
         if mailing.progress is not None and status is CopyStatus.ADMITTED:
             mailing = replace(mailing, progress=mailing.progress.with_reached(mailings.view(row).out, self._batch.now))
         hold, under, stored = admission.hold, mailing.entry, False
-        if hold is not None and not hold.primary and not hold.kind and admission.leads:
+        if hold is not None and not hold.primary and not hold.kind and leads(hold, self._entry(mailing.entry)):
             mailing, under = replace(mailing, entry=hold.hold_id), hold.hold_id
             self._entries[hold.hold_id] = hold
             more = row.statuses[CopyStatus.DEFERRED]  # to its reach; other held copies have a hold of their own
@@ -231,6 +231,14 @@ class Run:
             self._entries[under] = replace(lead, copies=lead.copies + stored, reach=lead.reach + more)
             self._joined.add(under)
         return people
+
+
+def leads(hold: Hold, entry: Hold | None) -> bool:
+    """Whether later copies of its mailing are stored under ``hold``, and no longer under ``entry``: not while that waits,
+    unless it alone is a post to a list's address."""
+    if entry is None or entry.state is not State.WAITING:
+        return True
+    return entry.by_address and not hold.by_address
 
 
 def _waiting(row: MailingRow) -> int:
