@@ -100,17 +100,19 @@ def attend_at(hold: Hold) -> datetime:
 
 
 def row_of(hold: Hold, key: str) -> dict[str, Any]:
+    own = {"hold_id": hold.hold_id, "key": key, "acknowledged": hold.acknowledged, "lead": hold.primary or None}
+    return own | _changing(hold)
+
+
+def _changing(hold: Hold) -> dict[str, Any]:
+    """Return the columns that follow the hold as it changes. ``acknowledged`` and ``lead`` are the store's own."""
     return {
-        "hold_id": hold.hold_id,
-        "key": key,
         "mailing": hold.mailing_id,
         "state": hold.state.value,
-        "acknowledged": hold.acknowledged,
         "held_at": microseconds(hold.held_at),
         "attend_at": microseconds(attend_at(hold)),
         "content": hold.content_sha256,
         "doc": HOLD.dumps(hold),
-        "lead": hold.primary or None,
         "sought": words_of(hold),
         "marks": marks_of(hold),
         "stopped": hold.stopped_by or None,
@@ -127,17 +129,14 @@ def add(connection: Connection, row: Mapping[str, Any]) -> None:
 
 
 def replace(connection: Connection, hold: Hold, *, over_at: int | None = None) -> None:
-    """Overwrite the row of the same id. ``acknowledged`` is the store's own and stays. ``over_at``: the time in
-    microseconds, if this ends the hold."""
-    row = row_of(hold, "") | ({} if over_at is None else {"over_at": over_at})
-    for fixed in ("hold_id", "key", "acknowledged", "lead"):
-        del row[fixed]
-    connection.execute(update(table).where(table.c.hold_id == hold.hold_id).values(**row))
+    """Overwrite the row of the same id. ``over_at``: the time in microseconds, if this ends the hold."""
+    values = _changing(hold) | ({} if over_at is None else {"over_at": over_at})
+    connection.execute(update(table).where(table.c.hold_id == hold.hold_id).values(**values))
 
 
 def grow(connection: Connection, hold: Hold) -> None:
     """Update the document of a primary hold, and the columns by which it is found, after copies were added."""
-    row = row_of(hold, "")
+    row = _changing(hold)
     values = {name: row[name] for name in ("doc", "sought", "marks", "attend_at", "expires_at")}
     connection.execute(update(table).where(table.c.hold_id == hold.hold_id).values(**values))
 
