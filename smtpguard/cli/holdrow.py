@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smtpguard.cli.context import AtLeast
-from smtpguard.holds.model import SENDING, Choice, Hold, State, standing_votes
+from smtpguard.holds.model import Choice, Hold, State, standing_votes
 from smtpguard.holds.sending import NOTHING, Outgoing, Sending
 from smtpguard.journal.event import Kind
 from smtpguard.locale.phrase import many
@@ -58,7 +58,7 @@ def freezes_in_words(freezes: Sequence[Freeze]) -> str:
 
 def goes_out(hold: Hold, freezes: Sequence[Freeze]) -> str:
     """Say when a message goes if these freezes stop it."""
-    once = "it goes out" if hold.state in SENDING or hold.release_at is not None else "once approved, it is sent"
+    once = "it goes out" if hold.to_be_sent else "once approved, it is sent"
     return f"{once} when this is thawed: {freezes_in_words(freezes)}"
 
 

@@ -17,7 +17,6 @@ from smtpguard.holds.deadlines import Deadlines, is_over
 from smtpguard.holds.model import (
     ENDED,
     LET_GO,
-    SENDING,
     Change,
     Choice,
     Conflict,
@@ -135,9 +134,7 @@ def check_decides(hold: Hold, who: str, in_force: InForce, now: datetime, *, ins
     mine = in_force.addresses_of(who)
     if mine & hold.senders:
         raise NotEntitled(f"{who} wrote it, and no one decides on their own message{instead}")
-    approved = (hold.state in SENDING or hold.release_at is not None) and any(
-        v.approver in mine for v in standing_votes(hold)
-    )
+    approved = hold.to_be_sent and any(v.approver in mine for v in standing_votes(hold))
     if not approved and not entitled(hold, who, in_force.groups, at=now, open_now=in_force.hours.open_at(now)):
         raise NotEntitled(f"{who} is not an approver of it")
     return mine

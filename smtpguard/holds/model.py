@@ -309,6 +309,11 @@ class Hold:
         return "stopped" if self.stopped and self.state in LET_GO else self.state.value
 
     @property
+    def to_be_sent(self) -> bool:
+        """Whether it is approved, and may still have to be sent."""
+        return self.state in SENDING or self.release_at is not None
+
+    @property
     def confirm_row(self) -> dict[str, Any] | None:
         """The JSON object of the question to its writer, None if none was asked."""
         if (asked := self.confirm) is None:

@@ -34,7 +34,6 @@ from smtpguard.holds.effects import (
 )
 from smtpguard.holds.model import (
     ENDED,
-    SENDING,
     Change,
     Choice,
     Confirmation,
@@ -417,7 +416,7 @@ class Approvals:
         return Decided(hold=holds[0], outgoing=outgoing)
 
     async def _freezes_on(self, hold: Hold) -> tuple[Freeze, ...]:
-        if hold.state not in SENDING and hold.release_at is None:
+        if not hold.to_be_sent:
             return ()
         return held_up_by(hold, (await self.store.gate.read()).freezes)
 
