@@ -70,6 +70,7 @@ _DOMAIN = re.compile(r"@(?:[\w.\-\xb7\u0300-\u1fff\u3002\uff0e\uff61]+|\[[^\s\[\
 """Letters of any script with their marks, and the dots of IDNA; or an address literal."""
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"\Z')
 _SIGN = re.compile(r"[^\w.+-]")
+_RETURNS = re.compile(r"[+-]")
 _LONGEST = 2 * MAX_LOCAL_OCTETS
 _LIVE = frozenset(state.value for state in LIVE)
 _UNSENT = "it is to be sent still"
@@ -109,8 +110,19 @@ class Person:
         if "%40" in text and self.is_named(text.replace("%40", "@")):  # as in the links of replies
             return True
         if len(text) <= MAX_PATH_OCTETS and Address.parse_any(text):
-            return self._same(text) or self._same(text.rpartition("=")[2])  # "prvs=1234567890=anna@example.com" (BATV)
+            return self._same(text) or any(map(self._same, _rewritten(text)))
         return any(map(self._same, _addresses(text)))
+
+
+def _rewritten(text: str) -> Iterator[str]:
+    """Yield what a return address, such as a server makes it, may have within its local part."""
+    local, _, server = text.rpartition("@")
+    before, _, last = local.rpartition("=")
+    if before:
+        yield f"{last}@{server}"  # "prvs=1234567890=anna@example.com" (BATV)
+        yield f"{last}@{before.rpartition('=')[2]}"  # "SRS0=ab1c=QK=example.com=anna@server.example"
+        yield f"{before}@{last}"  # "bounces+anna=example.com@server.example" (VERP)
+        yield from (f"{before[sign.end() :]}@{last}" for sign in _RETURNS.finditer(before))
 
 
 def _addresses(text: str) -> Iterator[str]:
