@@ -28,6 +28,7 @@ from smtpguard.journal.chain import Clear, Entry, Pair, utc_text
 from smtpguard.journal.event import Event, Kind
 from smtpguard.journal.outcome import Message, Outcome
 from smtpguard.locale.speech import Speech
+from smtpguard.reading.fold import query_words
 
 if TYPE_CHECKING:
     from smtpguard.config.settings import Settings
@@ -270,7 +271,7 @@ async def find(context: Context, words: tuple[str, ...], most: int) -> None:
         await store.journal.catch_up()
         with progress("Searching") as moved:
             ids = list(
-                await store.journal.find(text.split(), most + 1, moved) or await store.journal.matching_ids(text)
+                await store.journal.find(query_words(text), most + 1, moved) or await store.journal.matching_ids(text)
             )
         freezes = (await store.gate.read()).freezes
         shown = [await _found(store, id, freezes) for id in ids[:most]]

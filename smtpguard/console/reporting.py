@@ -28,6 +28,7 @@ from smtpguard.policy.condition import NO, YES, Condition, Range, journal_text
 from smtpguard.policy.facts import Count, Unknown, Value
 from smtpguard.policy.parse import parse
 from smtpguard.policy.rule import Rule
+from smtpguard.reading.fold import query_words
 
 if TYPE_CHECKING:  # slow to import
     from smtpguard.store.store import Store
@@ -120,7 +121,7 @@ async def make(
         raise NothingFits(())  # what part of an id, or a word, finds would tell of messages that they may not see
     if any(len(ids) > 1 for ids in matches.values()):
         raise NothingFits(list(_ids(matches, said)), rest=True)
-    named = {word: ids or await store.journal.find(word.split(), MOST_FOUND + 1) for word, ids in matches.items()}
+    named = {word: ids or await store.journal.find(query_words(word), MOST_FOUND + 1) for word, ids in matches.items()}
     if many := [word for word, ids in named.items() if len(ids) > MOST_FOUND]:
         raise TooMany(f"more than {MOST_FOUND} messages are found by {', '.join(sorted(many))}: ask by sender and time")
     unknown: Mapping[str, Sequence[str]] = {word: () for word, ids in named.items() if not ids}

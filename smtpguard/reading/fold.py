@@ -120,6 +120,14 @@ def searched(text: str) -> str:
     return text.replace("i\u0307", "i").replace("ı", "i")
 
 
+_QUERY_WORD = re.compile(r'<?"(?:[^"\\]|\\.)*+"@\S+|\S+')
+
+
+def query_words(text: str) -> list[str]:
+    """Return the words of a query. A quoted local part of an address is in one word, with its spaces."""
+    return _QUERY_WORD.findall(text)
+
+
 _LETTERS = re.compile(r"[^\W\d_]+")
 _NO_LETTERS = {code: " " for code in range(128) if not chr(code).isalpha()}
 
