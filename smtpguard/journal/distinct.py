@@ -227,6 +227,12 @@ def units(data: Mapping[str, Any], sealed: Sequence[str], id: str) -> Iterator[S
         ]
 
 
+def at_attempt(people: Sequence[Unit], crowds: Mapping[str, Sequence[Any]]) -> Sequence[Unit]:
+    """Return the people behind a recipient, with these lists as they are when an attempt to send the message begins."""
+    now = {of: next(_crowds(iter([of]), crowds)) for of in crowds}
+    return [now.get(unit.of[0], unit) if isinstance(unit, Crowd) else unit for unit in people]
+
+
 def _crowds(names: Iterator[str], crowds: Mapping[str, Sequence[Any]]) -> Iterator[Crowd]:
     for name in names:
         version, low, high = crowds[name]

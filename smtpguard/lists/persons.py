@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from smtpguard.lists.recipients import LIST, MEMBERS, Classification, Classified
+from smtpguard.lists.recipients import LIST, MEMBERS, Classification, Classified, Touched
 from smtpguard.mail.constant import constant
 
 if TYPE_CHECKING:
@@ -77,10 +77,7 @@ def as_journalled(everyone: Classified) -> dict[str, Any]:
     single = [one.digest.hex() for one in everyone.recipients if one.behind is None]
     if not everyone.touched and len(single) == len(everyone.recipients):  # as with nearly all mail
         return {"people": single}
-    crowds = {
-        name: [one.version, int(one.size.low), None if math.isinf(one.size.high) else int(one.size.high)]
-        for name, one in everyone.touched.items()
-    }
+    crowds = crowds_of(everyone.touched)
     numbers = {name: n for n, name in enumerate(sorted(crowds))}
     whole = {name for name, one in everyone.touched.items() if one.by_address}
     people: list[str | dict[str, Any]] = []
@@ -94,6 +91,13 @@ def as_journalled(everyone: Classified) -> dict[str, Any]:
             on = [str(numbers[name]) for name in one.lists if name in numbers]
             people.append(" ".join([one.digest.hex(), *on, *(["?"] if one.doubt else [])]))
     return {"people": people} | ({"crowds": crowds} if crowds else {})
+
+
+def crowds_of(touched: Mapping[str, Touched]) -> dict[str, list[Any]]:
+    return {
+        name: [one.version, int(one.size.low), None if math.isinf(one.size.high) else int(one.size.high)]
+        for name, one in touched.items()
+    }
 
 
 def _crowd(one: Classification, registry: Registry) -> Iterator[Person]:

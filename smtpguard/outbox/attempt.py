@@ -5,7 +5,7 @@ The public data of an event names nobody. A relay's replies often do: without ad
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -58,6 +58,7 @@ class Pace:
 
 
 PACE = Pace()
+NO_CROWDS: Mapping[str, Sequence[Any]] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,9 +149,16 @@ def persons_behind(hold: Hold, recipients: Sequence[Recipient], in_force: InForc
 
 
 def events(
-    lease: Lease, results: Sequence[AttemptResult], now: datetime, behind: Behind, *, told: bool
+    lease: Lease,
+    results: Sequence[AttemptResult],
+    now: datetime,
+    behind: Behind,
+    *,
+    told: bool,
+    crowds: Mapping[str, Sequence[Any]] = NO_CROWDS,
 ) -> Iterable[Event]:
-    """Yield an event for all recipients with the same result. ``told``: the sender gets a DSN."""
+    """Yield an event for all recipients with the same result. ``told``: the sender gets a DSN. ``crowds``: the lists that it goes to
+    as an attempt begins, as in a verdict's entry."""
     intent = lease.intent
     of_content = intent.kind in OF_CONTENT
     for (word, code, why, doubt), group in groupby(sorted(results, key=_kind_of), key=_kind_of):
@@ -174,6 +182,8 @@ def events(
             kind = Kind.IN_DOUBT
         else:
             kind = Kind.RELEASE
+        if crowds:
+            data["crowds"] = crowds
         if of_content:
             data["people"] = sum(one.weight for one in behind(*(r.recipient for r in several)))
         if of_content and event is DeliveryEvent.PUT_OFF:

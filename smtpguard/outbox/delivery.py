@@ -28,7 +28,8 @@ from smtpguard.gathering.reader import NARROW
 from smtpguard.guard.ports import PolicyInForce, Relay
 from smtpguard.holds.model import Hold, selectable
 from smtpguard.journal.clock import SteadyClock
-from smtpguard.lists.persons import Person
+from smtpguard.journal.deliverystatus import DeliveryEvent
+from smtpguard.lists.persons import Person, crowds_of
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Fence, Lost, Recalled, Recipient, Transaction, open_fence
 from smtpguard.mail.message import Message
@@ -317,8 +318,11 @@ class Delivery:
         def behind(*recipients: Recipient) -> Sequence[Person]:
             return persons_behind(hold, recipients, in_force) if hold is not None else ()
 
-        journal = [*events(lease, results, now, behind, told=bool(told))]
         of_people = hold is not None and lease.intent.kind in OF_CONTENT
+        begun = [r.recipient.address for r in results if of_people and r.event is DeliveryEvent.BEGIN]
+        touched = in_force.registry.classify(begun).touched
+        crowds = crowds_of({name: one for name, one in touched.items() if one.by_address})
+        journal = [*events(lease, results, now, behind, told=bool(told), crowds=crowds)]
         if of_people:
             results = [replace(r, people=tuple(one.digest for one in behind(r.recipient))) for r in results]
         over = partial(release_ended, in_force=in_force, now=now)

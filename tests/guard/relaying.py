@@ -60,6 +60,7 @@ class Relaying(Hosts):
     it has. ``lost``: the messages whose connection was lost after the dot. By release and recipient: whom the relay ``refused``, and
     how many ``tries`` it may have taken. ``foretold``: what ``explain`` said of a message just before it was sent. ``staged``: the
     approval in stages of a campaign, as long as nothing but time can end a pause; ``copies_of``: the messages of a campaign;
+    ``behind``: who was on its lists as it came; ``released``: and as its last attempt began;
     ``looked``: how often a law was looked at."""
 
     def __init__(self, folder: Path, seed: int, url: str = "") -> None:
@@ -77,6 +78,7 @@ class Relaying(Hosts):
         self.to: dict[str, list[str]] = {}
         self.wrote: dict[str, set[str]] = {}
         self.behind: dict[str, dict[str, Sequence[str]]] = {}
+        self.released: dict[str, dict[str, Sequence[str]]] = {}
         self.foretold: dict[str, Explained] = {}
         self._texts: list[Text] = []
         self._put_off: list[Text] = []
@@ -117,6 +119,7 @@ class Relaying(Hosts):
             raise Lost(RELAY_UNAVAILABLE)
         if not await fence():
             raise Recalled
+        self.released[id] = {**self.behind[id], **{one: some for one, some in self.lists().items() if one in everyone}}
         await check_release(self.store, id, prepend, everyone, self.wrote)
         began = self.clock.now()
         if self.faults and self.chance.random() < 0.4:
@@ -184,10 +187,7 @@ class Relaying(Hosts):
                 await self.mailboxes.held(done.hold_id)
         except (asyncio.CancelledError, StoreError):  # its process ends; or its client gets 451
             pass
-        known = self.home.in_force.registry.lists  # another policy may have come in between
-        self.behind[message.id] = {RAMADAN: self.indexed}
-        if not known.keys().isdisjoint({"news", "nyheter"}):
-            self.behind[message.id][NEWS] = READERS
+        self.behind[message.id] = self.lists()
         if not answered:
             self._put_off.append((to, more))
         if way.sent:
@@ -207,6 +207,12 @@ class Relaying(Hosts):
             self.looked["unanswered"] += 1
             await self.approved(unanswered, [OMAR, EVA, DPO], 0)
         return message.id
+
+    def lists(self) -> dict[str, Sequence[str]]:
+        """Who is on each list by now, by its address."""
+        known = self.home.in_force.registry.lists  # another policy may have come in between
+        news = {} if known.keys().isdisjoint({"news", "nyheter"}) else {NEWS: READERS}
+        return {RAMADAN: self.indexed, **news}
 
     def _check_stage(self, id: str) -> None:
         """No more people have its campaign than its stages allow by now."""

@@ -27,6 +27,7 @@ from smtpguard.holds.model import LIVE, SENDING, Hold, HoldQuery, State
 from smtpguard.incidents.activity import EXACT, WANTED, Activity, ActivitySums, Decided
 from smtpguard.incidents.query import IncidentQuery
 from smtpguard.journal.chain import Entry, Pair
+from smtpguard.journal.distinct import Interval
 from smtpguard.journal.event import Kind
 from smtpguard.journal.outcome import STAYED, Message, Outcome, relayed
 from smtpguard.observe import figures
@@ -37,7 +38,9 @@ from tests.clocks import MONDAY
 from tests.guard.acts import VOTERS
 from tests.guard.campaign import DPO, EVA, OMAR
 from tests.guard.history import History
+from tests.guard.house import MEMBERS, RAMADAN, house, index
 from tests.guard.laws import check_decided, check_found, check_places
+from tests.guard.office import Office
 from tests.guard.policies import documents
 from tests.guard.relaying import person
 from tests.incidents import pages
@@ -64,6 +67,7 @@ RULES = [
     '  - {id: another, when: {mailing.customers: ">= 2"}, then: confirm}\n',
 ]
 Pairs = Sequence[Pair]
+Behind = Mapping[str, Mapping[str, Sequence[str]]]
 SENT = {*SENDING, State.RELEASED, State.UNDELIVERED, State.IN_DOUBT}
 ENDS = {
     State.WAITING: Outcome.WAITING, State.REJECTED: Outcome.DECLINED, State.WITHDRAWN: Outcome.WITHDRAWN,
@@ -80,6 +84,24 @@ async def test_all_that_is_said_is_true(tmp_path: Path, seed: int) -> None:
 async def test_all_is_true_of_two_hosts_with_postgresql(tmp_path: Path, postgresql: str, seed: int) -> None:
     with a_database(postgresql) as url:
         await played(History(tmp_path, seed, url))
+
+
+@pytest.mark.parametrize("more", [3, 40], ids=["a few", "many, so people are asked again"])
+async def test_a_release_counts_who_is_on_the_list_by_then(tmp_path: Path, more: int) -> None:
+    async with house(tmp_path) as home:
+        office, members = Office(home), [*MEMBERS, *(f"new{n}@example.net" for n in range(more))]
+        id = await office.approved()
+        index(home.folder, "ramadan", members)
+        home.in_force.registry.reopen()
+        await office.step()
+        if not office.relay.taken:
+            await home.approve(id)
+            await office.tell()
+        await office.until_quiet(steps=2)
+        assert office.relay.has(RAMADAN) == 1
+        report = (await home.store.journal.incident(IncidentQuery(ids=frozenset({id})), prove=False)).report
+        assert report is not None
+        assert report.reached.people == Interval(len(members), len(members))
 
 
 async def played(history: History) -> None:
@@ -203,20 +225,21 @@ class Views:
         assert (report.messages, report.reached.messages) == (len(told), sum(map(bool, said.values())))
         reached, perhaps, unreached = report.reached.people, report.perhaps, report.unreached
         surely, perhaps_too = (math.inf if one.high is None else one.high for one in (reached, perhaps))
-        assert reached.low <= len(self.people(said.items())) <= surely
-        assert len(self.people(took.items())) <= surely + perhaps_too
+        behind = self.history.behind | self.history.released
+        assert reached.low <= len(self.people(said.items(), behind)) <= surely
+        assert len(self.people(took.items(), behind)) <= surely + perhaps_too
         assert {id for id, some in took.items() if some - said[id]} <= set(report.unsettled)
         lows, highs = zip(*((one.low, one.high) for one in (reached, perhaps, unreached)), strict=True)
         verdicts = [entry for entry, _ in entries if "action" in entry.data and not entry.data.get("test")]
         to = ((entry.id, self.history.to[entry.id]) for entry in verdicts)
-        assert sum(lows) <= len(self.people(to)) <= sum(math.inf if high is None else high for high in highs)
+        assert sum(lows) <= len(self.people(to, behind)) <= sum(math.inf if high is None else high for high in highs)
 
-    def people(self, some: Iterable[tuple[str, Collection[str]]]) -> set[str]:
+    def people(self, some: Iterable[tuple[str, Collection[str]]], behind: Behind) -> set[str]:
         """Distinct, of messages and their recipients, with everybody on a list behind its address then."""
         found: set[str] = set()
         for id, addresses in some:
-            behind = self.history.behind.get(id, {})
-            found |= {person(one) for address in addresses for one in behind.get(address, (address,))}
+            lists = behind.get(id, {})
+            found |= {person(one) for address in addresses for one in lists.get(address, (address,))}
         return found
 
     async def mailings(self, entries: Pairs) -> None:
@@ -236,7 +259,7 @@ class Views:
             ids, tally = of[mailing.mailing_id], mailing.people
             assert mailing.entry or mailing.mailing_id not in leading
             has, may = (
-                self.people((id, some[id]) for id in ids if id in some)
+                self.people(((id, some[id]) for id in ids if id in some), self.history.behind)
                 for some in (self.history.said, self.history.took)
             )
             if not (self.history.erases or self.history.forgets):
