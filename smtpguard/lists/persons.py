@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from smtpguard.lists.recipients import LIST, MEMBERS, Classification, Classified, Touched
@@ -29,6 +30,12 @@ class Person:
     weight: int = 1
     version: str = ""
     unbounded: bool = False
+
+    def among(self, crowds: Mapping[str, Sequence[Any]]) -> Person:
+        """Return a list with its number of people by now (``crowds_of``); anybody else as they are."""
+        if not (self.version or self.unbounded) or self.lists[0] not in crowds:
+            return self
+        return replace(self, weight=max(1, crowds[self.lists[0]][1]))
 
 
 _NOW: Mapping[str, str] = {}

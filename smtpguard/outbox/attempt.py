@@ -182,7 +182,7 @@ def events(
             kind = Kind.IN_DOUBT
         else:
             kind = Kind.RELEASE
-        if crowds:
+        if crowds and event is DeliveryEvent.BEGIN:
             data["crowds"] = crowds
         if of_content:
             data["people"] = sum(one.weight for one in behind(*(r.recipient for r in several)))

@@ -28,7 +28,6 @@ from smtpguard.gathering.reader import NARROW
 from smtpguard.guard.ports import PolicyInForce, Relay
 from smtpguard.holds.model import Hold, selectable
 from smtpguard.journal.clock import SteadyClock
-from smtpguard.journal.deliverystatus import DeliveryEvent
 from smtpguard.lists.persons import Person, crowds_of
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Fence, Lost, Recalled, Recipient, Transaction, open_fence
@@ -314,14 +313,15 @@ class Delivery:
         told = tuple(dsn for dsn in told if not any(self._expands(hold, one) for one in dsn.recipients))
         in_force = self.policies.current()
 
+        of_people = hold is not None and lease.intent.kind in OF_CONTENT
+        touched = in_force.registry.classify(r.recipient.address for r in results if of_people).touched
+        crowds = crowds_of({name: one for name, one in touched.items() if one.by_address})
+
         @cache
         def behind(*recipients: Recipient) -> Sequence[Person]:
-            return persons_behind(hold, recipients, in_force) if hold is not None else ()
+            then = persons_behind(hold, recipients, in_force) if hold is not None else ()
+            return [person.among(crowds) for person in then]
 
-        of_people = hold is not None and lease.intent.kind in OF_CONTENT
-        begun = [r.recipient.address for r in results if of_people and r.event is DeliveryEvent.BEGIN]
-        touched = in_force.registry.classify(begun).touched
-        crowds = crowds_of({name: one for name, one in touched.items() if one.by_address})
         journal = [*events(lease, results, now, behind, told=bool(told), crowds=crowds)]
         if of_people:
             results = [replace(r, people=tuple(one.digest for one in behind(r.recipient))) for r in results]
