@@ -4,8 +4,8 @@ A NOTICE intent has ``reverse_path=None``, one recipient, ``hold_id`` if there i
 are ISO 8601 UTC with "Z"; absent values are null):
 
 ==================  ==================================================================================================
-every notice        ``notice``: its kind; ``writer``: true if its reader wrote the message; ``hold_id``; ``subject``,
-                    ``message_id``, ``from`` of the message (unescaped); ``language`` of that message ("" unknown);
+every notice        ``notice``: its kind; ``writer``: true if its reader wrote the message; ``hold_id``; ``turn``: that of the
+                    hold (Hold.turn); ``subject``, ``message_id``, ``from`` of the message (unescaped); ``language`` of that message ("" unknown);
                     ``recipients``: number of RCPTs; ``reach``: number of people, ``reach_at_least``: or more;
                     ``lists``: titles that may be named to this reader, and a phrase for other addresses;
                     ``sensitive``: [{``list``, ``category``}], the lists whose membership is sensitive;
@@ -103,7 +103,7 @@ MAX_TOPICS = 12
 MAX_MARKS = 12
 """The most other marks of a notice."""
 UNSAID = Phrase("A person must see this kind of message before it goes to customers.")
-NONE: Mapping[str, Any] = {"hold_id": None, "subject": None, "message_id": None, "from": None, "language": "", "recipients": None,
+NONE: Mapping[str, Any] = {"hold_id": None, "turn": "", "subject": None, "message_id": None, "from": None, "language": "", "recipients": None,
                            "reach": None, "reach_at_least": None, "lists": [], "sensitive": [], "summary": "", "part": False, "test": False, "correction": False, "writer": False}  # fmt: skip
 """The data of a notice that is about no message."""
 
@@ -112,6 +112,7 @@ def about(hold: Hold, in_force: InForce) -> dict[str, Any]:
     lists = addressees(hold, in_force)
     return {
         "hold_id": hold.hold_id,
+        "turn": hold.turn,
         "subject": hold.subject,
         "message_id": hold.message_id,
         "from": hold.sender or "",

@@ -350,6 +350,8 @@ async def _decision(store: Store, data: Mapping[str, Any], in_force: InForce) ->
     if data["notice"] == "doubt":
         return data if hold.asked_at is not None else None
     match data["outcome"]:
+        case "approved" | "confirmed" if _is_earlier(data, hold):
+            return None
         case "approved" if hold.state is State.WAITING and hold.release_at is not None:
             stopped = held_up_by(hold, (await store.gate.read()).freezes)
             return {**data, "frozen": _freezes_data(stopped, hold, in_force), "release_at": utc_text(hold.release_at)}
@@ -377,6 +379,7 @@ async def _still_waits(store: Store, data: Mapping[str, Any], in_force: InForce,
     """Return whether a hold that a notice says to wait for a person still waits. If not, its writer reads the outcome
     in another notice, and so do the approvers if there was a decision."""
     hold = await store.holds.find(data["hold_id"])
+    earlier = hold is not None and _is_earlier(data, hold)
     if hold is not None and hold.primary:  # people decide on that one
         hold = await store.holds.find(hold.primary)
     if hold is None:
@@ -386,10 +389,18 @@ async def _still_waits(store: Store, data: Mapping[str, Any], in_force: InForce,
             return hold.asks_writer
         case "question" | "answer" | "plea":  # also while the approval can be undone
             return hold.state is State.WAITING
+        case _ if earlier:
+            return False
         case "approve" | "reminder":
             reader = in_force.groups.person(to.canonical(in_force.registry.digester.delimiters))
             return hold.shown_state == State.WAITING.value and reader not in have_voted(hold, in_force.groups)
     return hold.shown_state == State.WAITING.value
+
+
+def _is_earlier(data: Mapping[str, Any], hold: Hold) -> bool:
+    """Return whether a notice is from before the hold waited again, of which its readers were told: until when it waits, and who
+    has approved it, may have changed. A notice of an earlier version does not say."""
+    return bool(data.get("turn", hold.turn) != hold.turn)
 
 
 def _freezes_data(freezes: Iterable[Freeze], hold: Hold, in_force: InForce) -> list[dict[str, Any]]:

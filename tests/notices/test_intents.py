@@ -25,7 +25,7 @@ from smtpguard.reading.marks import Mark, Side
 from tests.clocks import MONDAY
 from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN, FakePassage, House, house
 
-COMMON = {"notice", "hold_id", "subject", "message_id", "from", "language", "recipients", "reach", "reach_at_least",
+COMMON = {"notice", "hold_id", "turn", "subject", "message_id", "from", "language", "recipients", "reach", "reach_at_least",
           "lists", "sensitive", "summary", "part", "test", "correction", "writer"}  # fmt: skip
 WAITING = {"held_at", "expires_at", "deciders", "nobody"}
 ASKS = {"bound", "may_approve"}

@@ -43,6 +43,10 @@ async def notices(home: House, hold: Hold, outcome: str) -> list[Intent]:
 async def notice_text(home: House, hold: Hold, outcome: str = "approved", to: str = ANNA, url: str = "") -> str | None:
     """The notice's text on one line, None if there is nothing to send."""
     intent = next(i for i in await notices(home, hold, outcome) if str(i.recipients[0].address) == to)
+    return await render(home, intent, url)
+
+
+async def render(home: House, intent: Intent, url: str = "") -> str | None:
     templates = NoticeTemplates(NoticeHead(sender="guard@example.com", languages=("en", "sv"), console_url=url))
     renderer = Renderer(
         store=home.store, in_force=home.current, templates=lambda: templates, clock=home.clock,
@@ -97,6 +101,22 @@ async def test_an_undone_approval_is_not_announced(home: House) -> None:
     assert "The approval was taken back before anything had been sent." in str(
         await notice_text(home, hold, "reopened")
     )
+
+
+async def test_a_notice_that_comes_late_is_not_sent_after_a_later_turn(home: House) -> None:
+    """The relay was away: nothing is sent out of order, nothing says what no longer is."""
+
+    async def told(to: str) -> list[str]:
+        found = [i for i in await home.outbox() if i.hold_id == hold.hold_id and str(i.recipients[0].address) == to]
+        said = [(i.data.get("outcome", i.data["notice"]), await render(home, i)) for i in found if i.data]
+        return sorted(kind for kind, text in said if text is not None)
+
+    hold = await approved_with_delay(home)
+    await home.approvals().unvote(hold.hold_id, approver=EVA, by="test")
+    assert (await told(ANNA), await told("omar@example.com")) == (["reopened"], ["reopened"])
+    home.clock.pass_(minutes=1)
+    await home.approve(hold.hold_id, EVA)
+    assert (await told(ANNA), await told("omar@example.com")) == (["approved"], ["approved"])
 
 
 async def test_a_lapsed_approval_is_announced(home: House) -> None:
