@@ -108,7 +108,7 @@ _SQLITE_REASONS = {  # by the beginning of its error
     "SQLITE_BUSY": N_("{file} is locked by another program ({error}). End that program"),
 }
 _SERVER = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*)(?::(?P<port>[0-9]*))?")
-_CLOCK = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+_CLOCK = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 _UNLIMITED = "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'"
 """From PostgreSQL 17 on. The limit of a role or server would end each step of the schema, and each read, that takes longer."""
 _BEGIN_POSTGRESQL = (  # one statement: a commit that is reported is on disk, whatever the defaults of role or database
@@ -346,7 +346,7 @@ class Database:
             connection = self._connect()
             begun = self._driver.execute(_BEGIN_POSTGRESQL)
         *_, server, at = begun.fetchone()
-        if problem := clock_problem(time.time() - at / 1000):
+        if problem := clock_problem(time.time() - at / 1e6):
             self._driver.rollback()
             raise Unavailable(problem)
         if server != self._server:  # a pooler keeps our connection when it turns to another server
@@ -513,11 +513,12 @@ class Database:
 
 
 def ahead_of_server(connection: Connection) -> float:
-    """Return how many seconds the clock of this host is ahead of the server's; 0 for SQLite."""
+    """Return how many seconds the clock of this host is ahead of the server's, but for what the answer's delay may explain; 0 for
+    SQLite."""
     if connection.dialect.name == "sqlite":
         return 0.0
-    [(at,)] = rows_of(connection, f"SELECT {_CLOCK}")
-    return time.time() - float(at) / 1000
+    before, at, after = time.time(), rows_of(connection, f"SELECT {_CLOCK}")[0][0] / 1e6, time.time()
+    return float(max(before - at, 0) + min(after - at, 0))
 
 
 def clock_problem(ahead: float) -> str:
