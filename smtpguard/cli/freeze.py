@@ -190,7 +190,7 @@ async def _listed(brakes: Brakes, name: str) -> None:
     """Check that the policy in force has this list. The policy is parsed and not built, which would take long. Raises CannotRun."""
     from smtpguard.config.documents import policy_document
 
-    documents = await brakes.store.policies.documents((await brakes.store.gate.read()).policy_sha256)
+    documents = await brakes.store.policies.in_force()
     if not documents:
         raise CannotRun("no policy is in force yet, so no list is known: --all freezes everything")
     known = list(map(str, policy_document(documents).value.get("lists") or ()))

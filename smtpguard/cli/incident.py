@@ -139,7 +139,7 @@ async def renew(context: Context, id: str, person: str) -> None:
     from smtpguard.app.files import parse_policy
 
     async with context.store() as store:
-        documents = await store.policies.documents((await store.gate.read()).policy_sha256)
+        documents = await store.policies.in_force()
         if not documents:
             raise CannotRun("no policy is in force: nobody is in a group")
         policy = parse_policy(context.settings(), documents)

@@ -177,7 +177,7 @@ async def _both(settings: Settings) -> AsyncIterator[tuple[Store, Digester, Poli
 
     planned = read_policy(settings)
     async with opened(settings, reads=True) as (store, digester):
-        documents = await store.policies.documents((await store.gate.read()).policy_sha256)
+        documents = await store.policies.in_force()
         if not documents:
             raise CannotRun("no policy is in force yet: smtpguard serve or reload puts one in force")
         yield store, digester, parse_policy(settings, dict(documents)), planned

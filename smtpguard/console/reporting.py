@@ -189,7 +189,7 @@ async def _unknown_names(
     suggested only in a report with names."""
     if not (query.lists or query.senders):
         return UnknownNames(lists={}, senders={}, bad=frozenset())
-    documents = await store.policies.documents((await store.gate.read()).policy_sha256)
+    documents = await store.policies.in_force()
     writers = await store.journal.writers() if names and query.senders else ()
     return await asyncio.to_thread(unknown_names, query, documents, delimiters=delimiters, lists=lists, writers=writers)
 

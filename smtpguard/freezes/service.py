@@ -171,7 +171,7 @@ class Freezes:
                 return await self.thaw(freeze.freeze_id, by=ITSELF)
             return ()
 
-        ends = {one: one.until for one in (await self.store.gate.read()).freezes if one.until is not None}
+        ends = {one: one.until for one in await self.active() if one.until is not None}
         ahead = await self._ahead() if ends else timedelta(0)
         over = [one for one, until in ends.items() if self.clock.has_come(until + ahead, one.at)]
         ran = await asyncio.gather(*map(lift, over))  # the commands of one keep no other frozen
@@ -189,14 +189,14 @@ class Freezes:
     async def holding_up(self, *holds: Hold) -> Mapping[str, tuple[Freeze, ...]]:
         """Return by hold id the freezes that stop each of these holds. Holds that are over, or that no freeze stops, are left
         out."""
-        freezes = (await self.store.gate.read()).freezes
+        freezes = await self.active()
         found = {hold.hold_id: held_up_by(hold, freezes) for hold in holds if hold.state in LIVE}
         return {hold_id: stopped for hold_id, stopped in found.items() if stopped}
 
     async def released_by(self, lifted: Collection[Freeze]) -> Released:
         """Return what goes out as soon as these freezes are lifted. Raises StoreError."""
         ids = {f.freeze_id for f in lifted}
-        freezes = (await self.store.gate.read()).freezes
+        freezes = await self.active()
         # Of a mailing in stages the next copies go too, as many as its stage has room for.
         rest = await self.store.holds.find_all(await self.store.holds.leads_to_follow())
         behind = {lead.hold_id for lead in rest if lead.state in LET_GO}
@@ -245,7 +245,7 @@ class Freezes:
         bound = frozenset().union(
             *(grant.lists for grant in mailing.grants if grant.only)
         )  # a correction goes all the same
-        freezes = (await self.store.gate.read()).freezes
+        freezes = await self.active()
         return stopped_by(freezes, what._replace(lists=what.lists - bound))
 
     async def _recalled(self, freeze: Freeze) -> tuple[tuple[str, ...], tuple[str, ...]] | None:

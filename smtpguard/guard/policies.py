@@ -68,6 +68,11 @@ def policy(connection: Connection, sha256: str) -> dict[str, bytes]:
     return {name: bytes(data) for name, data in rows}
 
 
+def documents_in_force(connection: Connection) -> dict[str, bytes]:
+    """Return the documents of the policy in force, by name; none if no policy is, or its documents are not kept."""
+    return policy(connection, read_head(connection).policy)
+
+
 def named(connection: Connection, prefix: str, limit: int = 10) -> list[str]:
     """Return the SHA-256s of stored policies that begin with ``prefix``, at most ``limit``."""
     low = prefix.lower()

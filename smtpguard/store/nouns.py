@@ -200,6 +200,7 @@ class Gates(Rows):
 
 class Policies(Rows):
     documents = asks(policies.policy)
+    in_force = asks(policies.documents_in_force)
     put = writes(policies.put_policy)
     named = asks(policies.named)
     history = asks(policies.history)
