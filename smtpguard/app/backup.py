@@ -1,8 +1,7 @@
-"""Back up an installation into one file, and restore it.
+"""Back up an installation into one file (app.archive), and restore it.
 
-The file is a tar archive compressed with Zstandard: ``manifest.json``, then the members that it lists with size and
-SHA-256: ``checkpoints``, ``timestamps``, the database (``smtpguard.db``, or ``smtpguard.dump`` of pg_dump), ``secret``, and ``etc/``
-with the settings and the policy's files. The checkpoints are copied before the database, so that the database copy is
+The file has ``checkpoints``, ``timestamps``, the database (``smtpguard.db``, or ``smtpguard.dump`` of pg_dump), ``secret``, and
+``etc/`` with the settings and the policy's files. The checkpoints are copied before the database, so that the database copy is
 never older than a checkpoint beside it: an older one is taken for a store that was rolled back.
 """
 
@@ -10,29 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import io
 import itertools
-import json
 import os
 import secrets
 import shutil
 import sqlite3
 import subprocess
-import tarfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from hashlib import file_digest, sha256
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO
 from urllib.parse import quote
 
-import zstandard
-
 from smtpguard import __version__
+from smtpguard.app.archive import SUFFIX, BadBackup, Manifest, manifest_of, members_in, pack, read
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import CannotStart, make_state, store_url
 from smtpguard.app.services import migrate, opened, services
@@ -71,10 +65,7 @@ from smtpguard.policy.freezing import Freeze, Selector
 from smtpguard.store.rollbackcheck import Foreign, OtherSecret
 from smtpguard.store.store import Store, open_store
 
-SUFFIX = ".tar.zst"
-MANIFEST, SQLITE, POSTGRESQL, SECRET, ETC = "manifest.json", "smtpguard.db", "smtpguard.dump", "secret", "etc"
-_FORMAT = 1
-_CHUNK = 1 << 20
+SQLITE, POSTGRESQL, SECRET, ETC = "smtpguard.db", "smtpguard.dump", "secret", "etc"
 _LEFT_SECONDS = 86_400
 """The age from which a folder that a killed backup has left is removed."""
 _BUSY_SECONDS = 60.0
@@ -85,41 +76,6 @@ _DMS_BYTE = 128
 _OTHERS = """
 SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
 """
-
-
-class BadBackup(Exception):
-    """A file is no backup, is damaged, or cannot be made or restored here. The message has the first line of a program that
-    failed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
-    """The manifest of a backup. ``engine``: sqlite or postgresql. ``journal``: the id of its chain. ``entries``: the number of journal
-    entries that were verified, None without verification. ``members``: octets and SHA-256, by name."""
-
-    version: str
-    made_at: datetime
-    engine: str
-    schema: str
-    journal: str
-    entries: int | None
-    members: Mapping[str, tuple[int, str]] = field(default_factory=dict)
-
-    def dumps(self) -> bytes:
-        row = asdict(self) | {"format": _FORMAT, "made_at": self.made_at.isoformat(timespec="seconds")}
-        return json.dumps(row, indent=1).encode()
-
-    @classmethod
-    def loads(cls, data: bytes) -> Manifest:
-        """Read a manifest. Raises BadBackup."""
-        try:
-            row = json.loads(data)
-            if row.pop("format") != _FORMAT:
-                raise BadBackup("it was made by a newer smtpguard")
-            members = {name: (int(size), str(digest)) for name, (size, digest) in row["members"].items()}
-            return cls(**row | {"made_at": datetime.fromisoformat(row["made_at"]), "members": members})
-        except (ValueError, KeyError, TypeError, AttributeError) as e:
-            raise BadBackup("its manifest cannot be read") from e
 
 
 def back_up(
@@ -151,7 +107,6 @@ def back_up(
         if secret:
             shutil.copyfile(settings.secret_file, work / SECRET)
         _copy_configuration(settings, config, work / ETC)
-        members = sorted(str(path.relative_to(work)) for path in work.rglob("*") if path.is_file())
         manifest = Manifest(
             version=__version__,
             made_at=now,
@@ -159,11 +114,11 @@ def back_up(
             schema=SCHEMA,
             journal=journal,
             entries=entries,
-            members={name: ((work / name).stat().st_size, _sha256(work / name)) for name in members},
+            members=members_in(work),
         )
         part = work / SUFFIX
-        _pack(work, manifest, part)
-        _read(part, None)
+        pack(work, manifest, part)
+        read(part)
         part.replace(file)
     sync_folder(file.parent)
     removed = _prune(target, keep, but=file) if folder and keep else ()
@@ -242,36 +197,6 @@ def _copy_configuration(settings: Settings, config: Path, etc: Path) -> None:
         file.write_bytes(data)
 
 
-def _pack(work: Path, manifest: Manifest, part: Path) -> None:
-    """Write the archive."""
-    with (
-        _new_file(part) as raw,
-        zstandard.ZstdCompressor(level=3, write_checksum=True).stream_writer(raw, closefd=False) as packed,
-        tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as tar,
-    ):
-        data = manifest.dumps()
-        tar.addfile(_member(MANIFEST, len(data), manifest), io.BytesIO(data))
-        for name, (size, _) in manifest.members.items():
-            with (work / name).open("rb") as file:
-                tar.addfile(_member(name, size, manifest), file)
-
-
-@contextmanager
-def _new_file(path: Path) -> Iterator[IO[bytes]]:
-    """Write a new file durably, readable for its owner only, and make its folder."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _member(name: str, size: int, manifest: Manifest) -> tarfile.TarInfo:
-    info = tarfile.TarInfo(name)
-    info.size, info.mode, info.mtime = size, 0o600, int(manifest.made_at.timestamp())
-    return info
-
-
 def _prune(folder: Path, keep: int, *, but: Path) -> tuple[Path, ...]:
     """Remove all but the newest ``keep`` backups of a folder. Their names contain the time, so they sort by it."""
     there = sorted(path for path in folder.glob(f"smtpguard-????????T??????Z{SUFFIX}") if path != but)
@@ -279,65 +204,6 @@ def _prune(folder: Path, keep: int, *, but: Path) -> tuple[Path, ...]:
     for path in removed:
         path.unlink()
     return removed
-
-
-def manifest_of(file: Path) -> Manifest:
-    """Read the manifest of a backup. Raises BadBackup and OSError."""
-    with _archive(file) as tar:
-        return _manifest(tar)
-
-
-def extract(file: Path, folder: Path) -> Manifest:
-    """Extract every member into ``folder``, which is created. Replaces no file. Raises BadBackup and OSError."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return _read(file, folder)
-
-
-def _read(file: Path, folder: Path | None) -> Manifest:
-    """Read the whole file and compare it with the manifest; extract it into ``folder``, if given."""
-    with _archive(file) as tar:
-        manifest = _manifest(tar)
-        for name, (size, digest) in manifest.members.items():
-            info = tar.next()
-            if info is None or info.name != name or not info.isreg() or info.size != size or not _is_plain(name):
-                raise BadBackup(f"{file} is incomplete: {name} is missing")
-            source = tar.extractfile(info)
-            assert source is not None  # a regular file
-            seen = sha256()
-            with Path(os.devnull).open("wb") if folder is None else _new_file(folder / name) as sink:
-                while chunk := source.read(_CHUNK):
-                    seen.update(chunk)
-                    sink.write(chunk)
-            if seen.hexdigest() != digest:
-                raise BadBackup(f"{file} is damaged: {name} does not match its checksum")
-    return manifest
-
-
-@contextmanager
-def _archive(file: Path) -> Iterator[tarfile.TarFile]:
-    try:
-        with (
-            file.open("rb") as raw,
-            zstandard.ZstdDecompressor().stream_reader(raw) as unpacked,
-            tarfile.open(fileobj=unpacked, mode="r|") as tar,
-        ):
-            yield tar
-    except (tarfile.TarError, zstandard.ZstdError, EOFError) as e:
-        raise BadBackup(f"{file} is not a backup of smtpguard, or is incomplete") from e
-
-
-def _manifest(tar: tarfile.TarFile) -> Manifest:
-    info = tar.next()
-    source = tar.extractfile(info) if info is not None and info.name == MANIFEST and info.size < _CHUNK else None
-    if source is None:
-        raise BadBackup("it has no manifest")
-    return Manifest.loads(source.read())
-
-
-def _is_plain(name: str) -> bool:
-    """Return whether a member's name cannot lead out of the folder that it is extracted to."""
-    path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -361,7 +227,7 @@ def restore(settings: Settings, file: Path, *, by: str) -> Restored:
     database = sqlite_file(settings.store.url)
     make_state(settings)
     with _workplace("restore", settings.state if database is None else database.parent) as work:
-        manifest = _read(file, work)
+        manifest = read(file, work)
         if manifest.engine != ("sqlite" if database is not None else "postgresql"):
             raise BadBackup(f"{file} is of {manifest.engine}, but store.url names another kind of database")
         if manifest.schema > SCHEMA:
@@ -551,11 +417,6 @@ def _opened_alone(folder: Path, secret: bytes, state_dir: Path) -> AbstractAsync
     return open_store(
         f"sqlite:///{folder / SQLITE}", secret=secret, state_dir=state_dir, clock=SystemClock(), reads=True
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
 
 
 def _pg_dump(settings: Settings, file: Path) -> None:

@@ -19,7 +19,7 @@ from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import KEY_OCTETS, BadKey, earlier_keys, new_key
 
 if TYPE_CHECKING:
-    from smtpguard.app import backup
+    from smtpguard.app.archive import Manifest
 
 
 @click.command(cls=Command, json="One JSON object.")
@@ -34,7 +34,8 @@ def command(context: Context, target: Path, keep: int, without_secret: bool, no_
     If FILE is a folder, a new file is made in it, with the time in its name. smtpguard may run meanwhile. FILE is replaced only when the new
     one is complete: copied in one transaction, its journal verified, and read back. The backup contains all held mail: protect it.
     """
-    from smtpguard.app.backup import BadBackup, back_up
+    from smtpguard.app.archive import BadBackup
+    from smtpguard.app.backup import back_up
 
     try:
         with progress("Verifying") as told:
@@ -69,15 +70,15 @@ def restore(context: Context, file: Path, extract: Path | None, yes: bool) -> No
     Releases, decisions, freezes and changes since the backup are lost in it, so everything is frozen: compare with the log,
     then thaw. Checkpoints, time stamps and the secret are restored if they are missing; settings and policy files are not (see --extract).
     """
-    from smtpguard.app import backup
+    from smtpguard.app import archive, backup
 
     try:
         if extract is not None:
-            manifest = backup.extract(file, extract)
+            manifest = archive.extract(file, extract)
             text = f"{extract} has what is in {file}: {', '.join(manifest.members)}"
             context.answer(_row(file, manifest) | {"extracted": str(extract)}, text)
             return
-        manifest = backup.manifest_of(file)
+        manifest = archive.manifest_of(file)
         if not yes:
             if not terminal():
                 raise CannotRun("this replaces the store: without a terminal, --yes is required")
@@ -88,7 +89,7 @@ def restore(context: Context, file: Path, extract: Path | None, yes: bool) -> No
                 abort=True,
             )
         done = backup.restore(context.settings(), file, by=context.user)
-    except backup.BadBackup as e:
+    except archive.BadBackup as e:
         raise NotFine(str(e)) from None
     made_at = done.manifest.made_at
     lines = [
@@ -100,7 +101,7 @@ def restore(context: Context, file: Path, extract: Path | None, yes: bool) -> No
     context.answer(_row(file, done.manifest) | {"freeze": done.freeze_id, "before": before}, lines)
 
 
-def _row(file: Path, manifest: backup.Manifest) -> dict[str, Any]:
+def _row(file: Path, manifest: Manifest) -> dict[str, Any]:
     return {
         "file": str(file),
         "made_at": manifest.made_at,

@@ -21,7 +21,7 @@ import psycopg
 import pytest
 import zstandard
 
-from smtpguard.app import backup
+from smtpguard.app import archive, backup
 from smtpguard.app.services import opened
 from smtpguard.config.settings import read_settings
 from smtpguard.journal.linefiles import CHECKPOINTS
@@ -137,10 +137,10 @@ def test_a_full_disk_is_named(home: Installation, tmp_path: Path, monkeypatch: p
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as write(2): of no file
 
-    with pytest.raises(backup.BadBackup, match=f"^{tmp_path}: No such file or directory$"):  # not the database's disk
+    with pytest.raises(archive.BadBackup, match=f"^{tmp_path}: No such file or directory$"):  # not the database's disk
         backup._copy_sqlite(home.state / "guard.db", tmp_path / "gone" / "copy.db")
     file = tmp_path / "guard.tar.zst"
-    monkeypatch.setattr(backup, "_pack", full)
+    monkeypatch.setattr(backup, "pack", full)
     assert home.run("backup", str(file)) == (2, "", f"smtpguard: {tmp_path}: No space left on device\n")
     assert [*tmp_path.glob("*guard.tar*"), *tmp_path.glob(".smtpguard-*")] == []
 
@@ -148,9 +148,9 @@ def test_a_full_disk_is_named(home: Installation, tmp_path: Path, monkeypatch: p
 def test_only_an_older_backup_is_replaced(home: Installation, tmp_path: Path) -> None:
     file = tmp_path / "guard.tar.zst"
     assert home.run("backup", str(file))[0] == 0
-    first = backup.manifest_of(file)
+    first = archive.manifest_of(file)
     assert home.run("backup", "--without-secret", str(file))[0] == 0
-    second = backup.manifest_of(file)
+    second = archive.manifest_of(file)
     assert second.made_at >= first.made_at
     assert set(first.members) - set(second.members) == {"secret"}
     letter = tmp_path / "letter.txt"
@@ -199,12 +199,12 @@ def packed(file: Path, *members: tuple[str, bytes]) -> None:
 def test_a_member_outside_the_folder_is_refused(home: Installation, tmp_path: Path) -> None:
     file = tmp_path / "guard.tar.zst"
     assert home.run("backup", str(file))[0] == 0
-    manifest = json.loads(backup.manifest_of(file).dumps())
+    manifest = json.loads(archive.manifest_of(file).dumps())
     data = b"root::0:0::/:/bin/sh\n"
     digest = "9f0ad9f2a0ad9d6b0f1f2f7e5e1f6bb7b6b0f3b2a1b7d2b9d0d0c8f8b7d6a5e4"
     for name in ("../escaped", "/tmp/escaped", "etc/../../escaped"):
         manifest["members"] = {name: [len(data), digest]}
-        packed(file, (backup.MANIFEST, json.dumps(manifest).encode()), (name, data))
+        packed(file, (archive.MANIFEST, json.dumps(manifest).encode()), (name, data))
         status, _, err = home.run("restore", str(file), "--extract", str(tmp_path / "out"))
         assert (status, list(tmp_path.rglob("escaped"))) == (1, []), err
     packed(file, ("other", b""))
@@ -214,13 +214,13 @@ def test_a_member_outside_the_folder_is_refused(home: Installation, tmp_path: Pa
 def test_a_backup_of_a_newer_version_or_other_database_is_refused(home: Installation, tmp_path: Path) -> None:
     file = tmp_path / "guard.tar.zst"
     assert home.run("backup", str(file))[0] == 0
-    manifest = json.loads(backup.manifest_of(file).dumps())
+    manifest = json.loads(archive.manifest_of(file).dumps())
     for change, said in (
         ({"schema": "9999"}, "which is newer than this one"),
         ({"engine": "postgresql"}, "another kind of database"),
         ({"format": 2}, "made by a newer smtpguard"),
     ):
-        packed(file, (backup.MANIFEST, json.dumps(manifest | {"members": {}} | change).encode()))
+        packed(file, (archive.MANIFEST, json.dumps(manifest | {"members": {}} | change).encode()))
         status, _, err = home.run("restore", "--yes", str(file))
         assert status == 1
         assert said in err
