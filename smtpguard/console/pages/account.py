@@ -14,6 +14,7 @@ from smtpguard.accounts.model import Account
 from smtpguard.console.people.credentials import BadPassword, NotPossible, WrongSecret, qr_svg
 from smtpguard.console.people.middleware import Cookies, safe_path
 from smtpguard.console.people.signing import (
+    SIGN_ON_SECONDS,
     NotAuthenticated,
     Proven,
     SignedIn,
@@ -33,8 +34,6 @@ if TYPE_CHECKING:  # slow to import
 
 MARK_SECONDS = 180 * 86400
 """How long a browser stays marked as its owner's."""
-ATTEMPT_SECONDS = 600
-"""How long a browser keeps the sealed state of a sign-on."""
 ISSUER = "smtpguard"
 """The name of the account in an authenticator."""
 NO_PASSWORD = N_("This account has no password: it uses single sign-on.")
@@ -106,7 +105,7 @@ async def _begin_sign_on(request: Request, then: str, *, moves: str = "") -> str
         provider.away.report(why)
         return None
     provider.away.end()
-    request.state.cookies.set("smtpguard-sso", sealed, seconds=ATTEMPT_SECONDS)
+    request.state.cookies.set("smtpguard-sso", sealed, seconds=SIGN_ON_SECONDS)
     return where
 
 

@@ -28,7 +28,7 @@ from nacl.secret import SecretBox
 
 from smtpguard.accounts.model import Role
 from smtpguard.config.web import Oidc
-from smtpguard.console.people.signing import NotAuthenticated, Proven
+from smtpguard.console.people.signing import SIGN_ON_SECONDS, NotAuthenticated, Proven
 from smtpguard.database.errors import Outage
 from smtpguard.journal.clock import Clock
 
@@ -37,8 +37,6 @@ log = logging.getLogger(__name__)
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
 """The accepted signatures: those with a public key. "none" is excluded, and so are HMACs: with those anybody could sign."""
 
-ATTEMPT_SECONDS = 600
-"""How long a person has to sign in at the provider."""
 SKEW_SECONDS = 60
 """How far the provider's clock may be off."""
 FRESH_SECONDS = 3600.0
@@ -90,7 +88,7 @@ class Provider:
         metadata = await self._provider()
         verifier, state, nonce = (secrets.token_urlsafe(32) for _ in range(3))
         attempt = {"state": state, "nonce": nonce, "verifier": verifier, "then": then, "moves": moves,
-                   "until": self._clock.now().timestamp() + ATTEMPT_SECONDS}  # fmt: skip
+                   "until": self._clock.now().timestamp() + SIGN_ON_SECONDS}  # fmt: skip
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
         query = {
             "response_type": "code",

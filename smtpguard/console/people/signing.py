@@ -36,6 +36,8 @@ PER_CLIENT = 40
 """The most attempts in a window from one network on all accounts."""
 CROWDED_SECONDS = 10.0
 """When to try again if too many passwords are being compared."""
+SIGN_ON_SECONDS = 600
+"""How long a person has to sign in at the provider of single sign-on, and a browser keeps the sealed state of that."""
 MOST_KEYS = 20_000
 """The most keys that one limit counts."""
 _NO_ADDRESS = "?"  # not the beginning of any account's address
