@@ -44,7 +44,7 @@ from smtpguard.lists.registry import Registry
 from smtpguard.lists.sync import stored_report
 from smtpguard.observe import figures
 from smtpguard.observe.figures import Waiting
-from smtpguard.observe.metrics import FAMILIES, Counters, Family, Numbers, Spread, Type
+from smtpguard.observe.metrics import FAMILIES, Counters, Family, Samples, Spread, Type
 from smtpguard.outbox.asking import SETTLED_WITHIN
 from smtpguard.policy.freezing import PUT_BACK, Selector
 from smtpguard.policy.parse import Policy
@@ -232,7 +232,7 @@ class Watching:
             found[name] = status, report is not None and not report.ok
         return found
 
-    def numbers(self) -> Numbers:
+    def numbers(self) -> Samples:
         """Return all numbers that are known now, by metric."""
         return {
             "smtpguard_build_info": {(__version__,): 1},
@@ -263,7 +263,7 @@ class Watching:
             "mail": "no process takes it" if takes and not any(takes) else "",
         }
 
-    def _of_store(self, now: datetime, passed: float) -> Numbers:
+    def _of_store(self, now: datetime, passed: float) -> Samples:
         waiting = self._waiting
         if waiting is None:
             return {"smtpguard_store_up": {(): 0}}
@@ -310,7 +310,7 @@ class Watching:
             numbers["smtpguard_policy_enforced"] = {(): int(self._enforced)}
         return numbers
 
-    def _of_policy(self) -> Numbers:
+    def _of_policy(self) -> Samples:
         seen = self._policy
         if seen is None:
             return {}
@@ -320,7 +320,7 @@ class Watching:
             "smtpguard_policy_file_differed_at_start": {(): int(seen.started_beside)},
         }
 
-    def _of_lists(self, now: datetime) -> Numbers:
+    def _of_lists(self, now: datetime) -> Samples:
         lists = self._lists
         return {
             "smtpguard_list_people": {
@@ -335,7 +335,7 @@ class Watching:
             "smtpguard_list_failing": {(name,): int(failing) for name, (_, failing) in lists.items()},
         }
 
-    def _of_certificates(self) -> Numbers:
+    def _of_certificates(self) -> Samples:
         return {
             "smtpguard_certificate_end_timestamp_seconds": {
                 (each.pair.name,): each.ends.timestamp() for each in self._certificates if each.ends is not None
@@ -345,7 +345,7 @@ class Watching:
             },
         }
 
-    def _of_tree(self, passed: float) -> Numbers:
+    def _of_tree(self, passed: float) -> Samples:
         tree = self._tree
         if not tree:  # a supervisor sends its numbers within a second
             return {}
@@ -412,7 +412,7 @@ def _admissions(counts: Mapping[str, int]) -> Spread:
 class Exposition(Collector):
     """The response to a scrape. Families without numbers are left out: they are unknown now."""
 
-    def __init__(self, numbers: Numbers) -> None:
+    def __init__(self, numbers: Samples) -> None:
         self._numbers = numbers
 
     def collect(self) -> Iterator[Metric]:

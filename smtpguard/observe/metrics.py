@@ -45,7 +45,7 @@ class Spread:
     total: float
 
 
-Numbers = Mapping[str, Mapping[tuple[str, ...], "float | Spread"]]
+Samples = Mapping[str, Mapping[tuple[str, ...], "float | Spread"]]
 """Values by the name of the family and by its label values, in their order. The default relay has no last value, since it has
 no ``route``."""
 
@@ -288,7 +288,7 @@ class Counters:
                 if held is not None and ends_hold(event):
                     self._ended(ENDS[kind], decided_at(event.at, data), held)
 
-    def numbers(self) -> Numbers:
+    def numbers(self) -> Samples:
         return {
             **{name: dict(series) for name, series in self._counts.items()},
             SECONDS.name: {(): self._outcomes.spread()},

@@ -11,7 +11,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as plain
 
 from smtpguard.app.metrics import Exposition
-from smtpguard.observe.metrics import FAMILIES, Family, Numbers, Spread, Type
+from smtpguard.observe.metrics import FAMILIES, Family, Samples, Spread, Type
 from smtpguard.wire.turnedaway import Why
 from tests.every import every
 
@@ -24,7 +24,7 @@ def some(family: Family) -> dict[tuple[str, ...], float | Spread]:
     return {family.labels: SPREAD if family.kind is Type.HISTOGRAM else 3}
 
 
-ALL: Numbers = {family.name: some(family) for family in FAMILIES}
+ALL: Samples = {family.name: some(family) for family in FAMILIES}
 
 
 def test_every_family_has_its_type_and_description() -> None:
