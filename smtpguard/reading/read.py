@@ -187,7 +187,9 @@ def read_in_steps(
             readable, why = Readable.TOO_COMPLEX, Phrase("it is nested too deep")
     if said is None and marked:
         text = Text(subject=subject)
-    own = said.marks if said is not None else _marks_of_text(text, surroundings) if depth is Depth.TEXT else None
+    own = said.marks if said is not None else None
+    if said is None and depth is Depth.TEXT:  # of a text that was not read nobody knows that it is empty
+        own = tuple(m for m in _marks_of_text(text, surroundings) if m.name != "empty")
     yield
     marks = _marks(fields, lists, people, text, surroundings, own, results) if marked else []
     if why:
