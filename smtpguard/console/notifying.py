@@ -274,15 +274,20 @@ def _nothing_went(made: Made, said: Speech) -> str:
 
 def _stopping(made: Made, said: Speech) -> Iterator[str]:
     report, here = made.report, said.local(made.purposes.zone)
+    held = report.stopped is not None and report.stopped.data.get("action") in ("hold", "confirm")
     if at_once(report) and Outcome.RELEASED in report.ends:
-        yield said("It was stopped at once, as it came, and went out after people had let it go.")
+        yield said("It was held at once, as it came, and went out after people had let it go.")
     elif report.stopped is not None and report.went_after.many and report.went_last is not None:
         when, last = here.whole(instant(report.stopped.at)), here.whole(report.went_last)
-        yield said("It was first stopped on {when}, and the last of it went out on {last}.", when=when, last=last)
+        if held:
+            yield said("It was first held on {when}, and the last of it went out on {last}.", when=when, last=last)
+        else:
+            yield said("It was first stopped on {when}, and the last of it went out on {last}.", when=when, last=last)
     elif at_once(report):
-        yield said("It was stopped at once, as it came.")
+        yield said("It was held at once, as it came.") if held else said("It was stopped at once, as it came.")
     elif report.stopped is not None:
-        yield said("It was stopped on {when}.", when=here.whole(instant(report.stopped.at)))
+        when = here.whole(instant(report.stopped.at))
+        yield said("It was held on {when}.", when=when) if held else said("It was stopped on {when}.", when=when)
     elif report.reached.messages:
         yield said("Nothing stopped it.")
 

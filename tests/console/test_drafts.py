@@ -183,7 +183,25 @@ def test_mail_that_people_let_go_was_stopped_at_first_only() -> None:
     page = report_in_words(one, said)
     assert "At first it was stopped, on arrival: a rule stopped it. 1 message went out after people had" in page.short
     text = draft("staff", one, page, said)
-    assert "It was stopped at once, as it came, and went out after people had let it go." in text
+    assert "It was held at once, as it came, and went out after people had let it go." in text
+
+
+def test_the_draft_to_staff_says_what_was_held() -> None:
+    """Held is not stopped: people may let it go yet."""
+    for action, word in (("hold", "held"), ("confirm", "held"), ("reject", "stopped")):
+        stop = entry(1, Event(kind=Kind.VERDICT, id=ID, at=T0, data={"action": action}))
+        for later, text in (
+            ({}, f"It was {word} at once, as it came."),
+            ({"at": T0 + timedelta(minutes=1)}, f"It was {word} on Monday 2 March 2026 at 10:01 (CET)."),
+            (
+                {"at": T0 + timedelta(minutes=1), "went_last": T0 + timedelta(minutes=9)},
+                f"It was first {word} on Monday 2 March 2026 at 10:01 (CET), and the last of it went out on",
+            ),
+        ):
+            at = replace(stop, at=microseconds(later.get("at", T0)))
+            last = later.get("went_last")
+            one = made(replace(usual(), stopped=at, went_after=Entries.of(*([2] if last else [])), went_last=last))
+            assert text in draft("staff", one, report_in_words(one, Speech("en")), Speech("en"))
 
 
 def test_mail_that_went_on_after_a_stop_was_first_stopped() -> None:
