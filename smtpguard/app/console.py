@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Mount
 from smtpguard.admission.model import Explained
 from smtpguard.app import mentions
 from smtpguard.app.alarmchannels import active_alarms, take_alarm
-from smtpguard.app.certificates import RENEWAL_SECONDS, Renewals, of_console
+from smtpguard.app.certificates import RENEWAL_SECONDS, Renewals, of_console, server_context
 from smtpguard.app.clock import every, ids
 from smtpguard.app.eventlog import EventLog
 from smtpguard.app.explaining import Explainer, gathering, session_at
@@ -77,9 +77,9 @@ class Console(Part):
             raise CannotStart(str(e), passing=e.passing) from None
         self._undo.callback(listener.close)
         application = await self._application(listener.getsockname()[1])
-        how = configure(application, proxies=wanted.proxies, tls=wanted.tls)
-        self._renewals.watch(of_console(self._settings), how.ssl if wanted.tls is not None else None)
-        self._server = Server(how, listener)
+        tls = server_context(wanted.tls) if wanted.tls is not None else None
+        self._renewals.watch(of_console(self._settings), tls)
+        self._server = Server(configure(application), listener, proxies=wanted.proxies, tls=tls)
         while not self._server.started and not self._server.serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.01)
         if self._server.serving.done():

@@ -118,8 +118,8 @@ class Metrics(Part):
             return False
         self._unbound.end()
         self._undo.callback(listener.close)
-        how = configure(application(self._watching), connections=CONNECTIONS, each=EACH, lasts=LASTS_SECONDS)
-        self._server = Server(how, listener)
+        how = configure(application(self._watching), connections=CONNECTIONS, lasts=LASTS_SECONDS)
+        self._server = Server(how, listener, each=EACH)
         return True
 
     async def _look(self) -> None:

@@ -14,9 +14,12 @@ import contextlib
 import json
 import logging
 import socket
+import ssl
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from ipaddress import IPv4Network, IPv6Network
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from starlette.requests import Request
@@ -24,10 +27,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from smtpguard.app.certificates import server_context
-from smtpguard.config.listeners import Certificate
 from smtpguard.database.errors import Outage
-from smtpguard.mail.envelope import client_network, within
+from smtpguard.processes.connections import Connections
 
 log = logging.getLogger(__name__)
 
@@ -48,12 +49,82 @@ Checks = Callable[[], Mapping[str, str]]
 """Health checks by name: "" if all is well, else the problem in words that may be public."""
 
 
-class Server(uvicorn.Server):
-    """A web server that serves from its making on, until ``end``. The part handles signals itself."""
+FULL_SECONDS = 1.0
+"""The pause in accepting without a file descriptor."""
 
-    def __init__(self, config: uvicorn.Config, listener: socket.socket) -> None:
+
+class Server(uvicorn.Server):
+    """A web server that serves from its making on, until ``end``. The part handles signals itself.
+
+    It accepts connections itself: uvicorn learns of a connection after the TLS handshake, and could not limit those before it.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        listener: socket.socket,
+        *,
+        proxies: Sequence[IPv4Network | IPv6Network] = (),
+        each: int = EACH,
+        tls: ssl.SSLContext | None = None,
+        seconds: float = HEAD_SECONDS,
+    ) -> None:
+        """``each``: the most connections of one client, other than ``proxies``. ``seconds``: the timeout of a TLS handshake."""
         super().__init__(config)
+        self.listener, self._tls, self._seconds = listener, tls, seconds
+        # uvicorn answers 503 if they are too many in all
+        self._open = Connections(total=sys.maxsize, per_client=each, trusted=proxies)
+        self._beginning: set[asyncio.Task[None]] = set()
+        self._full = Outage(log, "the web server accepts no connection")
         self.serving = asyncio.create_task(self.serve([listener]))
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup([])
+        self.listener.setblocking(False)
+        self._listen()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().remove_reader(self.listener)
+        for beginning in self._beginning:
+            beginning.cancel()
+        await super().shutdown(sockets)
+
+    def _listen(self) -> None:
+        if not self.should_exit:
+            asyncio.get_running_loop().add_reader(self.listener, self._accept)
+
+    def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            connection, address = self.listener.accept()
+        except (BlockingIOError, ConnectionAbortedError, InterruptedError):
+            return
+        except OSError as error:
+            self._full.report(error)
+            loop.remove_reader(self.listener)
+            loop.call_later(FULL_SECONDS, self._listen)
+            return
+        self._full.end()
+        if not self._open.admits(address[0]):
+            connection.close()
+            return
+        task = loop.create_task(self._begin(connection, self._open.opened("", address[0], "")))
+        self._beginning.add(task)
+        task.add_done_callback(self._beginning.discard)
+
+    async def _begin(self, connection: socket.socket, number: int) -> None:
+        made: Callable[[], Any] = partial(
+            cast(Any, self.config.http_protocol_class),
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state,
+            over=partial(self._open.closed, number),
+        )  # fmt: skip
+        timeout = self._seconds if self._tls is not None else None
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                made, connection, ssl=self._tls, ssl_handshake_timeout=timeout
+            )
+        except OSError:  # ssl.SSLError is one
+            self._open.closed(number)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -65,11 +136,9 @@ class Server(uvicorn.Server):
 
 
 def patient_protocol(
-    proxies: Sequence[IPv4Network | IPv6Network],
     *,
     seconds: float = HEAD_SECONDS,
     client_seconds: float = CLIENT_SECONDS,
-    each: int = EACH,
     lasts: float | None = None,
 ) -> type:
     """Return the protocol class for one set of limits: a class, since uvicorn makes an instance for each connection. ``lasts``: the
@@ -82,11 +151,11 @@ def patient_protocol(
         _end: asyncio.TimerHandle | None = None
         _timed: object = None  # the request whose body is timed
         _received = 0  # octets
-        _network = ""
 
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
+        def __init__(self, *args: Any, over: Callable[[], None] = lambda: None, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             self.app = _in_pieces(self.app)
+            self._over = over
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -94,14 +163,8 @@ def patient_protocol(
                 full.report(f"{len(self.connections)} connections are open")
             else:
                 full.end()
-            address = self.client[0] if self.client else ""
-            self._network = client_network(address)
-            others = sum(other._network == self._network for other in self.connections)  # type: ignore[union-attr]
-            if others > each and not within(address, proxies):
-                transport.abort()
-            else:
-                self._wait(seconds)
-                self._end = self.loop.call_later(lasts, transport.abort) if lasts is not None else None
+            self._wait(seconds)
+            self._end = self.loop.call_later(lasts, transport.abort) if lasts is not None else None
 
         def data_received(self, data: bytes) -> None:
             self._received += len(data)
@@ -131,6 +194,7 @@ def patient_protocol(
             if self._end is not None:
                 self._end.cancel()
             super().connection_lost(exc)
+            self._over()
 
         def _look(self) -> None:
             """Time what the client has to do now."""
@@ -182,17 +246,13 @@ def _in_pieces(application: Any) -> ASGIApp:
 def configure(
     application: ASGIApp,
     *,
-    proxies: Sequence[IPv4Network | IPv6Network] = (),
-    tls: Certificate | None = None,
     connections: int = CONNECTIONS,
-    each: int = EACH,
     lasts: float | None = None,
 ) -> uvicorn.Config:
-    """Return uvicorn's configuration. Its warnings of clients' mistakes are not logged. Raises CannotStart if the certificate cannot
-    be used."""
-    config = uvicorn.Config(
+    """Return uvicorn's configuration. Its warnings of clients' mistakes are not logged."""
+    return uvicorn.Config(
         application,
-        http=patient_protocol(proxies, each=each, lasts=lasts),
+        http=patient_protocol(lasts=lasts),
         lifespan="off",
         ws="none",
         timeout_graceful_shutdown=3,
@@ -204,10 +264,6 @@ def configure(
         server_header=False,
         proxy_headers=False,
     )
-    if tls is not None:
-        config.load()
-        config.ssl = server_context(tls)
-    return config
 
 
 class Health:

@@ -79,7 +79,7 @@ async def console(settings: Settings) -> AsyncIterator[Browser]:
     await part.start()
     serving = asyncio.create_task(part.serve())  # keeps the gate fresh, however long a request takes
     try:
-        port = part._server.servers[0].sockets[0].getsockname()[1]
+        port = part._server.listener.getsockname()[1]
         async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=120) as http:
             browser = Browser(http)
             await browser.get("/login")

@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 import uvicorn
 
+from smtpguard.app.certificates import server_context
 from smtpguard.app.webserver import PIECE, PROGRESS, Server, configure, patient_protocol
+from smtpguard.config.listeners import Certificate
+from tests.app.test_certificates import CA, issued
 from tests.every import every
 
 SOON = 0.3
@@ -40,9 +45,10 @@ async def served(**how: Any) -> AsyncIterator[int]:
 @asynccontextmanager
 async def serving(**how: Any) -> AsyncIterator[tuple[int, Server]]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        protocol = patient_protocol(how.pop("proxies", ()), **how)
-        config = uvicorn.Config(application, http=protocol, lifespan="off", log_config=None, ws="none")
-        server = Server(config, listener)
+        limits = {name: how.pop(name) for name in ("proxies", "each", "tls") if name in how}
+        seconds = {"seconds": how["seconds"]} if "seconds" in how else {}
+        config = uvicorn.Config(application, http=patient_protocol(**how), lifespan="off", log_config=None, ws="none")
+        server = Server(config, listener, **limits, **seconds)
         try:
             yield listener.getsockname()[1], server
         finally:
@@ -123,20 +129,9 @@ class SlowLine(asyncio.Transport):
         self.aborted = True
 
 
-class From(SlowLine):
-    """From this address."""
-
-    def __init__(self, address: str) -> None:
-        super().__init__()
-        self.address = address
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return (self.address, 1) if name == "peername" else default
-
-
 def slow(line: SlowLine) -> Any:
     config = uvicorn.Config(application, lifespan="off", log_config=None)
-    protocol = patient_protocol(())(config, uvicorn.server.ServerState(), {}, line)
+    protocol = patient_protocol()(config, uvicorn.server.ServerState(), {}, line)
     protocol.connection_made(line)
     return protocol
 
@@ -210,13 +205,23 @@ async def test_one_address_has_a_limit_and_a_trusted_proxy_none(proxies: Any, le
             writer.close()
 
 
-async def test_a_network_of_ipv6_has_the_limit_of_one_address() -> None:
-    config = uvicorn.Config(application, lifespan="off", log_config=None)
-    made, all_of_them = patient_protocol((), each=2), uvicorn.server.ServerState()
-    lines = [From(address) for address in ("2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8:0:1::1")]
-    for line in lines:
-        made(config, all_of_them, {}, line).connection_made(line)
-    assert [line.aborted for line in lines] == [False, False, True, False]
+async def test_a_connection_counts_and_ends_before_its_tls_handshake(tmp_path: Path) -> None:
+    certificate, key, _ = issued(tmp_path)
+    tls = server_context(Certificate(certificate=certificate, key=key))
+    trusting = ssl.create_default_context()
+    CA.configure_trust(trusting)
+    async with served(each=2, tls=tls) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusting, server_hostname="localhost")
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        assert await asyncio.wait_for(silent[2][0].read(), 120) == b"", "there are two already"
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert (await ended(reader)).endswith(b"ok")
+        for _, each in (*silent, (reader, writer)):
+            each.close()
+    async with served(seconds=SOON, tls=tls) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        assert await ended(reader) == b""
+        writer.close()
 
 
 @pytest.mark.parametrize("said", [b"", b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["idle", "does not read"])

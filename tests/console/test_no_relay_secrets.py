@@ -42,7 +42,7 @@ async def life(folder):
     part = Console(settings)
     await part.start()
     try:
-        port = part._server.servers[0].sockets[0].getsockname()[1]
+        port = part._server.listener.getsockname()[1]
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET /login HTTP/1.1\\r\\nHost: 127.0.0.1:%d\\r\\nConnection: close\\r\\n\\r\\n" % port)
         answer = await reader.read()

@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from playwright.async_api import Browser, BrowserContext, Page, ViewportSize, async_playwright
 
 from smtpguard.accounts.model import Role
-from smtpguard.app.webserver import Server
+from smtpguard.app.webserver import Server, configure
 from smtpguard.console.people.credentials import NotPossible
 from tests.console.stage import PASSWORD, Stage, stage
 
@@ -91,10 +90,7 @@ async def site(folder: Path) -> AsyncIterator[Site]:
         console = f"{{url: '{url}', oidc: {oidc}}}"  # of a provider that does not answer
         async with stage(folder, console=console) as here, async_playwright() as playwright:
             here.show_approvers()
-            config = uvicorn.Config(
-                _with_axe(here.app), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2
-            )
-            server = Server(config, listener)
+            server = Server(configure(_with_axe(here.app)), listener)
             options = ["--disable-gpu"] + (["--no-sandbox"] if os.getuid() == 0 else [])
             browser = await playwright.chromium.launch(executable_path=chromium(), args=options)
             made = Site(here=here, browser=browser, url=url)
