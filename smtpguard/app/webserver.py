@@ -41,16 +41,14 @@ PROGRESS = 1 << 20
 PIECE = 64 << 10
 """The most octets that are written at once. While more wait for a slow line, uvicorn ends the connection as idle, and TLS as
 closed."""
+FULL_SECONDS = 1.0
+"""The pause in accepting without a file descriptor."""
 CONNECTIONS = 500
 EACH = 60
 """The most connections of one client network other than a proxy's: several browsers in it, with six connections each."""
 LIVES, READY = "/healthz", "/readyz"
 Checks = Callable[[], Mapping[str, str]]
 """Health checks by name: "" if all is well, else the problem in words that may be public."""
-
-
-FULL_SECONDS = 1.0
-"""The pause in accepting without a file descriptor."""
 
 
 class Server(uvicorn.Server):
@@ -123,8 +121,11 @@ class Server(uvicorn.Server):
             await asyncio.get_running_loop().connect_accepted_socket(
                 made, connection, ssl=self._tls, ssl_handshake_timeout=timeout
             )
-        except OSError:  # ssl.SSLError is one
+        except Exception as error:
             self._open.closed(number)
+            connection.close()
+            if not isinstance(error, OSError):  # ssl.SSLError is one
+                log.exception("a connection was not served")
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

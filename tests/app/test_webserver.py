@@ -224,6 +224,24 @@ async def test_a_connection_counts_and_ends_before_its_tls_handshake(tmp_path: P
         writer.close()
 
 
+async def test_a_connection_that_cannot_be_served_is_closed_and_not_counted(caplog: pytest.LogCaptureFixture) -> None:
+    async def answer(port: int, request: bytes = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n") -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request)
+        with contextlib.closing(writer):
+            return await ended(reader)
+
+    async with serving(each=1) as (port, server):
+        assert (await answer(port)).endswith(b"ok")
+        protocol = server.config.http_protocol_class
+        server.config.http_protocol_class = Mock(side_effect=ValueError)
+        for _ in range(3):
+            assert await answer(port, b"") == b""
+        assert caplog.text.count("a connection was not served") == 3
+        server.config.http_protocol_class = protocol
+        assert (await answer(port)).endswith(b"ok")
+
+
 @pytest.mark.parametrize("said", [b"", b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["idle", "does not read"])
 async def test_connections_end_after_their_time(said: bytes) -> None:
     async with serving(lasts=SOON) as (port, server):
