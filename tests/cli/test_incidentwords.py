@@ -85,7 +85,7 @@ def test_drafts_are_printed(story: Path) -> None:
     assert "[Whom to ask, and how: to be written]" in text
     assert "anna" not in text
     made = json.loads(run(story, "draft", HOLD, "--to", "staff", "--language", "sv", "--json").stdout)
-    assert "Det stoppades genast när det kom." in made["text"]
+    assert "Det hölls kvar genast när det kom." in made["text"]
 
 
 def test_acknowledging_an_alarm_is_journalled(story: Path) -> None:
