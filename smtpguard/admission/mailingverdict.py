@@ -170,9 +170,8 @@ def is_by_sender(verdict: Verdict) -> bool:
 
 
 def is_for_others(verdict: Verdict) -> bool:
-    """Whether it is stopped by more than a question to its writer or the limit of stored copies."""
-    kept = (h for h in verdict.hits if h.mode is Mode.ENFORCE and h.rule != COPIES)
-    return any(h.action > Action.CONFIRM for h in kept)
+    """Whether people other than its writer are to decide on it. What defers it ends by itself."""
+    return any(h.action is Action.HOLD for h in _holding(verdict))
 
 
 def _holding(verdict: Verdict) -> list[Hit]:

@@ -291,11 +291,17 @@ class House:
         return dict((await self.gathered(self.transaction(*to, **more), ask)).facts.values)
 
     async def freeze(
-        self, selector: Selector = Selector.ALL, value: str = "", *, id: str = "F1", seen: bool = True
+        self,
+        selector: Selector = Selector.ALL,
+        value: str = "",
+        *,
+        id: str = "F1",
+        seen: bool = True,
+        defers: bool = False,
     ) -> None:
         """Store a freeze. ``seen``: the watch reads it too."""
         now = self.clock.now()
-        stop = Freeze(freeze_id=id, selector=selector, value=value, reason="a fire", by="root", at=now)
+        stop = Freeze(freeze_id=id, selector=selector, value=value, reason="a fire", by="root", at=now, defers=defers)
         await self.store.gate.freeze(stop, Event(kind=Kind.FREEZE, id=id, at=now))
         if seen:
             await self.watch.read()
