@@ -97,7 +97,8 @@ class Admission:
     """What was decided, with everything that is written in the same commit.
 
     ``events`` begins with the verdict. ``hold`` is new, or a void hold of the same message as it waits again. ``disposition``
-    is None if the message goes to the relay. ``mailing``: the mailing that it became part of.
+    is None if the message goes to the relay. ``mailing``: the mailing that it became part of. ``under``: the hold that it is
+    stored under, or counted with until its client tries again.
     ``named``: subject, reverse-path and sender of a mailing's first message. ``grown``: the primary hold, if this
     message, stored under it or deferred, adds lists, rules or writers to it. ``progress``: of a release in stages that
     this message is part of. ``spared``: digests of those who get the message now although it is held (``scope:
@@ -112,6 +113,7 @@ class Admission:
     counted: tuple[Ask, ...] = ()
     intents: tuple[Intent, ...] = ()
     mailing: str = ""
+    under: str = ""
     named: tuple[str, str, str] = ("", "", "")
     grown: Hold | None = None
     progress: Progress | None = None

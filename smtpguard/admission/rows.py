@@ -22,6 +22,7 @@ from smtpguard.holds import rows as holds
 from smtpguard.holds.model import Hold, State
 from smtpguard.journal.chain import canonical
 from smtpguard.mail.constant import maker
+from smtpguard.mailings.inflight import unpack_people
 from smtpguard.mailings.mailingbatch import mailings_of
 from smtpguard.mailings.mailingrow import MailingRow
 from smtpguard.mailings.model import CopyStatus, Grant, Mailing
@@ -213,14 +214,13 @@ class Run:
             mailing = replace(mailing, progress=admission.progress)
         if mailing.progress is not None and status is CopyStatus.ADMITTED:
             mailing = replace(mailing, progress=mailing.progress.with_reached(mailings.view(row).out, self._batch.now))
-        hold, under, stored = admission.hold, mailing.entry, False
-        if hold is not None and not hold.primary and not hold.kind and leads(hold, self._entry(mailing.entry)):
+        hold, under = admission.hold, admission.under
+        stored = hold is not None and bool(under)
+        if hold is not None and not under and not hold.kind and leads(hold, self._entry(mailing.entry)):
             mailing, under = replace(mailing, entry=hold.hold_id), hold.hold_id
             self._entries[hold.hold_id] = hold
-            more = row.statuses[CopyStatus.DEFERRED]  # to its reach; other held copies have a hold of their own
-        elif hold is not None:
-            under, stored = hold.primary, True
-            more = hold.reach if under != mailing.entry else more  # a letter waits with those of its sender
+            # to its reach; other held copies have a hold of their own, and so have deferred posts of another text
+            more = 0 if hold.by_address else row.statuses[CopyStatus.DEFERRED]
         if admission.grown is not None:
             holds.grow(self._batch.connection, admission.grown)
             self._entries[admission.grown.hold_id] = admission.grown
@@ -228,6 +228,11 @@ class Run:
             mailings.change(row, mailing)
         lead = self._entry(under)
         if lead is not None and status in (CopyStatus.HELD, CopyStatus.DEFERRED):
+            if under != mailing.entry:  # a letter waits with those of its sender
+                more = hold.reach if hold is not None else 0
+            elif stored and lead.by_address and people is not None:  # other posts may go to the same lists
+                there = holds.people_under(self._batch.connection, under)
+                more = max(mailings.weight(row, there | set(unpack_people(people)[0])) - lead.reach, 0)
             self._entries[under] = replace(lead, copies=lead.copies + stored, reach=lead.reach + more)
             self._joined.add(under)
         return people

@@ -156,6 +156,14 @@ def people(connection: Connection, hold_id: str) -> tuple[list[bytes], list[byte
     return unpack_people(bytes(found[0][0])) if found and found[0][0] is not None else ([], [])
 
 
+def people_under(connection: Connection, lead_id: str) -> set[bytes]:
+    """Return the digests of those for whom a primary hold, or a copy under it, waits."""
+    query = select(table.c.people).where(or_(table.c.hold_id == lead_id, table.c.lead == lead_id))
+    query = query.where(table.c.state == State.WAITING.value)
+    blobs = connection.execute(query.where(table.c.people.is_not(None))).scalars()
+    return {digest for blob in blobs for digest in unpack_people(bytes(blob))[0]}
+
+
 def people_of(connection: Connection, ids: Sequence[str]) -> list[bytes]:
     """Return the digests of those for whom several holds are held, each once."""
     found: dict[bytes, None] = {}

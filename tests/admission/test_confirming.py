@@ -310,19 +310,30 @@ async def test_a_copy_that_a_freeze_defers_leaves_the_question_to_its_writer(hom
     assert (lead.hold_id, lead.asks_writer, lead.copies, lead.reach) == (hold.hold_id, True, 1, hold.reach + 1)
 
 
-@on_sqlite
-async def test_a_deferred_post_adds_nothing_to_a_post_of_its_own_mailing_that_it_does_not_join(home: House) -> None:
+@pytest.mark.parametrize("text", [None, "Another text\r\n"], ids=["copy", "another"])
+async def test_a_deferred_post_adds_nothing_to_a_post_of_its_own_mailing_that_it_does_not_join(
+    home: House, text: str | None
+) -> None:
     """Its text is another: once its client tries again, it waits by itself."""
     await home.put({**DOCUMENTS, "policy.yaml": POLICY.replace("then: reject", "then: defer").encode()})
     await home.follow()
+    index(home.folder, "news", READERS)
     same = {"X_Looks": "mailing", "X_Mailing": "spring"}
+    sent = same | ({"body": text} if text else {})
     lead = await home.held(RAMADAN, **same)
-    for body in ("Another text\r\n", None):
-        done = await home.send(NEWS, X_Labels="contract", **same, **({"body": body} if body else {}))
-        assert isinstance(done, Deferred)
+    joined = (("ramadan",), 60) if text else (("news", "ramadan"), 120)
+    for _ in range(2):
+        assert isinstance(await home.send(NEWS, X_Labels="contract", **sent), Deferred)
         found = await home.hold(lead.hold_id)
-        assert found.lists == (("ramadan",) if body else ("news", "ramadan"))
+        assert (found.lists, found.reach) == joined
         assert found.verdict.action is Action.HOLD
+    other = await home.held(NEWS, **sent)
+    found = await home.hold(lead.hold_id)
+    assert (other.primary, found.lists, found.reach) == ("" if text else lead.hold_id, *joined)
+    for _ in range(2):
+        copy = await home.held(NEWS, Message_ID=f"<{next(home.ids)}@a>", **same)
+        found = await home.hold(lead.hold_id)
+        assert (copy.primary, found.lists, found.reach) == (lead.hold_id, ("news", "ramadan"), 120)
 
 
 @on_sqlite
