@@ -315,7 +315,8 @@ class Delivery:
 
         of_people = hold is not None and lease.intent.kind in OF_CONTENT
         touched = in_force.registry.classify(r.recipient.address for r in results if of_people).touched
-        crowds = crowds_of({name: one for name, one in touched.items() if one.by_address})
+        # a list without an index says nothing newer than what was known as the message came
+        crowds = crowds_of({name: one for name, one in touched.items() if one.by_address and one.version})
 
         @cache
         def behind(*recipients: Recipient) -> Sequence[Person]:

@@ -30,6 +30,7 @@ from smtpguard.journal.chain import Entry, Pair
 from smtpguard.journal.distinct import Interval
 from smtpguard.journal.event import Kind
 from smtpguard.journal.outcome import STAYED, Message, Outcome, relayed
+from smtpguard.lists.index import index_path
 from smtpguard.observe import figures
 from smtpguard.observe.metrics import Counters
 from smtpguard.observe.webhooks import topic_of
@@ -38,7 +39,7 @@ from tests.clocks import MONDAY
 from tests.guard.acts import VOTERS
 from tests.guard.campaign import DPO, EVA, OMAR
 from tests.guard.history import History
-from tests.guard.house import MEMBERS, RAMADAN, house, index
+from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN, house, index
 from tests.guard.laws import check_decided, check_found, check_places
 from tests.guard.office import Office
 from tests.guard.policies import documents
@@ -102,6 +103,21 @@ async def test_a_release_counts_who_is_on_the_list_by_then(tmp_path: Path, more:
         report = (await home.store.journal.incident(IncidentQuery(ids=frozenset({id})), prove=False)).report
         assert report is not None
         assert report.reached.people == Interval(len(members), len(members))
+
+
+async def test_a_release_counts_who_was_on_a_list_that_has_no_index_by_then(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        office = Office(home)
+        id = await office.approved()
+        index_path(home.folder, "ramadan").unlink()
+        home.in_force = home.build(DOCUMENTS)
+        await office.until_quiet(steps=2)
+        assert office.relay.has(RAMADAN) == 1
+        report = (await home.store.journal.incident(IncidentQuery(ids=frozenset({id})), prove=False)).report
+        assert report is not None
+        assert report.reached.people == Interval(len(MEMBERS), len(MEMBERS))
+        sent = [data["people"] for kind, data in await home.events(id) if kind == "release"]
+        assert sent == [len(MEMBERS), len(MEMBERS)]
 
 
 async def played(history: History) -> None:
