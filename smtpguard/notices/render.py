@@ -399,8 +399,9 @@ async def _still_waits(store: Store, data: Mapping[str, Any], in_force: InForce,
 
 def _is_earlier(data: Mapping[str, Any], hold: Hold) -> bool:
     """Return whether a notice is from before the hold waited again, of which its readers were told: until when it waits, and who
-    has approved it, may have changed. A notice of an earlier version does not say."""
-    return bool(data.get("turn", hold.turn) != hold.turn)
+    has approved it, may have changed. A notice of an earlier version does not say. A copy, as a void hold that its client's retry
+    put under another, is in a turn that nobody was told of."""
+    return not hold.primary and bool(data.get("turn", hold.turn) != hold.turn)
 
 
 def _freezes_data(freezes: Iterable[Freeze], hold: Hold, in_force: InForce) -> list[dict[str, Any]]:

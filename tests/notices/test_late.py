@@ -158,6 +158,25 @@ async def test_a_copy_in_the_place_of_a_void_hold_is_asked_about(campaign: Campa
     assert MEMBERS[4] not in found
 
 
+async def test_those_who_wait_to_read_of_a_void_hold_do_so_once_its_client_comes_again(campaign: Campaign) -> None:
+    """It waits under the copy in its place, and nobody was told that it waits again."""
+    office = _away(campaign.office)
+    (*_, first) = await campaign.to_members(0, 5)
+    assert isinstance(first, Held)
+    await campaign.send(MEMBERS[5], sender="ulf@example.com")
+    await campaign.home.store._writer.submit(
+        lambda b: b.execute("UPDATE hold SET acknowledged = false WHERE hold_id = ?", [(first.hold_id,)])
+    )
+    await office.go(minutes=16)
+    await campaign.approvals.sweep()
+    await campaign.send(MEMBERS[4], Message_ID="<4@example.com>", body="Copy 4")
+    again = await campaign.home.hold(first.hold_id)
+    assert (again.state, bool(again.primary)) == (State.WAITING, True)
+    found = await got(office)
+    assert {who for who, mine in found.items() if "approve" in mine} == {EVA, OMAR, DPO}
+    assert {who for who, mine in found.items() if "held" in mine} == {ANNA, "ulf@example.com"}
+
+
 async def test_a_writer_whom_the_first_copy_names_is_told_of_their_own(campaign: Campaign) -> None:
     """As where two people send one mailing, each under their own From, through the account of one of them."""
     (*_, first) = await campaign.to_members(0, 5, Sender=ULF)
