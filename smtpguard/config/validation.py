@@ -87,7 +87,8 @@ def problem_of(document: Document, model: type[BaseModel], error: ErrorDetails) 
             return document.problem(
                 place, f"{key} must not be in this file", f"{key}_file: the path of a file that holds it", key=True
             )
-        return document.problem(place, f'unknown key "{key}"', one_of(keys), did_you_mean(key, keys), key=True)
+        hint = did_you_mean(key, keys) or _belongs(model, path, key)
+        return document.problem(place, f'unknown key "{key}"', one_of(keys), hint, key=True)
     if kind == "missing":
         return document.problem(place, f"{error['loc'][-1]} is missing")
     if kind in ("literal_error", "enum"):
@@ -193,9 +194,31 @@ def _keys(model: type[BaseModel], place: Place) -> list[str]:
     here: Any = model
     for part in place:
         _, here = _step(here, part)
-    return [
-        field.alias or name for m in _models(here) or _models(_inside(here)) for name, field in m.model_fields.items()
-    ]
+    return list(_fields(here))
+
+
+def _fields(section: Any) -> dict[str, FieldInfo]:
+    models = _models(section) or _models(_inside(section))
+    return {field.alias or name: field for m in models for name, field in m.model_fields.items()}
+
+
+def _belongs(model: type[BaseModel], place: Place, key: str) -> str:
+    """Return a hint at the section that has this key, if it is the one nearest below ``place``, or is around it; else ""."""
+    around: list[Any] = [model]
+    for part in place:
+        around.append(_step(around[-1], part)[1])
+    below: list[tuple[tuple[str, ...], Any]] = [((), around[-1])]
+    for _ in range(_DEEPEST):
+        below = [((*names, name), f.annotation) for names, section in below for name, f in _fields(section).items()]
+        if found := {names for names, section in below if key in _fields(section)}:
+            return f"it belongs in {'.'.join(found.pop())}" if len(found) == 1 else ""
+    for part, section in zip(reversed(place), reversed(around[:-1]), strict=True):
+        if isinstance(part, str) and not _is_tag(part) and key in _fields(section):
+            return f"it belongs beside {part}"
+    return ""
+
+
+_DEEPEST = 3
 
 
 def _step(here: Any, part: str | int) -> tuple[FieldInfo | None, Any]:

@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Wit
 
 from smtpguard.config.durations import from_text, window
 from smtpguard.config.fields import network_of
-from smtpguard.config.problem import Invalid, Undeclared, did_you_mean, one_of
+from smtpguard.config.problem import Invalid, Undeclared, did_you_mean, nearest, one_of
 from smtpguard.config.validation import Findings
 from smtpguard.config.yaml import Place
 from smtpguard.lists.members import LISTED, canonical
@@ -254,12 +254,46 @@ def facts_of(raw: Mapping[str, Any], place: Place, findings: Findings) -> Iterat
         if name in FACTS:
             yield here, FACTS[name], value
         else:
-            # As message: {looks: ...}, and as looks: ... alone.
-            whole = f"{name}.{next(iter(value))}" if isinstance(value, dict) and value else name
-            parts = {fact.partition(".")[2]: f"did you mean {fact}?" for fact in FACTS}
-            hint = did_you_mean(whole, FACTS) or parts.get(name, "")
-            unknown = Invalid(f'unknown fact "{name}"', "a fact that smtpguard knows", hint)
-            findings.invalid(unknown, here, key=True)
+            findings.invalid(_unknown_fact(name, value, place), here, key=True)
+
+
+def _unknown_fact(name: str, value: Any, place: Place) -> Invalid:
+    text = f'unknown fact "{name}"'
+    if instead := _INSTEAD.get((place[-1], name)):
+        return Invalid(text, instead)
+    # As message: {looks: ...}, and as looks: ... alone.
+    whole = f"{name}.{next(iter(value))}" if name in _AREAS and isinstance(value, dict) and value else name
+    area, dot, last = whole.partition(".")
+    own = _AREAS.get(nearest(area, _AREAS if dot else [*_AREAS, *_ALONE]), {})
+    last = last or name
+    meant = (
+        own.get(nearest(last, own))
+        or _ALONE.get(last if own else nearest(last, _ALONE))
+        or ("" if own else nearest(whole, FACTS))
+    )
+    areas = (area if area in FACTS else f"{area}.*" for area in _AREAS)
+    return Invalid(text, one_of(own.values() or areas), f"did you mean {meant}?" if meant else "")
+
+
+_AREAS: dict[str, dict[str, str]] = {}
+"""By area, the facts by the last part of their name."""
+_ALONE: dict[str, str] = {}
+"""All facts by it; of several the first."""
+for _fact in FACTS:
+    _AREAS.setdefault(_fact.partition(".")[0], {})[_fact.rpartition(".")[2]] = _fact
+    _ALONE.setdefault(_fact.rpartition(".")[2], _fact)
+_INSTEAD: Mapping[tuple[str | int, str], str] = {
+    **dict.fromkeys([("when", "any"), ("when", "or")], "a rule for each of the conditions"),
+    **dict.fromkeys([("unless", "any"), ("unless", "or")], "the opposite of each condition in when"),
+    **{
+        (here, word): "the conditions alone: all must be true" for here in ("when", "unless") for word in ("all", "and")
+    },
+    ("when", "not"): "the condition in unless",
+    ("unless", "not"): "the condition in when",
+    ("when", "unless"): "unless beside when",
+    ("when", "then"): "then beside when",
+}
+"""What to write in a section instead of a word that is no fact."""
 
 
 def condition(fact: Fact, raw: Any, *, every: bool, known: ConditionNames) -> Condition:
@@ -351,7 +385,7 @@ def _bound(fact: Fact, raw: Mapping[Any, Any], known: ConditionNames) -> Conditi
     ]
     for key in raw:
         if key not in keys:
-            raise Invalid(f'unknown key "{key}" for {fact.name}', one_of(keys), did_you_mean(str(key), keys))
+            raise Invalid(f'unknown key "{key}" for {fact.name}', one_of(keys))
     if missing := [key for key in ("at_least", "in") if key not in raw]:
         raise Invalid(f"{fact.name} without {' and '.join(missing)}", _example(fact, keys))
     least, over = raw["at_least"], raw["in"]

@@ -183,9 +183,10 @@ def _vocabulary(name: str, text: bytes) -> tuple[Any, tuple[Problem, ...]]:
 def _declared(document: Document) -> Any:
     """All that declares names: if some of it was dropped, unknown names are not reported."""
     value = document.value
-    lists, streams = (section if isinstance(section := value.get(k), dict) else {} for k in ("lists", "streams"))
+    named = ("lists", "streams", "own_marks")
+    lists, *others = (section if isinstance(section := value.get(k), dict) else {} for k in named)
     audiences = {name: info.get("audience") if isinstance(info, dict) else info for name, info in lists.items()}
-    return value.keys(), value.get("groups"), audiences, streams.keys()
+    return value.keys(), value.get("groups"), audiences, [section.keys() for section in others]
 
 
 def _with_members(document: Document) -> frozenset[str]:
