@@ -4,13 +4,13 @@ writer's thread."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Select, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, case, false, func, select, true, tuple_
 
 from smtpguard.database.batch import Batch, Step
 from smtpguard.database.engine import Database
@@ -52,6 +52,12 @@ def among(
     """Yield the rows in which ``column`` has one of ``values``, with one statement for each 500 values."""
     for some in sliced(values, _VALUES):
         yield from connection.execute(query.where(column.in_(some)))
+
+
+def either(conditions: Iterable[ColumnElement[bool]]) -> ColumnElement[bool]:
+    """Return the condition that one of any number is true. SQLite takes up to 1,000 joined by OR, one within the other."""
+    whens = [(condition, true()) for condition in conditions]
+    return case(*whens, else_=false()) if whens else false()
 
 
 def sliced(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -26,7 +26,7 @@ from sqlalchemy import (
     update,
 )
 
-from smtpguard.database.access import among
+from smtpguard.database.access import among, either
 from smtpguard.database.batch import Batch
 from smtpguard.database.schema import hold as table
 from smtpguard.database.statements import rows_of
@@ -375,7 +375,7 @@ def ranked(
     last page. ``first``: the lists that come before others, if their address is a recipient. ``after``: the rank that
     the page before returned."""
     marked = [table.c.marks.contains(f"\nto:{name}\n", autoescape=True) for name in sorted(first)]
-    later = case((or_(*marked), 0), else_=1) if marked else literal_column("1")
+    later = case(*((mark, 0) for mark in marked), else_=1) if marked else literal_column("1")
     order = later, -func.coalesce(table.c.reach, 0), func.coalesce(table.c.expires_at, 0), table.c.hold_id
     states = table.c.state.in_([state.value for state in wanted.states])
     these = table.c.lead.is_(None), states, *_conditions(wanted)
@@ -401,7 +401,7 @@ def _conditions(wanted: HoldQuery) -> list[ColumnElement[bool]]:
     narrow += [~has_mark(mark) for mark in wanted.unmarked]
     if wanted.seats:
         narrow.append(
-            or_(*(and_(or_(*map(has_mark, some)), *(~has_mark(mark) for mark in none)) for some, none in wanted.seats))
+            or_(*(and_(either(map(has_mark, some)), *(~has_mark(m) for m in none)) for some, none in wanted.seats))
         )
     if wanted.since is not None:
         narrow.append(table.c.held_at >= microseconds(wanted.since))

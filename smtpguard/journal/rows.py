@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert, or_, select, text, update
 
-from smtpguard.database.access import Open, among, first_and_last
+from smtpguard.database.access import Open, among, either, first_and_last
 from smtpguard.database.batch import Batch
 from smtpguard.database.schema import RARE, checkpoint, clear, entry, hook
 from smtpguard.database.statements import rows_among, rows_of
@@ -413,10 +413,10 @@ def marks(secret: bytes, journal: str, rows: Sequence[str], lines: Sequence[str]
 
 def touches(lists: Collection[str]) -> ColumnElement[bool]:
     """Return the condition for verdicts on a message to any of these lists."""
-    return or_(*(entry.c.lists.contains(lines([name]), autoescape=True) for name in sorted(lists)))
+    return either(entry.c.lists.contains(lines([name]), autoescape=True) for name in sorted(lists))
 
 
 def named(ids: Collection[str]) -> ColumnElement[bool]:
     """Return the condition for entries that have one of these ids, or name one."""
     wanted = sorted(ids)
-    return or_(entry.c.id.in_(wanted), *(entry.c.names.contains(lines([id]), autoescape=True) for id in wanted))
+    return or_(entry.c.id.in_(wanted), either(entry.c.names.contains(lines([id]), autoescape=True) for id in wanted))
