@@ -29,7 +29,7 @@ from smtpguard.policy.condition import NO, UNKNOWN, YES, Answer
 from smtpguard.policy.counted import COUNTED
 from smtpguard.policy.facts import FACTS, OF_LETTERS, Count, Part, Source, Type, Value, Within
 from smtpguard.policy.rule import Rule, Strength
-from smtpguard.policy.verdict import Action
+from smtpguard.policy.verdict import Action, Scope
 from smtpguard.reading.marks import OF_LIST_HEADERS
 
 WHY: Mapping[Part, str] = {
@@ -104,9 +104,9 @@ class CompiledPolicy:
         strongest = max((self._strength(name, message) for name in message.own if name in self.by_id), default=None)
         return NO if rule.observes or not message.own or strongest is None or rule.strength() > strongest else None
 
-    def action(self, name: str, message: Recorded) -> Action | None:
-        """Return the action of a rule that hit while this policy was in force; None for a built-in rule."""
-        return self._strength(name, message)[0] if name in self.by_id else None
+    def does(self, name: str, message: Recorded) -> tuple[Action | None, Scope | None]:
+        """Return the action and scope of a rule that hit while this policy was in force; None for a built-in rule."""
+        return (self._strength(name, message)[0], self.by_id[name].scope) if name in self.by_id else (None, None)
 
     def _strength(self, name: str, message: Recorded) -> Strength:
         return self.by_id[name].strength(UNKNOWN if name in message.uncertain else YES)

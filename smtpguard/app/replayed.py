@@ -10,7 +10,7 @@ ones. A mailing that was never held counts as waiting, since the decision of its
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
@@ -29,7 +29,7 @@ from smtpguard.policy.counted import APPROVED, COUNTED
 from smtpguard.policy.facts import FACTS, OF_MAILINGS, Count, Part, Type, Unknown, Value, Within
 from smtpguard.policy.freezing import FREEZE
 from smtpguard.policy.rule import ASKED, ASTRAY, AUTOMATIC, IN_DOUBT, REPLIES, RETURNS, STAGES, STREAM, WAITS, Rule
-from smtpguard.policy.verdict import Action, Mode
+from smtpguard.policy.verdict import Action, Mode, Scope, Verdict
 
 COPIES = "copies"
 """What a verdict may depend on beside facts: other copies of the same mailing, which may wait."""
@@ -50,10 +50,28 @@ _SURELY_NOT: Answered = (_NO, "", "")
 
 
 class Effect(NamedTuple):
-    """The hit of a rule. ``action``: None if its policy is no longer kept."""
+    """The hit of a rule. ``action``, ``scope``: None if its policy is no longer kept."""
 
     mode: Mode
     action: Action | None
+    scope: Scope | None
+
+    def changes(self, new: Effect) -> Iterator[str]:
+        """Yield what a hit of the same rule does otherwise: "from -> to"."""
+        if self.mode is not new.mode:
+            yield f"{_DOES[self.mode]} -> {_DOES[new.mode]}"
+            return
+        if self.action is not None and new.action is not None and self.action is not new.action:
+            yield f"{self.action.word} -> {new.action.word}"
+        if self.scope is not None and new.scope is not None and self.scope is not new.scope:
+            yield f"scope: {self.scope.value} -> {new.scope.value}"
+
+
+_DOES = {Mode.ENFORCE: "enforced", Mode.OBSERVE: "observes", Mode.APPROVED: "approved"}
+
+
+def effects(verdict: Verdict) -> dict[str, Effect]:
+    return {hit.rule: Effect(hit.mode, hit.action, hit.scope) for hit in verdict.hits}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +125,7 @@ def recorded(message: Recorded, then: CompiledPolicy | None) -> Judgement:
     """Return the recorded result. ``then``: the policy that it was decided under, None if it is no longer kept."""
     by_mode = ((message.observed, Mode.OBSERVE), (message.approved, Mode.APPROVED), (message.enforced, Mode.ENFORCE))
     rules = {
-        rule: Effect(mode, then.action(rule, message) if then is not None else None)
+        rule: Effect(mode, *(then.does(rule, message) if then is not None else (None, None)))
         for names, mode in by_mode
         for rule in sorted(names)
     }
@@ -133,7 +151,7 @@ class Replay:
         self._remember(case)
         return Judgement(
             actions=frozenset(case.actions),
-            rules={hit.rule: Effect(hit.mode, hit.action) for hit in answers.least.hits},
+            rules=effects(answers.least),
             perhaps=answers.perhaps,
             depends_on=case.depends_on if len(case.actions) > 1 else {},
         )
@@ -496,7 +514,7 @@ class _Case:
         then, message = self.diff.then, self.message
         if then is None or not then.policy.enforce or not self.answers.unchanged(then):
             return False
-        actions = {action for name in message.own if (action := then.action(name, message)) is not None}
+        actions = {action for name in message.own if (action := then.does(name, message)[0]) is not None}
         built_in = {action for name, action in WANTED.items() if name in message.enforced}
         freeze = {self._freeze_action()} if FREEZE in message.enforced else set()
         return self.actions == {max(actions | built_in | freeze, default=Action.RELAY)}

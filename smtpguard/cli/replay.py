@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 from click.core import ParameterSource
@@ -21,13 +21,15 @@ from smtpguard.cli.context import AtLeast, CannotRun, Command, Context, moment
 from smtpguard.cli.explain import envelope_of, mails, why_unread
 from smtpguard.cli.holdrow import plain
 from smtpguard.database.errors import ContentMissing
+from smtpguard.lists.recipients import INTERNAL
 from smtpguard.locale.phrase import many
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session
 from smtpguard.mail.message import Message
-from smtpguard.policy.verdict import Mode, Verdict
+from smtpguard.policy.verdict import Action, Mode, Scope, Verdict
 
 if TYPE_CHECKING:
+    from smtpguard.admission.model import Explained
     from smtpguard.config.settings import Settings
     from smtpguard.lists.digest import Digester
     from smtpguard.policy.parse import Policy
@@ -58,13 +60,39 @@ def _rules(verdict: Verdict) -> list[str]:
     return sorted(hit.rule + (" (observes)" if hit.mode is Mode.OBSERVE else "") for hit in verdict.hits)
 
 
-def _same(was: Verdict, will: Verdict) -> bool:
-    return was.action is will.action and _rules(was) == _rules(will)
+class _Outcome(NamedTuple):
+    """``all``: whether the action takes the whole message, and not the customers' part alone."""
+
+    action: Action
+    all: bool
+
+    @classmethod
+    def of(cls, found: Explained) -> _Outcome:
+        verdict = found.verdict
+        ours = {one.kind is INTERNAL for one in found.recipients.recipients}
+        return cls(verdict.action, not (verdict.action.waits and verdict.scope is Scope.CUSTOMERS and len(ours) > 1))
+
+    @property
+    def words(self) -> str:
+        return self.action.word if self.all else f"{self.action.word} the customers' part"
+
+
+def _changes(was: Verdict, will: Verdict) -> Iterator[str]:
+    """Yield the rules that hit under one policy alone, and those that do something else, each with its sign."""
+    from smtpguard.app.replayed import effects
+
+    before, after = _rules(was), _rules(will)
+    for sign, some, others in (("-", before, after), ("+", after, before)):
+        yield from (f"{sign} {rule}" for rule in some if rule not in others)
+    old, new = effects(was), effects(will)
+    for rule in sorted(old.keys() & new.keys()):
+        if old[rule].mode is new[rule].mode:
+            yield from (f"~ {rule}: {change}" for change in old[rule].changes(new[rule]))
 
 
 @dataclass(slots=True)
 class _HeldSums:
-    """The sums of a replay. ``moved``: the senders of messages with another action, by both actions; ``looser``: the messages with a
+    """The sums of a replay. ``moved``: the senders of messages with another outcome, by both; ``looser``: the messages with a
     less strict one."""
 
     same: int = 0
@@ -83,11 +111,12 @@ class _HeldSums:
     def all(self) -> int:
         return self.same + self.by_other_rules + self.otherwise
 
-    def add(self, was: Verdict, will: Verdict, sender: str) -> None:
-        self.looser += will.action < was.action
-        if was.action is not will.action:
-            self.moved.setdefault((was.action.word, will.action.word), Counter())[sender] += 1
-        elif _same(was, will):
+    def add(self, was: Explained, will: Explained, sender: str) -> None:
+        before, after = _Outcome.of(was), _Outcome.of(will)
+        self.looser += after < before
+        if before != after:
+            self.moved.setdefault((before.words, after.words), Counter())[sender] += 1
+        elif not any(_changes(was.verdict, will.verdict)):
             self.same += 1
         else:
             self.by_other_rules += 1
@@ -206,7 +235,7 @@ async def _of_contents(
         async for one in cases:
             asked = one.message, one.reverse_path, one.recipients, one.session, one.counted
             try:
-                was, will = (await before.explain(*asked)).verdict, (await then.explain(*asked)).verdict
+                was, will = await before.explain(*asked), await then.explain(*asked)
             except Exception as error:  # an error of one message must not stop the others
                 unread(one.name, why_unread(error))
                 continue
@@ -265,23 +294,28 @@ async def _held(store: Store, after: datetime | None, tally: _HeldSums) -> Async
         )  # fmt: skip
 
 
-def _row(one: _Case, was: Verdict, will: Verdict) -> dict[str, Any]:
+def _row(one: _Case, was: Explained, will: Explained) -> dict[str, Any]:
     in_force, file = (
-        {"action": verdict.action.word, "rules": _rules(verdict), "policy_sha256": verdict.policy_sha256}
-        for verdict in (was, will)
+        {
+            "action": found.verdict.action.word,
+            "scope": "all" if _Outcome.of(found).all else "customers",
+            "rules": _rules(found.verdict),
+            "policy_sha256": found.verdict.policy_sha256,
+        }
+        for found in (was, will)
     )
-    return {"message": one.name, "subject": one.subject, "same": _same(was, will), "in_force": in_force, "file": file}
+    same = _Outcome.of(was) == _Outcome.of(will) and not any(_changes(was.verdict, will.verdict))
+    return {"message": one.name, "subject": one.subject, "same": same, "in_force": in_force, "file": file}
 
 
-def _lines(one: _Case, was: Verdict, will: Verdict) -> Iterator[str]:
-    if _same(was, will):
+def _lines(one: _Case, was: Explained, will: Explained) -> Iterator[str]:
+    before, after = _Outcome.of(was), _Outcome.of(will)
+    changes = [*_changes(was.verdict, will.verdict)]
+    if before == after and not changes:
         return
-    moved = was.action is not will.action
-    way = f"{was.action.word} -> {will.action.word}" if moved else was.action.word
+    way = f"{before.words} -> {after.words}" if before != after else before.words
     yield plain(f'{one.name}: {way}  "{one.subject}"')
-    before, after = _rules(was), _rules(will)
-    for sign, some, others in (("-", before, after), ("+", after, before)):
-        yield from (f"  {sign} {rule}" for rule in some if rule not in others)
+    yield from (f"  {change}" for change in changes)
 
 
 def _in_all(tally: _HeldSums) -> Iterator[str]:

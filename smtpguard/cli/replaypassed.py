@@ -44,7 +44,6 @@ _MEMORY = 1 << 20
 _MOST_NAMED = 8
 _MOST_MAILINGS = 10_000
 _MODES = {Mode.ENFORCE: "", Mode.OBSERVE: " (observes)", Mode.APPROVED: " (approved)"}
-_DOES = {Mode.ENFORCE: "enforced", Mode.OBSERVE: "observes", Mode.APPROVED: "approved"}
 _UNKNOWNS = {"copies": "other copies of its mailing", "people": "those who decide on its mailing"}
 
 
@@ -225,11 +224,7 @@ def _signed(was: Judgement, will: Judgement) -> Iterator[str]:
             if rule not in others and rule not in doubted:
                 yield f"{sign} {rule}{_MODES[effect.mode]}"
     for rule in sorted(before.keys() & after.keys()):
-        old, new = before[rule], after[rule]
-        if old.mode is not new.mode:
-            yield f"~ {rule}: {_DOES[old.mode]} -> {_DOES[new.mode]}"
-        elif old.action is not None and old.action is not new.action:
-            yield f"~ {rule}: {old.action.word} -> {new.action.word if new.action is not None else ''}"
+        yield from (f"~ {rule}: {change}" for change in before[rule].changes(after[rule]))
 
 
 def _doubted(was: Judgement, will: Judgement) -> Iterator[str]:

@@ -97,6 +97,34 @@ def test_messages_held_by_another_rule_are_listed(installed: Path) -> None:
     assert "  + internal-to-list (observes)" in output_lines(installed)
 
 
+def test_a_rule_that_does_something_else_is_listed(installed: Path) -> None:
+    policy = installed / "policy.yaml"
+    before = policy.read_text()
+    place = before.index("- id: internal-to-list")
+    policy.write_text(before[:place] + before[place:].replace("then: hold", "then: reject", 1))
+    assert output_lines(installed)[:2] == [
+        f'{LIST}: hold -> reject  "SV: lunch"',
+        "  ~ internal-to-list: hold -> reject",
+    ]
+
+
+def test_a_part_that_would_go_on_is_looser(installed: Path) -> None:
+    folder = installed / "mail"
+    folder.mkdir()
+    for n, to in enumerate(("", ", bo@example.com")):
+        (folder / f"{n}.eml").write_text(
+            f"From: anna@example.com\nTo: ramadan@lists.example.com{to}\nSubject: SV: x\n\nHej {n}\n"
+        )
+    change(installed, ("then: hold\n  - ", "then: hold\n    scope: customers\n  - "))
+    lines = output_lines(installed, str(folder))
+    assert f'{folder}/0.eml: hold  "SV: x"' in lines
+    assert f'{folder}/1.eml: hold -> hold the customers\' part  "SV: x"' in lines
+    assert "  ~ internal-to-list: scope: all -> customers" in lines
+    for asked in (("--expect", "same"), ("--no-loosening",)):
+        assert run(installed, *asked, str(folder / "0.eml")).exit_code == 0, asked
+        assert run(installed, *asked, str(folder / "1.eml")).exit_code == 1, asked
+
+
 def test_copies_count_as_their_mailing(installed: Path) -> None:
     """Copies sent one by one count as their mailing, though none alone reaches the rule's number of people."""
 

@@ -141,6 +141,8 @@ def test_a_changed_action_of_a_rule_is_shown(installed: Path) -> None:
     assert "        1  ~ not-a-writer: hold -> reject" in output_lines(installed)
     change(installed, ("recipients.list_addresses: any}\n    then: hold", "recipients.list_addresses: any}\n    mode: observe\n    then: hold"))  # fmt: skip
     assert "  ~ internal-to-list: enforced -> observes" in output_lines(installed)
+    change(installed, ("recipients.list_addresses: any}\n    then: hold", "recipients.list_addresses: any}\n    scope: customers\n    then: hold"))  # fmt: skip
+    assert "  ~ internal-to-list: scope: all -> customers" in output_lines(installed)
 
 
 def test_an_observing_rule_changes_no_verdict(installed: Path) -> None:
