@@ -39,7 +39,7 @@ def main(source: BinaryIO, sink: BinaryIO) -> int:
             return 1
         given, depth, bounds = load_request(head)
         around = around if given is None else given
-        _allow(bounds.seconds)
+        allow(bounds.seconds)
         message, bounds = Message.of(content), replace(bounds, clock=time.process_time)
         if depth is Depth.SHOWN:
             answer = shown_by(message, bounds).pack()
@@ -59,7 +59,7 @@ def _block(source: BinaryIO) -> bytes | None:
     return block if len(block) == size else None
 
 
-def _allow(seconds: float) -> None:
+def allow(seconds: float) -> None:
     """Raise the limit of processor time for one more request."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     limit = int(used.ru_utime + used.ru_stime + seconds) + GRACE_SECONDS

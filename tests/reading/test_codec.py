@@ -117,7 +117,7 @@ def test_the_process_answers_several_requests() -> None:
 def test_only_the_processors_time_counts(clock: str, readable: Readable, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a machine that others keep busy, ordinary mail stays readable."""
     minutes = itertools.count(step=60)
-    monkeypatch.setattr(child, "_allow", lambda seconds: None)
+    monkeypatch.setattr(child, "allow", lambda seconds: None)
     monkeypatch.setattr(time, clock, lambda: float(next(minutes)))
     sink = io.BytesIO()
     child.main(io.BytesIO(block(dump_request(around(), Depth.TEXT, Bounds())) + block(letter(STORY).raw[:])), sink)
@@ -126,7 +126,7 @@ def test_only_the_processors_time_counts(clock: str, readable: Readable, monkeyp
 
 
 def test_the_process_ends_at_a_truncated_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child, "_allow", lambda seconds: None)
+    monkeypatch.setattr(child, "allow", lambda seconds: None)
     head = block(dump_request(None, Depth.TEXT, Bounds()))
     for data, status in ((b"", 0), (b"\0\0", 0), (head, 1), (head + b"\0\0\0\x05abc", 1)):
         assert child.main(io.BytesIO(data), io.BytesIO()) == status
@@ -134,7 +134,7 @@ def test_the_process_ends_at_a_truncated_request(monkeypatch: pytest.MonkeyPatch
 
 def test_the_process_limits_its_resources() -> None:
     program = (
-        "import resource, smtpguard.reading.__main__ as m; m.confine(); m._allow(2.0)\n"
+        "import resource, smtpguard.reading.__main__ as m; m.confine(); m.allow(2.0)\n"
         "print(*(resource.getrlimit(r)[0] for r in (resource.RLIMIT_AS, resource.RLIMIT_FSIZE, resource.RLIMIT_CORE)))\n"
         "print(resource.getrlimit(resource.RLIMIT_CPU)[0] < 20)"
     )

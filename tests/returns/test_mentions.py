@@ -172,6 +172,26 @@ async def test_the_same_link_from_several_sources_is_one_mention(out: Out) -> No
     assert {one.sort for one in await out.home.store.returns.newest()} == {Sort.MENTION}
 
 
+async def test_a_feed_is_parsed_in_a_process_that_can_be_killed(
+    out: Out, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """feedparser's search for an address in an author takes hours, in which no other thread of its process runs."""
+    library = pytest.importorskip("feedparser")
+    monkeypatch.setattr(library, "parse", lambda *_, **__: pytest.fail("parsed in this process"))
+    feeds = [Feed(name="Slow", url="https://slow.example/rss"), Feed(name="Good", url="https://good.example/rss")]
+
+    async def get(url: str) -> tuple[bytes, str]:
+        author = b"a." * 500_000 if "slow" in url else b""
+        return RSS.replace("<item>", "<item><author>%s</author>", 1).encode() % author, "application/rss+xml"
+
+    settings: Any = SimpleNamespace(mentions=Mentions(feeds=feeds[:1]))
+    await Feeds(settings, out.home.store.returns.mention, out.home.clock, get=get, parse_seconds=0.5).read()
+    assert "the feed Slow cannot be read: it takes too long to read" in caplog.text
+    settings = SimpleNamespace(mentions=Mentions(feeds=feeds[1:]))
+    await Feeds(settings, out.home.store.returns.mention, out.home.clock, get=get).read()
+    assert len(await out.service.outside(NOW - timedelta(days=1))) == 2
+
+
 def test_malformed_feeds_are_read() -> None:
     entries = [
         {"title": 5},
