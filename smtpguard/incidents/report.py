@@ -347,7 +347,10 @@ class Case:
         data = content["data"]
         message.add(entry.kind, data, content["private"])
         if "crowds" in data and entry.id in self._people_of:  # lists may have changed since it came
-            self._people_of[entry.id] = [at_attempt(some, data["crowds"]) for some in self._people_of[entry.id]]
+            people, named = self._people_of[entry.id], message.named_in(content["private"])
+            self._people_of[entry.id] = [
+                at_attempt(some, data["crowds"]) if n in named else some for n, some in enumerate(people)
+            ]
         self._seqs[entry.id] = self._seqs[entry.id][0], max(entry.seq, self._seqs[entry.id][1])
         one = delivery_entry(entry.kind, data)
         if relayed(entry.kind, data) is Outcome.DELIVERED or (one is not None and one.event is DeliveryEvent.TAKE):

@@ -245,12 +245,14 @@ class Message:
     def _add_ends(self, one: DeliveryEntry, sealed: Sealed) -> None:
         """Set the outcome of the recipients that an entry names. A recipient that waits for another attempt has none."""
         end = None if one.status is DeliveryStatus.PENDING else delivered(one.status, part=one.part)
-        named = sealed.get("recipients", ())
-        alone = self.recipients is _ONE
-        for n, recipient in enumerate(self.recipients if named else ()):
-            if alone or recipient in named:
-                self._ends = self._ends if self._ends is not None else [None] * len(self.recipients)
-                self._ends[n] = end
+        for n in self.named_in(sealed):
+            self._ends = self._ends if self._ends is not None else [None] * len(self.recipients)
+            self._ends[n] = end
+
+    def named_in(self, sealed: Sealed) -> Sequence[int]:
+        """Return the numbers of its recipients that an entry names."""
+        named, alone = sealed.get("recipients", ()), self.recipients is _ONE
+        return [n for n, one in enumerate(self.recipients if named else ()) if alone or one in named]
 
     @property
     def got_part(self) -> bool:

@@ -39,9 +39,9 @@ from tests.clocks import MONDAY
 from tests.guard.acts import VOTERS
 from tests.guard.campaign import DPO, EVA, OMAR
 from tests.guard.history import History
-from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN, house, index
+from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, RAMADAN, house, index
 from tests.guard.laws import check_decided, check_found, check_places
-from tests.guard.office import Office
+from tests.guard.office import LATER, NO, Office
 from tests.guard.policies import documents
 from tests.guard.relaying import person
 from tests.incidents import pages
@@ -118,6 +118,23 @@ async def test_a_release_counts_who_was_on_a_list_that_has_no_index_by_then(tmp_
         assert report.reached.people == Interval(len(MEMBERS), len(MEMBERS))
         sent = [data["people"] for kind, data in await home.events(id) if kind == "release"]
         assert sent == [len(MEMBERS), len(MEMBERS)]
+
+
+async def test_a_later_attempt_for_one_address_of_a_list_leaves_who_got_it_at_another(tmp_path: Path) -> None:
+    both = f"addresses: [{RAMADAN}, eid@lists.example.com]"
+    policy = POLICY.replace(f"addresses: [{RAMADAN}]", both)
+    async with house(tmp_path, documents={**DOCUMENTS, "policy.yaml": policy.encode()}) as home:
+        office = Office(home)
+        id = await office.approved("eid@lists.example.com")
+        office.relay.says = {"eid@lists.example.com": LATER}
+        await office.step()
+        index(home.folder, "ramadan", MEMBERS[:30])
+        home.in_force.registry.reopen()
+        office.relay.says = {"eid@lists.example.com": NO}
+        await office.until_quiet(steps=2)
+        report = (await home.store.journal.incident(IncidentQuery(ids=frozenset({id})), prove=False)).report
+        assert report is not None
+        assert report.reached.people == Interval(len(MEMBERS), len(MEMBERS))
 
 
 async def played(history: History) -> None:
