@@ -36,7 +36,9 @@ STEADY = SteadyClock(SystemClock())
 
 
 def steady(clock: Clock) -> SteadyClock:
-    """Return ``STEADY`` for the system clock, and a new steady clock for any other."""
+    """Return ``STEADY`` for the system clock, and a new steady clock for any other that is none."""
+    if isinstance(clock, SteadyClock):
+        return clock
     return STEADY if isinstance(clock, SystemClock) else SteadyClock(clock)
 
 

@@ -71,7 +71,8 @@ class Line:
 
 async def open_line(settings: Settings, undo: AsyncExitStack, clock: Clock | None) -> Line:
     """Build a guard that is ready for mail; ``undo`` closes it. Raises CannotStart, StoreError and Broken."""
-    clock = steady(clock or SystemClock())
+    hosts = clock or SystemClock()
+    clock = steady(hosts)
     make_state(settings)
     secret = installation_secret(settings)
     logged = opened(settings, hot=True, clock=clock, committed=EventLog())
@@ -112,7 +113,7 @@ async def open_line(settings: Settings, undo: AsyncExitStack, clock: Clock | Non
             path=store.file,
             journal=head.journal,
             secret=secret,
-            now=clock.now,
+            now=hosts.now,  # as the commands, which begin and end one while the server is away
             take=store.journal.take_fronts,
             note=store.journal.note,
         )

@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from smtpguard.app.clock import SystemClock, ids, learned_clock, steady
+from smtpguard.app.clock import SystemClock, ids, learn, steady
 from smtpguard.app.files import CannotStart, contact, installation_secret, make_state, other_secret, store_url
 from smtpguard.config.fields import read_secret
 from smtpguard.config.problem import Broken
 from smtpguard.database.errors import PolicyUnreadable
 from smtpguard.freezes.service import Freezes
+from smtpguard.journal.clock import SteadyClock
 from smtpguard.journal.linefiles import CHECKPOINTS
 from smtpguard.lists.digest import Digester
 from smtpguard.store.rollbackcheck import Foreign, OtherSecret
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from smtpguard.gathering.gather import Gather
     from smtpguard.holds.deadlines import Deadlines
     from smtpguard.holds.service import Approvals
-    from smtpguard.journal.clock import Clock, SteadyClock
+    from smtpguard.journal.clock import Clock
     from smtpguard.mailings.matching import Matching
     from smtpguard.mailings.service import Mailings
     from smtpguard.notices.intents import Notices
@@ -193,7 +194,7 @@ async def opened(
                 store_url(settings),
                 secret=secret,
                 state_dir=settings.state,
-                clock=clock or SystemClock(),
+                clock=steady(clock or SystemClock()),
                 quota_bytes=settings.hold.quota,
                 migrate=migrate,
                 hot=hot,
@@ -264,8 +265,10 @@ async def services(
     from smtpguard.mailings.matching import Matching
     from smtpguard.mailings.service import Mailings
 
-    async with opened(settings, reads=not serving, committed=committed) as (store, digester):
-        clock = steady(SystemClock()) if serving else await learned_clock(SystemClock(), store)
+    clock = steady(SystemClock()) if serving else SteadyClock(SystemClock())
+    async with opened(settings, reads=not serving, committed=committed, clock=clock) as (store, digester):
+        if not serving:
+            await learn(clock, store)
         policies = Following(store, settings, digester, clock, reading=serving)
         if not serving:  # else it begins with its watch over the gate
             with contextlib.suppress(PolicyUnreadable):

@@ -155,8 +155,8 @@ async def store_findings(settings: Settings, policy: Policy | None = None) -> li
             elif abs(ahead) > CLOCKS_APART:
                 how = "ahead of" if ahead > 0 else "behind"
                 text = (
-                    f"the clock of this host is {abs(ahead):.0f} seconds {how} the database server's: of hosts with one store, "
-                    f"that whose clock is ahead ends pauses and deadlines as much earlier"
+                    f"the clock of this host is {abs(ahead):.0f} seconds {how} the database server's, by which all goes: from "
+                    f"five minutes on this host writes nothing"
                 )
                 found.append(State.ODD.of("clock", text))
             if wrong := await store.ask(encoding_problem):

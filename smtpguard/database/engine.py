@@ -18,6 +18,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from smtpguard.database.files import FairLock, ReadOnlyCopy, inode, is_only_read
 from smtpguard.database.fronts import Fronts
 from smtpguard.database.statements import Array, array_dumper, close_cursor, rows_of
 from smtpguard.database.writeback import WriteBack
+from smtpguard.journal.clock import SteadyClock
 from smtpguard.locale.phrase import N_, Phrase
 
 _STATEMENTS = 256
@@ -48,8 +50,7 @@ IDLE_SECONDS = 10
 then rolled back, before those that wait for its lock give up (BUSY_SECONDS)."""
 CONNECT_SECONDS = 5
 CLOCKS_SECONDS = 300
-"""The most that the clocks of this host and of the server may differ. Leases, pauses and deadlines are times
-that one host writes and another reads: a host an hour ahead would send again what a relay is being given."""
+"""The most that the clocks of this host and of the server may differ. Until it has asked the server, a process goes by its host's."""
 _ADVISORY_KEY = 0x536D7470  # any number, the same for every writer
 _BEGIN_SQLITE = "BEGIN IMMEDIATE"
 _LOG_PAGES = 8000  # of the write-ahead log are allocated beforehand
@@ -129,11 +130,11 @@ class BadItem(Exception):
 class Database:
     """Engines and the writer's connection. ``begin`` to ``commit`` belong to one thread; ``read`` is for any."""
 
-    def __init__(self, url: str, *, hot: bool = False, reads: bool = False) -> None:
+    def __init__(self, url: str, *, hot: bool = False, reads: bool = False, clock: SteadyClock | None = None) -> None:
         """``url``: its parameter ``password_file`` names a file with the password, which each connection reads again. ``hot``:
         clients wait for these writes, so the log is allocated beforehand and more pages are cached. ``reads``: nothing is
-        written; a read-only database is enough, and no file is made beside it. Raises ValueError, and StoreError if the
-        database's files cannot be opened."""
+        written; a read-only database is enough, and no file is made beside it. ``clock`` is set by that of the server. Raises
+        ValueError, and StoreError if the database's files cannot be opened."""
         self.given, named, self._places = url, _url_of(url), _servers(url)
         self.url, self._password_file = (
             named.difference_update_query(["password_file"]),
@@ -145,7 +146,7 @@ class Database:
         self._lock: FairLock | None = None
         self.fronts: Fronts | None = None
         """The fronts of a SQLite database that can be written; else None."""
-        self._hot = hot
+        self._hot, self._clock = hot, clock
         if self.sqlite:
             if not self.url.database or self.url.database == ":memory:":
                 raise ValueError("the store needs a file: sqlite:///path/to/file.db")
@@ -188,6 +189,7 @@ class Database:
     def _engine(self, *, write: bool) -> Engine:
         if self.sqlite:
             return self._sqlite_engine(write=write)
+        clock = self._clock
         logging.getLogger("psycopg").setLevel(logging.ERROR)  # it also logs what it raises, about its own objects
         more: dict[str, Any] = {"poolclass": NullPool} if write else {"poolclass": QueuePool, "pool_size": 4}
         limits = {"client_encoding": "utf8", "connect_timeout": CONNECT_SECONDS, "keepalives_idle": 5,
@@ -212,6 +214,9 @@ class Database:
                     cursor.execute(
                         f"SET statement_timeout = '{BUSY_SECONDS}s'; SET lock_timeout = '{BUSY_SECONDS}s'; {_UNLIMITED}"
                     )
+                    if clock is not None:
+                        asked = clock.monotonic()
+                        clock.server_said(_time(cursor.execute(f"SELECT {_CLOCK}").fetchone()[0]), asked)
                     if write:
                         cursor.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'")
                 connection.commit()
@@ -337,6 +342,7 @@ class Database:
 
     def _begin_on_server(self, connection: Connection) -> Connection:
         """Begin on PostgreSQL. If the server has closed this connection, since it was idle or at a restart, use a new one."""
+        asked = self._clock.monotonic() if self._clock is not None else 0.0
         try:
             begun = self._driver.execute(_BEGIN_POSTGRESQL)
         except self.errors:
@@ -349,6 +355,8 @@ class Database:
         if problem := clock_problem(time.time() - at / 1e6):
             self._driver.rollback()
             raise Unavailable(problem)
+        if self._clock is not None:
+            self._clock.server_said(_time(at), asked)
         if server != self._server:  # a pooler keeps our connection when it turns to another server
             self._server = server
             self.connections += 1
@@ -513,12 +521,11 @@ class Database:
 
 
 def ahead_of_server(connection: Connection) -> float:
-    """Return how many seconds the clock of this host is ahead of the server's, but for what the answer's delay may explain; 0 for
-    SQLite."""
+    """Return how many seconds the clock of this host is ahead of the server's; 0 for SQLite."""
     if connection.dialect.name == "sqlite":
         return 0.0
-    before, at, after = time.time(), rows_of(connection, f"SELECT {_CLOCK}")[0][0] / 1e6, time.time()
-    return float(max(before - at, 0) + min(after - at, 0))
+    [(at,)] = rows_of(connection, f"SELECT {_CLOCK}")
+    return time.time() - float(at) / 1e6
 
 
 def clock_problem(ahead: float) -> str:
@@ -527,6 +534,10 @@ def clock_problem(ahead: float) -> str:
         return ""
     how = "ahead of" if ahead > 0 else "behind"
     return f"the clock of this host is {abs(ahead) / 60:.0f} minutes {how} the database server's: nothing is written until both are right"
+
+
+def _time(at: int) -> datetime:
+    return datetime.fromtimestamp(at / 1e6, UTC)
 
 
 def is_there(url: str) -> bool:

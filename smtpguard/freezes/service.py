@@ -121,7 +121,7 @@ class Freezes:
             reason=reason,
             by=by,
             at=now,
-            until=now + for_ - await self._ahead() if for_ else None,
+            until=now + for_ if for_ else None,
         )
         await self.store.gate.freeze(freeze, event_of(Kind.FREEZE, freeze, by, self.clock.now()))
         hooks, found = await asyncio.gather(self._hooks(self.freeze_hook, "freeze", freeze, by), self._recalled(freeze))
@@ -172,14 +172,9 @@ class Freezes:
             return ()
 
         ends = {one: one.until for one in await self.active() if one.until is not None}
-        ahead = await self._ahead() if ends else timedelta(0)
-        over = [one for one, until in ends.items() if self.clock.has_come(until + ahead, one.at)]
+        over = [one for one, until in ends.items() if self.clock.has_come(until, one.at)]
         ran = await asyncio.gather(*map(lift, over))  # the commands of one keep no other frozen
         return tuple(chain.from_iterable(ran))
-
-    async def _ahead(self) -> timedelta:
-        """Return how far the clock of this host is ahead of the one by which freezes end on all hosts: the database server's."""
-        return timedelta(seconds=await self.store.gate.ahead_of_server())
 
     async def active(self, selector: Selector | None = None, value: str = "") -> tuple[Freeze, ...]:
         """Return the active freezes: all, or those with this selector and value."""

@@ -315,10 +315,8 @@ class Approvals:
         return self.notices.at(self.policies.current(), self.clock.now())
 
     async def _notices_newest(self) -> NoticesNow:
-        """For what lets mail go: by the policy that the store has now, so that nobody decides who may no longer, and by the clock
-        of its server, so that the time to undo an approval is the same on all hosts."""
-        in_force, ahead = await self.policies.follow(), await self.store.gate.ahead_of_server()
-        return self.notices.at(in_force, self.clock.now() - timedelta(seconds=ahead))
+        """For what lets mail go: by the policy that the store has now, so that nobody decides who may no longer."""
+        return self.notices.at(await self.policies.follow(), self.clock.now())
 
     def delay(self, hold: Hold, people: int) -> timedelta:
         """Return how long an approval can be undone before it takes effect, if it may reach ``people``."""

@@ -1,7 +1,7 @@
 """The clock, and how far it is believed. It decides whether the time has come to end, give up or erase something.
 
 Entries and people get the time of the wall clock. For a day after that clock jumped forward, deadlines go by the time that has
-passed by the monotonic clock, so that somebody can correct the clock. Pure.
+passed by the monotonic clock, so that somebody can correct the clock. With PostgreSQL all hosts go by its server's clock. Pure.
 """
 
 from __future__ import annotations
@@ -41,12 +41,23 @@ class SteadyClock:
     """A Clock of one process that notices jumps. Each jump forward counts a day after it."""
 
     def __init__(self, clock: Clock) -> None:
+        self._host = clock
         self.now, self.monotonic = clock.now, clock.monotonic
         self._at, self._tick = clock.now(), clock.monotonic()  # an earlier time, by both clocks
         self._jumps: tuple[_Jump, ...] = ()  # the jumps that do not count yet
         self._logged = timedelta(0)  # the jump that was logged last
         self._near = JUMP
         """The clock is believed if it differs by less than this from the time that has passed."""
+
+    def server_said(self, at: datetime, asked: float) -> None:
+        """Go by the database server's clock, as all hosts of its store do: the time is now what it says, and what has passed since by
+        the monotonic clock. The server said ``at``; it was asked at ``asked`` by that clock, so its time is later by up to this delay.
+        If the host's clock differs by more than a jump, one of the two is wrong: nothing changes, and nothing is written."""
+        tick = self.monotonic()
+        now = min(max(self.now(), at), at + timedelta(seconds=tick - asked))
+        if abs(now - self._host.now()) <= JUMP:
+            zero = now - timedelta(seconds=tick)
+            self.now = lambda: zero + timedelta(seconds=self.monotonic())
 
     def learn(self, known: datetime | None, since: datetime | None) -> None:
         """Notice a jump before this start, by the journal. ``known``: the time of its newest entry but for those of the last day:

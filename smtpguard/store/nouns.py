@@ -14,7 +14,6 @@ from typing import Any
 from smtpguard.accounts import rows as accounts
 from smtpguard.database.access import Access, Rows, asks, asks_now, writes
 from smtpguard.database.batch import Batch
-from smtpguard.database.engine import ahead_of_server
 from smtpguard.freezes import rows as gates
 from smtpguard.guard import policies
 from smtpguard.holds import contents, deciding, revoking
@@ -193,7 +192,6 @@ class Outbox(Rows):
 
 class Gates(Rows):
     read = asks(gates.read)
-    ahead_of_server = asks(ahead_of_server)
     freeze = writes(deciding.freeze)  # once it returns, no verdict to relay what the freeze stops is committed anywhere
     thaw = writes(gates.thaw)
 

@@ -27,7 +27,7 @@ from smtpguard.incidents.preservation import Preserved
 from smtpguard.journal import front as front_model
 from smtpguard.journal import rows as journal
 from smtpguard.journal import signing
-from smtpguard.journal.clock import Clock
+from smtpguard.journal.clock import Clock, SteadyClock
 from smtpguard.journal.event import Event
 from smtpguard.locale.phrase import Said
 from smtpguard.store import retention, rollbackcheck
@@ -221,7 +221,8 @@ async def open_store(
     ``quota_bytes``: of held content, 0 for no limit. ``migrate``: create the database, or migrate it to this version; without it
     SchemaError says what to do. ``hot``: mail waits for its writes. ``renewing``: secrets of which one is in force, unless it is lost;
     ``secret`` is then a new one, which ``renew`` puts in force. ``reads``: nothing will be written, so a read-only store is
-    enough. ``committed``: called in the writer thread with the events of each commit of this process.
+    enough. ``clock``: if it is a SteadyClock, it goes by the database server's. ``committed``: called in the writer thread with the
+    events of each commit of this process.
 
     Raises Foreign and OtherSecret, before anything is written, if ``state_dir`` or ``secret`` is another store's.
     """
@@ -231,7 +232,8 @@ async def open_store(
             rollbackcheck.check_uncreated(secret, state_dir)
             if not migrate:
                 raise NotSetUp
-        database = Database(url, hot=hot, reads=reads)
+        steady = clock if isinstance(clock, SteadyClock) else None
+        database = Database(url, hot=hot, reads=reads, clock=steady)
         try:
             with database.read() as connection:
                 before, put_back = _check_known(connection, secret, state_dir, renewing=renewing)

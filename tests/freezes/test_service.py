@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import itertools
 import sys
-import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,7 +22,6 @@ from smtpguard.mail.envelope import Answers, Lost, Recalled
 from smtpguard.mail.reply import RELAY_LOST
 from smtpguard.policy.freezing import Freeze, Gate, Selectable, Selector
 from smtpguard.policy.verdict import Held, Relayed
-from smtpguard.store.store import Store
 from tests.clocks import Clock
 from tests.every import every
 from tests.guard.house import MEMBERS, FakePassage, House
@@ -487,29 +484,6 @@ async def test_a_wrong_clock_lifts_no_freeze(home: House) -> None:
     home.clock.pass_(hours=1)
     await freezes.lift_ended()
     assert await freezes.active() == ()
-
-
-async def test_all_hosts_end_a_freeze_by_the_servers_clock(
-    store: Store, url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Their own clocks may differ from it by minutes."""
-    if url.startswith("sqlite"):
-        return  # one host
-    there, ids = time.time, itertools.count()
-
-    def host(minutes: int) -> Freezes:
-        """What follows happens on a host whose clock is so far ahead of the server's."""
-        monkeypatch.setattr(time, "time", lambda: there() + 60 * minutes)
-        clock = SteadyClock(Clock(datetime.fromtimestamp(time.time(), UTC)))
-        return Freezes(store, clock, new_id=lambda: f"F{next(ids)}", loud=False)
-
-    for made, lifted in ((-4, 0), (0, 4), (-4, 4)):
-        await host(made).freeze(Selector.ALL, "", reason="x", by="root", for_=timedelta(minutes=3))
-        await host(lifted).lift_ended()
-    assert len(await host(0).active()) == 3, "none is over"
-    await host(4).freeze(Selector.LIST, "news", reason="x", by="root", for_=timedelta(minutes=-1))
-    await host(-4).lift_ended()
-    assert len(await host(0).active()) == 3, "its time is over"
 
 
 async def test_a_failing_hook_at_expiry_is_logged(home: House, caplog: pytest.LogCaptureFixture) -> None:

@@ -4,7 +4,6 @@ complete."""
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -19,13 +18,11 @@ from smtpguard.database.schema import hold as table
 from smtpguard.holds import effects
 from smtpguard.holds.deadlines import Deadlines
 from smtpguard.holds.model import Choice, Conflict, Hold, NotEntitled, State
-from smtpguard.holds.service import Approvals
 from smtpguard.mailings.service import Mailings
 from smtpguard.outbox.model import IntentKind
 from smtpguard.policy.verdict import Held
 from tests.guard.campaign import ANNA, DPO, EVA, OMAR, Campaign, documents
 from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, House, PatchedStore, house
-from tests.store.servers import new_database
 
 DELAY = Deadlines(release_delay_seconds=60)
 MINUTE = timedelta(seconds=60)
@@ -114,28 +111,6 @@ async def test_a_clock_that_is_behind_at_a_start_and_set_right_then_delays_no_ap
     assert await approvals.enact() == 0
     home.clock.pass_(seconds=1)
     assert await approvals.enact() == 1
-
-
-async def test_the_time_to_undo_goes_by_the_servers_clock_on_all_hosts(
-    tmp_path: Path, postgresql: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Their own clocks may differ from it by minutes."""
-    async with house(tmp_path, url=new_database(postgresql)) as home:
-        there, began = time.time, home.clock.at
-
-        def host(minutes: int) -> Approvals:
-            """What follows happens on a host whose clock is so far ahead of the server's."""
-            monkeypatch.setattr(time, "time", lambda: there() + 60 * minutes)
-            home.clock.at = began + timedelta(minutes=minutes)
-            return home.approvals()
-
-        host(-4)
-        await approve(home, await held(home))
-        assert [await host(minutes).enact() for minutes in (0, 4)] == [0, 0]
-        approvals = host(-4)
-        assert await approvals.enact() == 0
-        home.clock.pass_(minutes=2)  # a slow answer of the server makes clocks look a little apart
-        assert await approvals.enact() == 1
 
 
 async def test_small_messages_and_a_zero_delay_are_released_at_once(home: House) -> None:

@@ -81,3 +81,35 @@ def test_a_start_doubts_for_the_rest_of_the_day() -> None:
         steady = SteadyClock(clock)
         steady.learn(newest, None)
         assert not steady.jumped
+
+
+def test_hosts_with_one_database_server_go_by_its_clock() -> None:
+    for minutes in (-4, 0, 4):
+        clock = Clock(MONDAY + timedelta(minutes=minutes))
+        steady = SteadyClock(clock)
+        steady.server_said(MONDAY, asked=clock.ticks)
+        assert steady.now() == MONDAY
+        clock.at += timedelta(minutes=3)  # set by hand
+        assert (steady.now(), steady.passed()) == (MONDAY, MONDAY)
+        clock.pass_(hours=1)
+        assert (steady.now(), steady.passed()) == (MONDAY + timedelta(hours=1), MONDAY + timedelta(hours=1))
+
+
+def test_the_delay_of_the_servers_answer_is_no_difference() -> None:
+    clock = Clock()
+    steady = SteadyClock(clock)
+    asked, said = clock.ticks, clock.at + timedelta(seconds=5)
+    clock.pass_(seconds=20)
+    for later in (0, 20):  # the answer took up to 20 seconds, before or after the server looked at its clock
+        steady.server_said(said - timedelta(seconds=5) + timedelta(seconds=later), asked)
+        assert steady.now() == clock.at
+    steady.server_said(clock.at + timedelta(seconds=1), asked)
+    assert steady.now() == clock.at + timedelta(seconds=1)
+
+
+def test_a_server_whose_clock_differs_by_more_than_a_jump_is_not_followed() -> None:
+    for difference in (-FAR, FAR):
+        clock = Clock()
+        steady = SteadyClock(clock)
+        steady.server_said(clock.at + difference, asked=clock.ticks)
+        assert steady.now() == clock.at

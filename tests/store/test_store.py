@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,12 @@ import pytest
 
 from smtpguard.database.engine import Database
 from smtpguard.database.statements import array_of, cursor_of
+from smtpguard.journal.clock import SteadyClock
 from smtpguard.journal.event import Kind
 from smtpguard.store import store
 from smtpguard.store.store import open_store
 from tests.clocks import Clock
-from tests.store.making import POLICY, SECRET
+from tests.store.making import POLICY, SECRET, notice
 from tests.store.making import event as entry
 from tests.store.servers import new_database, several
 
@@ -95,3 +98,17 @@ def test_arrays_come_back_from_postgresql_as_they_went(postgresql: str) -> None:
                 cursor.execute(f"SELECT * FROM unnest(%s::{kind}[])", [array_of(kind, some)])
                 assert [value for (value,) in cursor.fetchall()] == some
     database.close()
+
+
+async def test_all_hosts_of_a_store_have_the_time_of_its_server(tmp_path: Path, postgresql: str) -> None:
+    """Their own clocks may differ from it by minutes. So a lease lasts as long on all."""
+    url, real = new_database(postgresql), datetime.now(UTC)
+    async with AsyncExitStack() as hosts:
+        for minutes in (-4, 4):
+            clock = SteadyClock(Clock(real + timedelta(minutes=minutes)))
+            host = await hosts.enter_async_context(open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock))
+            assert abs(clock.now() - real) < timedelta(minutes=2)
+            if minutes < 0:
+                await host.journal.record([], [notice("N1")])
+                assert len(await host.outbox.lease("one", 5, 300)) == 1
+        assert await host.outbox.lease("another", 5, 300) == ()
