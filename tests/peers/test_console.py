@@ -379,6 +379,50 @@ async def test_a_refresh_keeps_a_selection(web: Site) -> None:
     await expect(page.get_by_role("status")).to_contain_text("1 message is rejected.")
 
 
+async def test_a_refresh_stays_where_the_reader_is(web: Site) -> None:
+    """Also while a row has the focus, as after choosing it and thinking better of it."""
+    for n in range(6):
+        await another(web, f"staying-{n}", NEWS)
+    await web.account(EVA, APPROVER)
+    page = await web.visitor()
+    await page.clock.install()
+    await page.set_viewport_size({"width": 360, "height": 300})
+    await page.goto("/login")
+    await signs_in(page, EVA)
+    await page.goto("/held?q=staying")
+    pick = page.get_by_role("checkbox", name="Choose: SV: staying-0")
+    await pick.check()
+    await pick.uncheck()
+    await page.evaluate("scrollTo(0, 350)")
+    await another(web, "staying-6", NEWS)
+    await page.clock.fast_forward(10_500)
+    await expect(page.get_by_role("link", name="SV: staying-6")).to_be_attached()
+    await expect(pick).to_be_focused()
+    assert await page.evaluate("scrollY") == 350
+
+
+async def test_the_second_click_of_a_double_click_decides_nothing(web: Site) -> None:
+    """What decides on the next page may be where the first click was."""
+    hold = await another(web, "double", NEWS)
+    await web.here.home.freeze(id="double")
+    page = await web.signed_in(EVA, APPROVER)
+    moments = await page.context.new_cdp_session(page)
+    await moments.send("Animation.enable")
+    await moments.send("Animation.setPlaybackRate", {"playbackRate": 0})  # each page is at its first moment
+    pressed = "e => { const b = e.getBoundingClientRect(); return e.contains(document.elementFromPoint(b.x + 9, b.y + 9)); }"
+    await page.goto(f"/held/{hold.hold_id}")
+    for name in ("Reject, send to nobody", "Send to 2 people once thawed"):
+        assert not await page.get_by_role("button", name=name).evaluate(pressed)
+    await page.locator("#approve").evaluate("form => form.requestSubmit()")
+    assert not await page.get_by_role("button", name="Yes, send it to 2 people").evaluate(pressed)
+    await page.goto("/thaw/double")
+    thaw = page.get_by_role("button", name=re.compile("^Thaw"))
+    assert not await thaw.evaluate(pressed)
+    await moments.send("Animation.setPlaybackRate", {"playbackRate": 1})
+    await thaw.click()
+    await expect(page.get_by_text("Nothing. Mail is going.")).to_be_visible()
+
+
 async def everything(web: Site, language: str) -> list[str]:
     """The paths of all pages, with content on each."""
     here = web.here
