@@ -409,7 +409,9 @@ async def test_the_second_click_of_a_double_click_decides_nothing(web: Site) -> 
     moments = await page.context.new_cdp_session(page)
     await moments.send("Animation.enable")
     await moments.send("Animation.setPlaybackRate", {"playbackRate": 0})  # each page is at its first moment
-    pressed = "e => { const b = e.getBoundingClientRect(); return e.contains(document.elementFromPoint(b.x + 9, b.y + 9)); }"
+    pressed = (
+        "e => { const b = e.getBoundingClientRect(); return e.contains(document.elementFromPoint(b.x + 9, b.y + 9)); }"
+    )
     await page.goto(f"/held/{hold.hold_id}")
     for name in ("Reject, send to nobody", "Send to 2 people once thawed"):
         assert not await page.get_by_role("button", name=name).evaluate(pressed)
@@ -421,6 +423,22 @@ async def test_the_second_click_of_a_double_click_decides_nothing(web: Site) -> 
     await moments.send("Animation.setPlaybackRate", {"playbackRate": 1})
     await thaw.click()
     await expect(page.get_by_text("Nothing. Mail is going.")).to_be_visible()
+
+
+async def test_a_form_whose_sending_was_stopped_is_sent_again(web: Site) -> None:
+    hold = await another(web, "stopping", NEWS)
+    page = await web.signed_in(EVA, APPROVER)
+    await page.goto(f"/held/{hold.hold_id}")
+    browser, begun = await page.context.new_cdp_session(page), asyncio.Event()
+    await page.route("**/vote", lambda route: begun.set())  # it gets no answer
+    reject = page.get_by_role("button", name="Reject, send to nobody")
+    await reject.click(no_wait_after=True)
+    await begun.wait()
+    await browser.send("Page.stopLoading")
+    await page.unroute("**/vote")
+    await expect(page.locator("#reject")).not_to_have_attribute("data-sent", "yes")
+    await reject.click()
+    await expect(page.get_by_role("status")).to_contain_text("It is rejected")
 
 
 async def everything(web: Site, language: str) -> list[str]:

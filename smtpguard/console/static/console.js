@@ -92,7 +92,10 @@ addEventListener("DOMContentLoaded", () => {
   told.tabIndex = -1;
   told.focus();
 });
-addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").forEach((form) => delete form.dataset.sent));
+// A form can be sent again where the page is shown again, and where the reader stopped the browser from sending it.
+const free = () => document.querySelectorAll("form[data-sent]").forEach((form) => delete form.dataset.sent);
+addEventListener("pageshow", free);
+window.navigation?.addEventListener("navigateerror", free);
 
 // Seconds that are left, beside the time that says it; when they are over, a page about one message shows how it stands now.
 const ends = new WeakMap();
