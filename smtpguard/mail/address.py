@@ -43,6 +43,13 @@ PLAIN = rf"[a-z0-9_\-]++(?:\.[a-z0-9_\-]++)*+@{_PLAIN_LABEL}(?:\.{_PLAIN_LABEL})
 is_plain = re.compile(rf"{PLAIN}\Z").match
 """Matches a text in lower case, of at most 63 octets, that is a mailbox and its own canonical key, sub-addressing
 aside: nearly all entries of a list of millions. ASCII, and short enough in every part."""
+_RETURN = re.compile(
+    r"(?:(?:ms)?prvs\d*|btv\d)=+[^=]+=+(?P<mailbox>.+)"  # BATV
+    r"|srs0[=+\-][^=]*=[^=]*=(?P<domain>[^=]*)=(?P<user>.+)"
+    r"|srs1[=+\-][^=]*=(?P<host>[^=]*)=(?P<rest>[=+\-].+)",
+    re.S,
+)
+"""A return address as servers make it: when mail comes back to it, they undo it, and some do so for all mail and any tag."""
 _WRAPPED = "imceasmtp-"
 _HEX = re.compile(r"\+([0-9a-f]{2})")
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # controls, bidi and zero-width marks, surrogates, line separators
@@ -91,8 +98,8 @@ class Address:
         removed. The part after the first of ``delimiters`` (sub-addressing, RFC 5233; see ``delimiters_at``) is cut,
         unless nothing would be left. Routing in the local part (``user%list.example.com@relay``,
         ``list.example.com!user``, ``"user@list.example.com"``, ``"@relay:user@list.example.com"``, Exchange's
-        ``IMCEASMTP-user+40list+2Eexample+2Ecom``) is undone, since a relay may undo it too. In doubt two mailboxes
-        share one key, so that no mailbox can hide behind two keys.
+        ``IMCEASMTP-user+40list+2Eexample+2Ecom``, BATV's ``prvs=1234567890=user``, SRS) is undone, since a relay may
+        undo it too. In doubt two mailboxes share one key, so that no mailbox can hide behind two keys.
         """
         if self.plain and not cuts_plain(delimiters):  # nearly every address
             return self.text
@@ -337,11 +344,15 @@ def _routed(local: str, domain: str) -> tuple[str, str]:
 
 
 def routes(local: str) -> list[tuple[str, str]]:
-    """Each (mailbox, domain) that a relay could see in ``local``, in the order of Postfix and Sendmail. IDNA has another
-    full stop."""
+    """Each (mailbox, domain) that a relay could see in ``local``, in the order of Postfix and Sendmail; last, what a return
+    address is of. IDNA has another full stop."""
     local = local.replace("\u3002", ".")
     inner, at, host = local.rpartition("@")
     site, bang, user = local.partition("!")
     before, percent, behind = local.rpartition("%")
     ways = ((at, inner, host), (bang, user, site), (percent, before, behind))
-    return [(mailbox, domain.strip()) for sign, mailbox, domain in ways if sign]
+    found = [(mailbox, domain.strip()) for sign, mailbox, domain in ways if sign]
+    if back := _RETURN.match(local):
+        mailbox, site, user, host, rest = back.groups()
+        found.append((mailbox or user or f"srs0{rest}", site or host or ""))
+    return found

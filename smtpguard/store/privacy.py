@@ -119,8 +119,7 @@ def _rewritten(text: str) -> Iterator[str]:
     local, _, server = text.rpartition("@")
     before, _, last = local.rpartition("=")
     if before:
-        yield f"{last}@{server}"  # "prvs=1234567890=anna@example.com" (BATV)
-        yield f"{last}@{before.rpartition('=')[2]}"  # "SRS0=ab1c=QK=example.com=anna@server.example"
+        yield f"{last}@{server}"  # "id=1234567890=anna@example.com"
         yield f"{before}@{last}"  # "bounces+anna=example.com@server.example" (VERP)
         yield from (f"{before[sign.end() :]}@{last}" for sign in _RETURNS.finditer(before))
 

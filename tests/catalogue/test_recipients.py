@@ -46,6 +46,8 @@ def spellings(address: str) -> dict[str, str]:
         "sub-addressing": f"{local}+everybody@{domain}",
         "sub-addressing, quoted": f'"{local}+all of you"@{domain}',
         "VERP": f"{local}+anna=example.com@{domain}",
+        "BATV": f"prvs=1234567890={address}",
+        "SRS": f"SRS0=ab1c=QK={domain}={local}@relay.example.com",
         "percent routing": f"{local}%{domain}@relay.example.com",
         "percent routing through somebody": f"{local}%{domain}%a.example@b.example",
         "percent routing through a host without dots": f"{local}%{domain}%localhost@relay.example.com",

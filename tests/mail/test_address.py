@@ -50,6 +50,16 @@ domains = st.tuples(atoms, st.sampled_from(["se", "com", "example"])).map(".".jo
         b'<"@relay.example:ramadan@lists.example.com"@relay.example>',
         b"<IMCEASMTP-ramadan+40lists+2Eexample+2Ecom@exchange.example.com>",
         b"<imceasmtp-Ramadan+2Beid+40lists+2eexample+2ecom@example.com>",
+        b"<prvs=1234567890=ramadan@lists.example.com>",
+        b"<PRVS=5338ABCDEF=Ramadan+eid@lists.example.com>",
+        b"<msprvs1=18xyz8eKqXyS6=ramadan@lists.example.com>",
+        b"<btv1==1234567890a==ramadan@lists.example.com>",
+        b"<prvs=1234567890=ramadan%lists.example.com@relay.example>",
+        b"<SRS0=ab1c=QK=lists.example.com=ramadan@relay.example>",
+        b"<srs0+a/1+=QK=Lists.example.com.=ramadan+eid@relay.example>",
+        b"<SRS0=ab1c=QK==ramadan@lists.example.com>",
+        b"<SRS1=ab1c=other.example==ab1c=QK=lists.example.com=ramadan@relay.example>",
+        b"<prvs=1234567890=SRS0=ab1c=QK=lists.example.com=ramadan@relay.example>",
         "<ramadan@lists。example。com>".encode(),
         "<ramadan@lists.example.com。>".encode(),
         "<ramadan@ＬＩＳＴＳ.example.com>".encode(),
@@ -88,6 +98,8 @@ def test_equal_pairs(one: str, other: str) -> None:
         ("a.b@example.se", "ab@example.se"),
         ("user%localhost@example.se", "user@localhost"),  # a bare host is no mailbox elsewhere
         ("anna-lena@example.se", "anna@example.se"),
+        ("prvs=anna@example.se", "anna@example.se"),
+        ("bounces=7=anna@example.se", "anna@example.se"),
     ],
 )
 def test_different_pairs(one: str, other: str) -> None:
@@ -235,6 +247,8 @@ def test_combined_disguises_have_one_key(local: str, domain: str, detail: str, r
         f"{upper}%{domain}@{relay}",
         f"{domain}!{upper}@{relay}",
         f'"{upper}@{domain}"@{relay}',
+        f"prvs=1234567890={upper}@{domain}",
+        f"SRS0=ab1c=QK={domain}={upper}@{relay}",
     ):
         assert Address.parse(spelling).canonical("+") == plain
 
