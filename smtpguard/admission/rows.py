@@ -219,8 +219,8 @@ class Run:
         if hold is not None and not under and not hold.kind and leads(hold, self._entry(mailing.entry)):
             mailing, under = replace(mailing, entry=hold.hold_id), hold.hold_id
             self._entries[hold.hold_id] = hold
-            # to its reach; other held copies have a hold of their own, and so have deferred posts of another text
-            more = 0 if hold.by_address else row.statuses[CopyStatus.DEFERRED]
+            # to its reach; other held copies have a hold of their own, and so do deferred posts to a list's address
+            more = 0 if hold.by_address else mailings.deferred_singles(row)
         if admission.grown is not None:
             holds.grow(self._batch.connection, admission.grown)
             self._entries[admission.grown.hold_id] = admission.grown

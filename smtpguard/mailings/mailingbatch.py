@@ -460,6 +460,13 @@ class MailingBatch:
     def weight(self, row: MailingRow, digests: Iterable[bytes]) -> int:
         return sum(one.weight * len(people) for one, people in self._by_copy(row, digests))
 
+    def deferred_singles(self, row: MailingRow) -> int:
+        """Return for how many people a copy is deferred that is no post to a list's address."""
+        posts = (
+            one.weight * len(some) for one, some in self._by_copy(row, row.crowds) if one.status is CopyStatus.DEFERRED
+        )
+        return row.statuses[CopyStatus.DEFERRED] - sum(posts)
+
     def advance(self, row: MailingRow, and_then: int = 0) -> None:
         """Advance a release in stages to the people reached. ``and_then``: how many come next, who may not fit into the stage."""
         mailing = self.view(row)

@@ -74,6 +74,16 @@ async def releases(home: House) -> int:
 
 
 @on_sqlite
+async def test_a_deferred_post_adds_nothing_to_a_message_to_single_people_that_waits_without_it(home: House) -> None:
+    await home.put({**DOCUMENTS, "policy.yaml": POLICY.replace("then: reject", "then: defer").encode()})
+    await home.follow()
+    same = {"X_Mailing": "spring"}
+    assert isinstance(await home.send(RAMADAN, X_Labels="contract", X_Looks="mailing", **same), Deferred)
+    hold = await home.held(*MEMBERS[:25], X_Looks="internal", **same)
+    assert (hold.mailing_id != "", hold.by_address, hold.reach) == (True, False, 25)
+
+
+@on_sqlite
 async def test_only_the_proven_writer_is_asked(home: House) -> None:
     hold = await asked(home)
     assert hold.verdict.action is Action.CONFIRM
