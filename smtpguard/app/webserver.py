@@ -41,6 +41,8 @@ PROGRESS = 1 << 20
 PIECE = 64 << 10
 """The most octets that are written at once. While more wait for a slow line, uvicorn ends the connection as idle, and TLS as
 closed."""
+BEGIN_SECONDS = 0.1
+"""The time at the end for connections that were just accepted, and for their handshakes."""
 FULL_SECONDS = 1.0
 """The pause in accepting without a file descriptor."""
 CONNECTIONS = 500
@@ -83,8 +85,12 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         asyncio.get_running_loop().remove_reader(self.listener)
-        for beginning in self._beginning:
-            beginning.cancel()
+        if (
+            self._beginning
+        ):  # uvicorn closes those that have begun; uvloop says nothing of the end of one cancelled at once
+            _, handshakes = await asyncio.wait(self._beginning, timeout=BEGIN_SECONDS)
+            for handshake in handshakes:
+                handshake.cancel()
         await super().shutdown(sockets)
 
     def _listen(self) -> None:

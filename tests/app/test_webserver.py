@@ -242,6 +242,19 @@ async def test_a_connection_that_cannot_be_served_is_closed_and_not_counted(capl
         assert (await answer(port)).endswith(b"ok")
 
 
+async def test_a_connection_that_was_just_accepted_ends_with_the_server() -> None:
+    async with serving() as (port, server):
+        with contextlib.ExitStack() as clients:
+            for _ in range(20):
+                clients.enter_context(socket.create_connection(("127.0.0.1", port)))
+            async with asyncio.timeout(120):
+                while len(server._beginning) < 2:  # noqa: ASYNC110 - the server reports no connections
+                    await asyncio.sleep(0)
+                await server.shutdown()
+            assert not server.server_state.connections
+            assert not server._beginning
+
+
 @pytest.mark.parametrize("said", [b"", b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["idle", "does not read"])
 async def test_connections_end_after_their_time(said: bytes) -> None:
     async with serving(lasts=SOON) as (port, server):
