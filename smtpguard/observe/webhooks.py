@@ -453,7 +453,7 @@ class Sender:
         if self._http is None:
             timeout = httpx2.Timeout(self._seconds, connect=self._connect_seconds)
             self._http = httpx2.AsyncClient(timeout=timeout, follow_redirects=False)
-        headers = {"User-Agent": f"smtpguard/{__version__}", **headers}
+        headers = {"User-Agent": f"smtpguard/{__version__}", "Accept-Encoding": "identity", **headers}
         try:
             async with (
                 asyncio.timeout(self._seconds),
@@ -461,7 +461,7 @@ class Sender:
             ):
                 answered, reply = _read(answer), b""
                 if most and not answered.problem:
-                    async for some in answer.aiter_bytes():
+                    async for some in answer.aiter_raw():  # as it came: to unpack a few octets can take hours
                         reply += some
                         if len(reply) > most:
                             return Answered(problem="its reply is too long")

@@ -59,7 +59,8 @@ class Authority:
     async def __call__(self, asked: httpx2.Request) -> httpx2.Response:
         self.asked.append(asked)
         query = await asked.aread()
-        return httpx2.Response(self.status, content=self.replies.pop(0) if self.replies else self.reply(query))
+        reply = self.replies.pop(0) if self.replies else self.reply(query)
+        return httpx2.Response(self.status, stream=httpx2.ByteStream(reply))
 
 
 def named(name: str) -> x509.Name:

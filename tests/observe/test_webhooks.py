@@ -4,6 +4,7 @@ sent."""
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hmac
 import json
 from collections.abc import AsyncIterator, Mapping
@@ -271,6 +272,14 @@ async def test_a_failed_event_is_retried_before_the_next(here: Here, problem: by
     ids = [asked.json["id"] for asked in here.to.asked]
     assert ids[0] == ids[1] != ids[2]
     assert {asked.path for asked in here.to.asked} == {"/hook?key=of-the-receiver"}  # the redirect was not followed
+
+
+async def test_a_reply_is_not_unpacked(here: Here) -> None:
+    """A few octets that are packed several times are so many that unpacking them takes hours."""
+    packed = gzip.compress(b"a reply")
+    here.to.script = [b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed) + packed]
+    assert (await here.sender.post(here.to.url, b"", {}, most=1_000)).reply == packed
+    assert here.to.asked[0].headers["accept-encoding"] == "identity"
 
 
 async def test_the_body_of_an_answer_is_not_read(here: Here) -> None:

@@ -49,6 +49,7 @@ PAUSE_SECONDS = 2.0
 """How long the provider is not asked after it did not answer."""
 MOST_OCTETS = 1 << 20
 """The most octets of one answer."""
+_HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}
 _OURS = {"client_secret_basic", "client_secret_post"}
 
 
@@ -246,12 +247,12 @@ class Provider:
         try:
             async with (
                 asyncio.timeout(SECONDS),
-                self._http.stream(method, url, headers={"Accept": "application/json"}, **more) as answer,
+                self._http.stream(method, url, headers=_HEADERS, **more) as answer,
             ):
                 if answer.status_code != 200:
                     raise NotAuthenticated(f"the provider answered {answer.status_code}")
                 body = bytearray()
-                async for piece in answer.aiter_bytes():
+                async for piece in answer.aiter_raw():  # as it came: to unpack a few octets can take hours
                     body += piece
                     if len(body) > MOST_OCTETS:
                         raise NotAuthenticated("the provider's answer is too large")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import hashlib
 import hmac
 import json
@@ -45,6 +46,7 @@ class Provider:
     asked: list[str] = field(default_factory=list)
     status: int = 200
     said: bytes | None = None  # sent in place of JSON
+    packed: bool = False  # compress what is sent, though nobody asked for it
     drips: bool = False  # answer without end, a little at a time
 
     @property
@@ -113,7 +115,9 @@ class Provider:
                     writer.write(b"HTTP/1.1 103 X\r\n\r\n")
                     await writer.drain()
                     await asyncio.sleep(0.01)
-                writer.write(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, len(raw)) + raw)
+                raw = gzip.compress(raw) if self.packed else raw
+                how = b"Content-Encoding: gzip\r\n" if self.packed else b""
+                writer.write(b"HTTP/1.1 %d X\r\n%bContent-Length: %d\r\n\r\n" % (status, how, len(raw)) + raw)
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass

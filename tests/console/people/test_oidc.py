@@ -213,7 +213,9 @@ async def test_the_cookie_reveals_neither_nonce_nor_state(sso: SignOn) -> None:
 # -- provider failures
 
 
-@pytest.mark.parametrize("ill", ["status", "rubbish", "array", "large", "drips", "issuer", "endpoint", "gone"])
+@pytest.mark.parametrize(
+    "ill", ["status", "rubbish", "array", "large", "packed", "drips", "issuer", "endpoint", "gone"]
+)
 async def test_without_the_provider_passwords_still_work(
     sso: SignOn, ill: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,6 +227,8 @@ async def test_without_the_provider_passwords_still_work(
         sso.at.said = b"[]"
     elif ill == "large":
         sso.at.said = b" " * ((1 << 20) + 1)
+    elif ill == "packed":
+        sso.at.packed = True
     elif ill == "drips":
         sso.at.drips = True
         monkeypatch.setattr(oidc, "SECONDS", 0.2)
