@@ -63,12 +63,12 @@ class Expander:
         source."""
         self._registry.reopen()
         self._under = self._lists()
-        before = stored_report(self._folder, EXPANSIONS)
         graph = Graph(self._registry)
         tallies: list[tuple[str, Tally]] = []
         old = Expansions(self._folder, *self._registry.digester.key_ids)
         old.look()
-        problem, found = "", old.known
+        problem, checked, found = "", now, old.known
+        known, read_at = old.known, old.read_at
         try:
             for expands in self._declared:
                 tallies.append((_label(expands), tally := Tally()))
@@ -79,18 +79,11 @@ class Expander:
                 raise SourceError(
                     f"{many(len(graph), 'address expands', 'addresses expand')}, where {len(old.known):,} did before (to accept it: --accept-shrink)"
                 )
-            # local parts that are a list at every domain; a name with few people may be another mailbox elsewhere
-            namesakes = {local: n for local, n in graph.locals.items() if n in found and found[n].is_list}
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_expansions(
-                expansions_path(self._folder),
-                found,
-                domains=graph.domains,
-                catches=graph.catching,
-                key_id=self._registry.digester.key_id,
-                at=now,
-                namesakes=namesakes,
-            )
+            old.look()
+            if old.read_at is not None and old.read_at != read_at and old.read_at > now:  # by a sync that began later
+                found, known, checked = old.known, old.known, old.read_at
+            else:
+                self._write(found, graph, now)
         except SourceError as error:
             problem = f"{error}; " + (
                 "the last good data stays in use" if old.read_at else "no address is known to expand"
@@ -102,14 +95,33 @@ class Expander:
         wait = min((expands.refresh for expands in self._declared), default=900)
         self._next = now, now + timedelta(seconds=min(wait, RETRY_SECONDS) if problem else wait)
         sources = tuple(SourceReport(key=label, label=label).with_counts(tally) for label, tally in tallies)
-        checked = now if not problem else old.read_at
         report = Report(
-            list=EXPANSIONS, at=now, people=len(found), sources=sources, problem=problem, checked_at=checked
+            list=EXPANSIONS,
+            at=now,
+            people=len(found),
+            sources=sources,
+            problem=problem,
+            checked_at=checked if not problem else old.read_at,
         )
-        report = report.after(before, changed=not problem and found != old.known)
+        report = report.after(stored_report(self._folder, EXPANSIONS), changed=not problem and found != known)
         if report.ok or not self._stop():
             store_report(self._folder, report)
         return report
+
+    def _write(self, found: Mapping[int, Expansion], graph: Graph, now: datetime) -> None:
+        """Raises OSError."""
+        # local parts that are a list at every domain; a name with few people may be another mailbox elsewhere
+        namesakes = {local: n for local, n in graph.locals.items() if n in found and found[n].is_list}
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_expansions(
+            expansions_path(self._folder),
+            found,
+            domains=graph.domains,
+            catches=graph.catching,
+            key_id=self._registry.digester.key_id,
+            at=now,
+            namesakes=namesakes,
+        )
 
     def trial(self) -> Iterator[tuple[str, int, str]]:
         """Read each declaration. Yield its label, the number of addresses that it expands now, and its problem, and change

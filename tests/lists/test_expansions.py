@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -266,6 +267,28 @@ def test_an_unreadable_map_leaves_the_last_data_in_use(
     assert report.people == 2
     assert reached(house, "all@example.com").customers == Count(20, 20)
     assert News.WELL in maps(aliases=FINE).news
+
+
+def test_a_sync_that_began_earlier_replaces_no_newer_expansions(
+    house: House, maps: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while a list server answers late."""
+    maps(aliases="all: k0@kund.se\n")
+    read, began = Expander._read, house.clock.now()
+
+    def late(self: Expander, *more: Any) -> None:
+        read(self, *more)
+        monkeypatch.setattr(Expander, "_read", read)
+        house.clock.pass_(minutes=1)
+        assert maps(aliases="all: k0@kund.se, k1@kund.se\n").news == {News.REPLACED}
+
+    monkeypatch.setattr(Expander, "_read", late)
+    report = expander(house, ALIASES).sync(None, began)  # type: ignore[arg-type]
+    assert (report.news, report.checked_at) == (frozenset(), house.clock.now())
+    assert reached(house, "all@example.com").customers == Count(2, 2)
+    house.clock.at -= timedelta(days=1)
+    maps(aliases="all: k0@kund.se\n")
+    assert reached(house, "all@example.com").customers == Count(1, 1), "also after the clock was set back"
 
 
 def test_a_much_smaller_map_is_refused_unless_accepted(maps: Callable[..., Report]) -> None:
