@@ -213,7 +213,7 @@ def _recipient_lines(hold: Hold) -> list[tuple[str, str]]:
 def _doubt_lines(hold: Hold, own: Sending | None) -> list[tuple[str, str]]:
     if own is None or not own.doubt:
         return []
-    n = own.may_have(hold.reach)
+    n = own.may_have(hold)
     who = many(n, "person", "people")
     doubt = [("In doubt", f"it may have been sent to {who}: an attempt has begun, and the relay's answer is not known")]
     asked = "It is not retried automatically: say whether it was sent with smtpguard held settle, --sent or --again"

@@ -538,13 +538,13 @@ def prolong_pauses(batch: Batch, ids: Iterable[str]) -> None:
 
 
 def ask(batch: Batch, hold_id: str, step: Asking, over: OnReleaseEnd) -> None:
-    """Let ``step`` ask people about the recipients of a hold that are due for it. Raises NoSuch if there is no such
+    """Let ``step`` ask people about the recipients of a hold that are in doubt, or remind them. Raises NoSuch if there is no such
     hold."""
     held = existing(batch, hold_id)
     for intent_id, some in outboxes.unanswered(batch.connection, hold_id, batch.now_us).items():
         held = record_results(batch, held, intent_id, some, over)
     doubts = outboxes.asked(batch.connection, hold_id, batch.now_us)
-    if doubts and held.asked_at is None:
+    if doubts:
         apply(batch, held, step(held, _recipients(doubts)))
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from smtpguard.journal.chain import microseconds
 from smtpguard.journal.event import Event, Kind
-from smtpguard.lists.persons import Person
+from smtpguard.lists.persons import Person, each_once
 from smtpguard.mail.codec import Codec
 from smtpguard.mail.envelope import Envelope, Recipient, Session
 from smtpguard.mailings.model import Correction, Grant, Rejection
@@ -307,6 +307,10 @@ class Hold:
         if self.release_at is not None:
             return "leaving"
         return "stopped" if self.stopped and self.state in LET_GO else self.state.value
+
+    def people_behind(self, recipients: Iterable[Recipient]) -> tuple[Person, ...]:
+        """Return the people behind recipients, each once, as they were counted on arrival."""
+        return each_once(person for one in recipients for person in self.behind.get(str(one.address), ()))
 
     @property
     def to_be_sent(self) -> bool:

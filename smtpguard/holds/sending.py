@@ -9,7 +9,7 @@ import enum
 from dataclasses import dataclass
 from typing import Any
 
-from smtpguard.holds.model import SENDING, Move, State, after, settles_as
+from smtpguard.holds.model import SENDING, Hold, Move, State, after, settles_as
 from smtpguard.journal.deliverystatus import DeliveryStatus
 from smtpguard.mail.envelope import Recipient
 from smtpguard.outbox.model import NONE_YET, Settled
@@ -27,13 +27,17 @@ class ReleaseProgress(enum.Enum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sending:
     """The state of one hold's release. ``under_way``: a worker has leased it, or the end of an attempt is not known.
-    ``settled``: the numbers of recipients with a final result. ``doubt``: the number of those who may have it, with an
+    ``settled``: the numbers of recipients with a final result. ``doubtful``: those who may have it, with an
     answer possible. ``left``: those who certainly do not have it, and are to be tried."""
 
     under_way: bool = False
     settled: Settled = NONE_YET
-    doubt: int = 0
+    doubtful: tuple[Recipient, ...] = ()
     left: tuple[Recipient, ...] = ()
+
+    @property
+    def doubt(self) -> int:
+        return len(self.doubtful)
 
     @property
     def row(self) -> dict[str, Any]:
@@ -49,11 +53,9 @@ class Sending:
             return ReleaseProgress.PART
         return ReleaseProgress.DOUBT if self.settled.doubted or self.doubt else ReleaseProgress.NOTHING
 
-    def may_have(self, reach: int) -> int:
-        """Return how many people may have it without a known result, if the message reaches ``reach`` in all. A list
-        address is one recipient; if some recipients are not in doubt, only the number of recipients is known."""
-        whole = self.doubt > 0 and not self.left and self.settled == NONE_YET
-        return reach if whole else self.doubt
+    def may_have(self, hold: Hold) -> int:
+        """Return how many people may have it without a known result. Of what an earlier version held, only the recipients are known."""
+        return sum(one.weight for one in hold.people_behind(self.doubtful)) or self.doubt
 
     @property
     def stopped(self) -> Settled:

@@ -433,8 +433,16 @@ class Approvals:
         next sweep. One delivery process calls it every minute or so."""
         notices = replace(self._notices_now(), now=self.clock.passed())
         step = partial(self._due_change, notices=notices)
-        asked, due = await self.ask(), [hold.hold_id for hold in await self.store.holds.due(notices.now)]
-        return asked + await asking.each(due, lambda hold_id: self.store.holds.change(hold_id, step), self._undue)
+        asked, due = await self.ask(), await self.store.holds.due(notices.now)
+        again = {hold.hold_id for hold in due if hold.asked_at is not None}
+
+        async def change(hold_id: str) -> None:
+            if hold_id in again:
+                await asking.remind(hold_id, self.store, notices)
+            else:
+                await self.store.holds.change(hold_id, step)
+
+        return asked + await asking.each([hold.hold_id for hold in due], change, self._undue)
 
     async def ask(self) -> int:
         """Ask people about releases in doubt that are not repeated automatically. One delivery process calls it every
@@ -519,8 +527,6 @@ class Approvals:
     def _due_change(self, hold: Hold, notices: NoticesNow) -> Change:
         """Return the change by what is due now. Missed actions are not made up for, except the latest reminder."""
         in_force, now = notices.in_force, notices.now
-        if hold.asked_at is not None:
-            return asking.reminded(hold, notices)
         if hold.state is not State.WAITING:
             raise Conflict("decided meanwhile")
         if hold.release_at is not None:

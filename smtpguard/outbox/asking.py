@@ -31,8 +31,17 @@ NOBODY_ASKED = "no one is asked whether it was sent"
 
 async def sweep(store: Store, notices: NoticesNow, outage: Outage) -> int:
     """Ask people about all releases that are due for it. Returns how many holds changed."""
-    step, ended = partial(_ask, notices=notices), partial(release_ended, in_force=notices.in_force, now=notices.now)
-    return await each(await store.outbox.to_ask(), lambda hold_id: store.outbox.ask_about(hold_id, step, ended), outage)
+    return await each(await store.outbox.to_ask(), partial(_by, _ask, store=store, notices=notices), outage)
+
+
+async def remind(hold_id: str, store: Store, notices: NoticesNow) -> None:
+    """Ask people again about a release."""
+    await _by(_remind, hold_id, store, notices)
+
+
+async def _by(change: Callable[..., Change], hold_id: str, store: Store, notices: NoticesNow) -> None:
+    step, ended = partial(change, notices=notices), partial(release_ended, in_force=notices.in_force, now=notices.now)
+    await store.outbox.ask_about(hold_id, step, ended)
 
 
 async def each(hold_ids: Iterable[str], change: Callable[[str], Awaitable[object]], outage: Outage) -> int:
@@ -57,20 +66,22 @@ def _ask(hold: Hold, recipients: Sequence[Recipient], notices: NoticesNow) -> Ch
     """Return the change by which people are asked about a hold whose release is in doubt."""
     people = sum(one.weight for one in persons_behind(hold, recipients, notices.in_force))
     state = after(hold.state, Move.DOUBT)
-    if state is None:
-        return Change()  # it is not to be sent any more
+    if state is None or hold.asked_at is not None:
+        return Change()  # it is not to be sent any more, or people are asked already
     asked = replace(hold, state=state, asked_at=notices.now, attend_at=_next(notices.in_force, notices.now))
     counts: dict[str, Any] = {"recipients": len(recipients), "people": people}
     event = event_on(hold, Kind.IN_DOUBT, notices.now, named=recipients, outcome="asked", **counts)
     return Change(hold=asked, events=(event,), intents=notices.doubt(hold, people, notices.now))
 
 
-def reminded(hold: Hold, notices: NoticesNow) -> Change:
+def _remind(hold: Hold, recipients: Sequence[Recipient], notices: NoticesNow) -> Change:
     """Return the change by which people are asked again."""
-    assert hold.asked_at is not None
+    if hold.asked_at is None:
+        return Change()  # somebody has answered meanwhile
+    people = sum(one.weight for one in persons_behind(hold, recipients, notices.in_force))
     event = event_on(hold, Kind.REMINDED, notices.now, what="doubt")
     again = replace(hold, attend_at=_next(notices.in_force, notices.now))
-    return Change(hold=again, events=(event,), intents=notices.doubt(hold, hold.reach, hold.asked_at))
+    return Change(hold=again, events=(event,), intents=notices.doubt(hold, people, hold.asked_at))
 
 
 def answered(

@@ -16,7 +16,7 @@ from smtpguard.holds.model import Hold, State
 from smtpguard.journal.chain import utc_text
 from smtpguard.journal.deliverystatus import EVENTS, WORDS, DeliveryEvent
 from smtpguard.journal.event import Event, Kind
-from smtpguard.lists.persons import Person, each_once, persons
+from smtpguard.lists.persons import Person, persons
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.reply import Reply, Unsendable, nameless
 from smtpguard.notices import intents
@@ -141,7 +141,7 @@ def release_ended(
 def persons_behind(hold: Hold, recipients: Sequence[Recipient], in_force: InForce) -> tuple[Person, ...]:
     """Return the people behind recipients, each once, by the lists as they were when the message came."""
     if hold.behind:
-        return each_once(person for one in recipients for person in hold.behind.get(str(one.address), ()))
+        return hold.people_behind(recipients)
     if not recipients:
         return ()
     counted = in_force.registry.classify(r.address for r in recipients)

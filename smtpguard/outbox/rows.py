@@ -267,7 +267,7 @@ def _sending(rows: Sequence[Any], now_us: int) -> Sending:
     return Sending(
         under_way=any(row.next_at > now_us for row in doubtful) or any(row.leased_until > now_us for row in rows),
         settled=sum((settled_of(DeliveryStatus(row.state)) for row in rows if row.further in over), NONE_YET),
-        doubt=len(doubtful),
+        doubtful=tuple(RECIPIENT.loads(row.recipient) for row in doubtful),
         left=tuple(RECIPIENT.loads(row.recipient) for row in left if row not in doubtful),
     )
 

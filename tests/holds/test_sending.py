@@ -13,7 +13,7 @@ from tests.every import every
 
 SOMEBODY = (Recipient(address=Address("bo", "example.net")),)
 ALL = [
-    Sending(under_way=u, settled=Settled(sent=s, failed=f, doubted=d), doubt=p, left=left)
+    Sending(under_way=u, settled=Settled(sent=s, failed=f, doubted=d), doubtful=SOMEBODY * p, left=left)
     for u, s, f, d, p, left in itertools.product((False, True), (0, 2), (0, 1), (0, 1), (0, 1), ((), SOMEBODY))
 ]
 
@@ -59,7 +59,7 @@ def test_every_state_after_revocation() -> None:
 
 
 def test_after_revocation_the_rest_fails_and_doubts_remain() -> None:
-    sending = Sending(settled=Settled(sent=1, failed=2), doubt=3, left=SOMEBODY)
+    sending = Sending(settled=Settled(sent=1, failed=2), doubtful=SOMEBODY * 3, left=SOMEBODY)
     assert sending.stopped == Settled(sent=1, failed=3, doubted=3)
 
 
@@ -72,7 +72,7 @@ def test_after_revocation_the_rest_fails_and_doubts_remain() -> None:
         (Outgoing(own=Sending(settled=Settled(sent=1)), gone=1), False),
         (Outgoing(own=Sending(left=SOMEBODY), back=1), True),
         (Outgoing(own=Sending(settled=Settled(sent=1), left=SOMEBODY), gone=1), True),
-        (Outgoing(own=Sending(doubt=1), doubt=1), True),
+        (Outgoing(own=Sending(doubtful=SOMEBODY), doubt=1), True),
         (Outgoing(gone=1, doubt=1), True),
         (Outgoing(gone=1, back=1), True),
     ],
@@ -94,9 +94,3 @@ def test_what_can_be_stopped_of_a_mailing(outgoing: Outgoing, stoppable: bool) -
 )
 def test_the_last_answer_after_a_revocation(state: State, move: str, settled: Settled, becomes: State) -> None:
     assert after_late_outcome(state, move, settled) is becomes
-
-
-def test_a_list_in_doubt_counts_all_its_people() -> None:
-    assert Sending(doubt=1).may_have(1200) == 1200
-    assert Sending(doubt=1, left=SOMEBODY).may_have(1200) == 1
-    assert Sending(left=SOMEBODY).may_have(1200) == 0

@@ -33,7 +33,7 @@ from smtpguard.outbox.model import INTENT, Settled
 from smtpguard.policy.verdict import Relayed
 from smtpguard.store import privacy
 from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, RAMADAN, FakePassage, House, PatchedStore, index
-from tests.guard.office import BO, LATER, NO, ULF, Office
+from tests.guard.office import BO, DI, LATER, NO, ULF, Office
 
 ANNA, EVA, OMAR, DPO, IT = (
     "anna@example.com",
@@ -89,6 +89,19 @@ async def test_a_release_in_doubt_waits_and_approvers_are_asked_at_once(office: 
     assert await office.state(hold_id) is State.IN_DOUBT
     proof = await office.store.journal.verify()
     assert proof.ok
+
+
+async def test_people_are_asked_and_reminded_of_those_in_doubt_alone(office: Office) -> None:
+    hold_id = await release_in_doubt(office, BO, DI)
+    await office.step(minutes=40)
+    assert (office.relay.has(BO), office.relay.has(DI)) == (2, 2)
+    await office.go(hours=2)
+    await approvals(office).sweep()
+    assert {(again, people) for _, again, people in await questions(office)} == {(False, 60), (True, 60)}
+    hold, out = await office.home.hold(hold_id), await office.store.holds.outgoing(hold_id)
+    assert hold.reach == 62
+    assert out.own is not None
+    assert (out.own.settled.sent, out.own.may_have(hold)) == (2, 60)
 
 
 RENAMED = POLICY.replace("  ramadan:", "  eid:").replace("csv: ramadan.csv", "csv: eid.csv")
