@@ -68,6 +68,7 @@ async def test_a_message_a_mailing_and_a_freeze_link_to_the_form(here: Stage) ->
     form = await browser.get(f"/incident?id={hold.hold_id}")
     assert f'value="{hold.hold_id}"' in form.text
     assert form.text.count(" checked") == 2, "with names and with the proof by default"
+    assert form.text.index('href="#h-ask"') < form.text.index("/mailings/"), "past the day's mailings"
 
 
 async def test_an_approver_gets_only_reports_on_their_lists(here: Stage) -> None:

@@ -140,6 +140,17 @@ async def test_decisions_by_keyboard_only(web: Site) -> None:
     assert (await web.here.home.hold(hold.hold_id)).state is State.REJECTED
 
 
+async def test_why_a_sign_in_failed_is_read_out(web: Site) -> None:
+    page = await web.visitor()
+    await page.goto("/login")
+    await page.locator("#address").fill(EVA)
+    await page.locator("#password").fill("another password")
+    await page.keyboard.press("Enter")
+    password = page.locator("#password")
+    await expect(password).to_have_accessible_description(re.compile("^Sign-in failed"))
+    await expect(password).to_be_focused()
+
+
 async def test_freeze_and_thaw_by_the_pages(web: Site) -> None:
     page = await web.signed_in(OMAR, APPROVER)
     await page.goto("/policy")
