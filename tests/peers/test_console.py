@@ -23,6 +23,7 @@ from smtpguard.holds.model import Choice, State
 from smtpguard.journal.event import NOTICES
 from smtpguard.notices.links import Link, Links
 from smtpguard.notices.notice import Notice, NoticeHead, NoticeTemplates
+from smtpguard.policy.freezing import Selector
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, held, hostile
 from tests.console.stage import PASSWORD
 from tests.guard.house import KEY, MEMBERS, RAMADAN
@@ -165,6 +166,21 @@ async def test_freeze_and_thaw_by_the_pages(web: Site) -> None:
     await expect(page.get_by_role("heading", name="What goes out with it")).to_be_visible()
     await page.get_by_role("button", name=re.compile("^Thaw")).click()
     await expect(page.get_by_text("Nothing. Mail is going.")).to_be_visible()
+
+
+async def test_a_long_reason_of_a_freeze_leaves_room_for_the_page(web: Site) -> None:
+    assert web.here.console is not None
+    freezes = web.here.console.freezes
+    made = await freezes.freeze(Selector.SENDER, ANNA, reason="The wrong mail is going out. " * 20, by=OMAR)
+    page = await web.signed_in(OMAR, APPROVER)
+    await page.set_viewport_size(PHONES[0])
+    await page.goto("/held")
+    await expect(page.get_by_role("heading", name="Waiting for a decision")).to_be_in_viewport(ratio=1)
+    await expect(page.get_by_role("link", name="See what is stopped")).to_be_in_viewport(ratio=1)
+    box = await page.get_by_role("region", name="Frozen").bounding_box()
+    assert box is not None
+    assert box["height"] <= 200
+    await freezes.thaw(made.freeze.freeze_id, by=OMAR)
 
 
 async def test_an_approved_message_is_frozen_and_rejected(web: Site) -> None:
