@@ -275,7 +275,7 @@ CONDITIONS: tuple[Condition, ...] = (
               title=N_("all mail is frozen"),
               says=N_("All mail has been frozen since {since}: nothing goes out, and what comes is held or waits at "
                       "its clients."),
-              does=N_("When it is over: smtpguard thaw --all")),
+              does=N_("When it is over: smtpguard thaw --all, by two people if freeze: thaw in smtpguard.yaml says two")),
     Condition("store-away", Severity.CRITICAL, of="store", after_seconds=60,
               title=N_("the database cannot be used"),
               says=N_("The database cannot be used: mail that cannot be recorded is answered 4xx and waits at its "

@@ -111,7 +111,7 @@ async def test_an_alarm_is_mailed_by_the_second_relay(here: Here) -> None:
     for said in (
         "All mail has been frozen since",
         "By eva@example.com: Wrong list",
-        "smtpguard thaw --all",
+        "smtpguard thaw --all, by two people if freeze: thaw",
         'smtpguard incident ack "frozen"',
         "Example AB",
     ):
