@@ -133,7 +133,7 @@ async def thaw(context: Context, /, yes: bool, **given: Any) -> None:
         text = f"Lifted: {freeze.target}, frozen by {freeze.by} at {freeze.at:%Y-%m-%d %H:%M} UTC."
         context.answer(freeze_row(freeze), text)
     for freeze in active:
-        click.echo(f"Still frozen: {freeze.target} ({freeze.reason})", err=True)
+        click.echo(f"Still frozen: {freeze.in_words()}", err=True)
     if not lifted:
         raise NotFine("nothing is frozen with exactly this selection" if active else "nothing is frozen")
     _complain(hooks)

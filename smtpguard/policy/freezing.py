@@ -74,9 +74,11 @@ class Freeze:
         return "everything" if self.selector is Selector.ALL else f"the {self.selector.value} {self.value}"
 
     def in_words(self) -> str:
-        """Return "everything (by root since 2026-03-02 09:05 UTC, until 2026-03-02 11:05 UTC: Wrong mail)"."""
+        """Return "everything (by root since 2026-03-02 09:05 UTC, until 2026-03-02 11:05 UTC: Wrong mail)", on one line that is safe
+        on a terminal: an operator of the console writes the reason."""
         until = f", until {self.until:%Y-%m-%d %H:%M} UTC" if self.until is not None else ""
-        return f"{self.target} (by {self.by} since {self.at:%Y-%m-%d %H:%M} UTC{until}: {self.reason})"
+        said = f"{self.target} (by {self.by} since {self.at:%Y-%m-%d %H:%M} UTC{until}: {self.reason})"
+        return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(said.split()))
 
     def stops(self, what: Selectable) -> bool:
         match self.selector:

@@ -52,6 +52,12 @@ def test_freeze_and_thaw(stage: Stage) -> None:
     assert (wrong.exit_code, wrong.stderr.splitlines()[-1]) == (1, "smtpguard: nothing is frozen")
 
 
+def test_a_reason_cannot_control_a_terminal(stage: Stage) -> None:
+    stage.rows(freeze, "--list", "ramadan", "--reason", "\x1b[2J\u202eall\u009b1m\nis well")
+    said = stage.run(thaw, "--all").stderr
+    assert "09:05 UTC: \ufffd[2J\ufffdall\ufffd1m is well)\n" in said
+
+
 @pytest.mark.parametrize(
     ("error", "says"),
     [
