@@ -258,8 +258,10 @@ class Delivery:
                 if not all(reply.permanent and reply.enhanced in OF_FORM for reply in said.replies):
                     break
             again = self._again(lease)
+            # too many recipients: the others have the next transaction (RFC 5321 section 4.5.3.1.10)
+            others = self.clock.now() if any(reply.positive for reply in said.replies) else again
             return [
-                d.replied(reply, again, patient=patient, reports=said.reports)
+                d.replied(reply, others if reply.code == 452 else again, patient=patient, reports=said.reports)
                 for d, reply in zip(due, said.replies, strict=True)
             ]
         except Recalled:

@@ -118,6 +118,32 @@ async def test_a_relay_that_is_slow_to_fail_is_left_alone_all_the_same(
     assert len(slow.asked) == 2
 
 
+async def test_recipients_beyond_the_relays_limit_have_the_next_transactions(office: Office) -> None:
+    """With the pauses between attempts, the last of a long list would expire after two days."""
+    people = [f"customer{n}@example.net" for n in range(7)]
+
+    class Limited(FakeRelay):
+        async def deliver(self, envelope: Envelope, *args: Any) -> Answers:
+            self.says = dict.fromkeys(map(str, envelope.addresses[2:]), Reply.of(452, "4.5.3", "Too many recipients"))
+            return await super().deliver(envelope, *args)
+
+    relay = Limited()
+    hold_id = await office.approved(*people)
+    office.worker = office.hire(relay=relay)
+    for _ in range(8):
+        await office.step()
+    assert [relay.has(who) for who in (RAMADAN, *people)] == [1] * 8
+    assert await office.state(hold_id) is State.RELEASED
+
+
+async def test_a_relay_that_takes_nothing_is_left_alone(office: Office) -> None:
+    office.relay.says = dict.fromkeys((RAMADAN, BO), Reply.of(452, "4.3.1", "Insufficient system storage"))
+    await office.approved(BO)
+    for _ in range(3):
+        await office.step()
+    assert len([asked for asked in office.relay.asked if RAMADAN in asked]) == 1
+
+
 async def test_a_relay_down_for_days_expires_nothing(office: Office) -> None:
     hold_id = await office.approved()
     office.relay.raises = Lost(RELAY_UNAVAILABLE)
