@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import chain
 
 from smtpguard.locale.phrase import Phrase
 from smtpguard.mail.decoding import header_text
@@ -81,15 +82,18 @@ _ROLE = re.compile(
     r"|service|noreply|info|mcinfo|editor|pkginfo|support|contact|kontakt|bookings?|bokning|reservations?|survey|feedback|invoices?|faktura|welcome|team)\d*(?:[._\-].*)?\Z",
     re.I,
 )
-# Tools in which colleagues write to each other, by what begins the names of their fields, and by the sender of those that run elsewhere.
+# Tools in which colleagues write to each other, by what begins the names of their fields, by the program that they name, and by the sender
+# of those that run elsewhere.
 _TOOL_FIELDS = (
     "x-jira-", "x-atlassian-", "x-confluence-", "x-gitlab-", "x-github-", "x-gitea-", "x-forgejo-", "x-gerrit-", "x-phabricator-",
-    "x-redmine-", "x-bugzilla-", "x-trac-", "x-jenkins-", "x-sentry-", "x-asana-",
+    "x-redmine-", "x-bugzilla-", "x-trac-", "x-jenkins-", "x-sentry-", "x-asana-", "x-otrs-", "x-rt-", "x-servicenow-",
 )  # fmt: skip
+_TOOL_PROGRAM = re.compile(r'(?:\bvia |\A"?)(mattermost|otrs|youtrack|zammad|znuny|zulip)\b', re.I)
 _TOOL_SENDER = re.compile(
     r".*[@.](?:teams\.microsoft\.com|sharepointonline\.com|planner\.office365\.com|yammer\.com|slack\.com|atlassian\.net|bitbucket\.org|gitlab\.com|github\.com"
     r"|docs\.google\.com|asana\.com|trello\.com|notion\.so|monday\.com|clickup\.com|basecamp\.com|basecamphq\.com|figma\.com|miro\.com|zoom\.us|webex\.com|getsentry\.com|linear\.app"
-    r"|workplace\.com|wrike\.com|smartsheet\.com|airtable\.com)\Z|azuredevops@microsoft\.com\Z|(?:drive-shares|comments|chat|calendar)-[\w-]*@google\.com\Z"
+    r"|workplace\.com|wrike\.com|smartsheet\.com|airtable\.com|engage\.mail\.microsoft|mattermost\.com|myjetbrains\.com|service-now\.com|youtrack\.cloud"
+    r"|zulipchat\.com)\Z|azuredevops@microsoft\.com\Z|(?:drive-shares|comments|chat|calendar)-[\w-]*@google\.com\Z"
 )
 VERP = re.compile(r"(?:bounces?|b|return|rts|msprvs\d*|prvs|btv\d)[+=_\-.].{6,}|.*[=+].+=.+|[0-9a-f]{8,}-.{10,}", re.I)
 _SENSITIVE = re.compile(r"company-confidential|private|personal|confidential|internal", re.I)
@@ -283,7 +287,9 @@ def _tool_marks(fields: Index, people: People, around: Surroundings) -> Iterator
     if _TOOL_SENDER.match(sender) and not around.is_ours(host):
         tool = host
     else:
-        tool = next((name.split("-")[1].capitalize() for name in fields if name.startswith(_TOOL_FIELDS)), "")
+        named = (_TOOL_PROGRAM.search(first_text(fields, name)) for name in ("x-mailer", "x-powered-by", "from"))
+        by_field = (name.split("-")[1] for name in fields if name.startswith(_TOOL_FIELDS))
+        tool = next(chain(by_field, (found[1] for found in named if found)), "").capitalize()
     if tool and not people.one_outside(around):  # to customers it writes one by one, as a help desk
         yield KINDS["tool-notice"].mark("{tool}, in which colleagues write, sent it", tool=tool[:80])
 

@@ -219,6 +219,12 @@ def test_a_machine_that_writes_to_one_person_outside_writes_to_customers(more: d
         {"From": "Microsoft Teams <noreply@email.teams.microsoft.com>"}, {"From": "Slack <notification@slack.com>", "X-SES-Outgoing": "1"},
         {"From": "Bo Alm <notifications@github.com>", "X-GitHub-Reason": "mention", **PLATFORM}, {"From": "comments-noreply@docs.google.com"},
         {"From": "jenkins@example.com", "X-Jenkins-Job": "shop", "Auto-Submitted": "auto-generated"},
+        {"From": "Bo Alm via Mattermost <noreply@chat.example.com>", "Precedence": "bulk", "Auto-Submitted": "auto-generated"},
+        {"From": '"Bo Alm via Zulip" <noreply@chat.example.com>', "List-Unsubscribe": "<https://chat.example.com/unsubscribe/missed_messages/1>"},
+        {"From": "IT <example@service-now.com>"}, {"From": "IT <it@example.com>", "X-ServiceNow-Generated": "true", "Precedence": "bulk"},
+        {"From": "YouTrack <noreply@youtrack.cloud>"}, {"From": "noreply@example.com", "X-Mailer": "OTRS Mail Service (6.0.30)"},
+        {"From": "noreply@example.com", "X-Powered-By": "Zammad - Helpdesk/Support (https://zammad.org/)"},
+        {"From": '"Bo Alm via RT" <rt@example.com>', "X-RT-Loop-Prevention": "example.com", "Precedence": "bulk"},
     ],
 )  # fmt: skip
 def test_what_colleagues_write_in_a_tool_is_no_mailing(head: dict[str, str]) -> None:
@@ -233,7 +239,13 @@ def test_what_colleagues_write_in_a_tool_is_no_mailing(head: dict[str, str]) -> 
 
 @every(
     "sender",
-    ["news@myslack.com", "slack.com@shop.example", "news@google.com", "offers@microsoft.com", "x@teams.example"],
+    [
+        "news@myslack.com",
+        "slack.com@shop.example",
+        "news@google.com",
+        "offers@microsoft.com",
+        "Zulipa via Zulu <x@zulip.example>",
+    ],
 )
 def test_an_address_like_a_tools_is_none(sender: str) -> None:
     assert "tool-notice" not in names(look(letter("x", {"From": sender})))
