@@ -64,6 +64,7 @@ class _Session:
     rcpts: list[bytes] = field(default_factory=list)
     before: list[bytes] = field(default_factory=list)
     chunks: bytes = b""
+    refused: int = 0
 
 
 class _Gone(Exception):
@@ -88,7 +89,9 @@ class ScriptedRelay(Script):
         lenient: Iterable[bytes] = (),
         host: str = "127.0.0.1",
         receive_buffer: int | None = None,
+        most_refusals: float = float("inf"),
     ) -> None:
+        """``most_refusals``: of recipients, after which it ends the session, as Postfix does after 20."""
         super().__init__()
         self.keywords = tuple(keywords)
         self.tls_keywords = self.keywords if tls_keywords is None else tuple(tls_keywords)
@@ -105,7 +108,7 @@ class ScriptedRelay(Script):
         self.responses: list[bytes] = []
         """Responses to AUTH challenges."""
         self.client_certificates: list[dict[str, Any]] = []
-        self._receive_buffer = receive_buffer
+        self._receive_buffer, self._most_refusals = receive_buffer, most_refusals
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._arrived = asyncio.Event()
@@ -230,7 +233,12 @@ class ScriptedRelay(Script):
                 await self._log_in(line, session, reader, writer)
             case b"QUIT":
                 raise _Gone
-            case b"MAIL" | b"RCPT" | b"DATA" | b"BDAT":
+            case b"RCPT" if (refused := session.refused + 1) < self._most_refusals:
+                session.refused = refused
+            case b"RCPT":
+                await self._say(CONNECT, "421 4.7.0 Too many errors", reader, writer)
+                raise _Gone
+            case b"MAIL" | b"DATA" | b"BDAT":
                 pass
             case _:
                 session.before.append(line)

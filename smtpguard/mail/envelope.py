@@ -192,12 +192,14 @@ class Recalled(Exception):
 
 class Lost(Exception):
     """The relay connection failed. ``after_dot``: the relay may have accepted the message; it cannot be known (RFC
-    1047)."""
+    1047). ``heard``: the replies to the first commands, which stand: some relays close after many refusals. Of a message of
+    ours, one reply a recipient: ``reply`` if the relay did not refuse them before."""
 
-    def __init__(self, reply: Reply, *, after_dot: bool = False) -> None:
+    def __init__(self, reply: Reply, *, after_dot: bool = False, heard: Sequence[Reply] = ()) -> None:
         super().__init__(str(reply))
         self.reply = reply
         self.after_dot = after_dot
+        self.heard = heard
 
 
 class Onward(Protocol):

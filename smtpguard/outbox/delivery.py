@@ -269,7 +269,14 @@ class Delivery:
         except Lost as lost:
             if not lost.after_dot:
                 again = self._again(lease)
-                return [d.retry("lost", again, str(lost.reply)) for d in due]
+                # without those whom it refused, the relay takes the others
+                others = self.clock.now() if lost.heard else again
+                return [
+                    d.retry("lost", others, str(reply))
+                    if reply is lost.reply
+                    else d.replied(reply, again, patient=patient, reports=True)
+                    for d, reply in zip(due, lost.heard or [lost.reply] * len(due), strict=True)
+                ]
             code = "lost"
         except Exception as error:
             log.exception("outbox %s: the connection to the relay failed", lease.intent.intent_id)

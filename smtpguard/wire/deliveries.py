@@ -45,7 +45,7 @@ class Deliveries:
         """Send a message. Return for each recipient its own refusal, or the reply to the message.
 
         Raises Lost (RelayUnavailable if no connection can be had) and Recalled. A connection lost before DATA, as an
-        idle one may be, is replaced once.
+        idle one may be, is replaced once, unless it has answered.
         """
         if not in_crlf_lines(content.raw):
             return _all(envelope, BARE_LINE_END)  # a lenient relay could see another message in it
@@ -56,8 +56,8 @@ class Deliveries:
             try:
                 try:
                     answers = await _open_transaction(connection, envelope, content, len(prepend))
-                except Lost:
-                    if fresh:
+                except Lost as lost:
+                    if fresh or lost.heard:
                         raise
                     continue
                 if not any(reply.positive for reply in answers.replies):
@@ -98,7 +98,14 @@ async def _open_transaction(
     mail = _mail(envelope, offered, size_bytes=content.size_bytes + prepended, eight_bit=eight_bit)
     asked = [r for r in envelope.recipients if utf8 or _sendable(r.address)]
     lines = [mail_line(mail, offered), *(rcpt_line(_rcpt(r, offered), offered) for r in asked)]
-    answered = await connection.pipeline(lines)
+    try:
+        answered = await connection.pipeline(lines)
+    except Lost as lost:
+        of = {
+            id(r): said for r, said in zip(asked, lost.heard[1:], strict=False) if said.code >= 400 and said.code != 421
+        }
+        lost.heard = [of.get(id(r), lost.reply) for r in envelope.recipients] if of else ()
+        raise
     if not answered[0].positive:
         return _all(envelope, answered[0])
     of = dict(zip(map(id, asked), answered[1:], strict=True))

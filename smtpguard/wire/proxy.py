@@ -13,7 +13,6 @@ the passage is broken, and the client is told to try again later.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -98,9 +97,8 @@ class Passage:
             connection = self._connection
             if connection is not None and connection.pipelining:
                 try:
-                    connection.ask(
-                        self._lines(connection, asks), partial(self._take_replies, connection, asks, answered)
-                    )
+                    lines = self._lines(connection, asks)
+                    connection.ask(lines, partial(self._take_replies, connection, asks, len(lines), answered))
                 except Lost:
                     return self._ask_or_break(asks)
                 return None
@@ -110,6 +108,7 @@ class Passage:
         self,
         connection: RelayConnection,
         asks: Sequence[RcptTo],
+        lines: int,
         answered: Callable[[list[Reply] | Asking], None],
         replies: list[Reply] | None,
     ) -> None:
@@ -117,8 +116,10 @@ class Passage:
             return
         heard: list[Reply] | Asking
         try:
-            heard = self._replies_to(connection, asks, replies)
-        except Exception:  # lost; an error of ours comes again, to whoever waits
+            heard = self._replies_to(connection, asks, lines, connection.heard if replies is None else replies)
+        except Lost as lost:
+            heard = self._ask_others(asks, lost.heard)
+        except Exception:  # an error of ours comes again, to whoever waits
             heard = self._ask_or_break(asks, fresh=True)
         answered(heard)
 
@@ -168,12 +169,17 @@ class Passage:
             except RelayUnavailable as unavailable:
                 self.broken, self.why = unavailable.reply, unavailable.word
             except Lost as lost:
-                if not fresh:
-                    return await self._ask_or_break(asks, fresh=True)
+                if lost.heard or not fresh:
+                    return await self._ask_others(asks, lost.heard)
                 self.broken, self.why = lost.reply, Why.RELAY_LOST
         answer = self.broken or self.refused
         assert answer is not None
         return [answer] * len(asks)
+
+    async def _ask_others(self, asks: Sequence[RcptTo], heard: Sequence[Reply]) -> list[Reply]:
+        """``heard``, and the replies to the asks behind them, on a new connection."""
+        others = asks[len(heard) :]
+        return [*heard, *(await self._ask_or_break(others, fresh=True) if others else ())]
 
     def release(self) -> None:
         """Give the connection to others: the transaction is over, or its client is slow. Accepted commands are repeated
@@ -235,10 +241,11 @@ class Passage:
             connection = await self._pool.acquire(self._who.counted_as, fresh=fresh, wait_seconds=wait_seconds)
             self._connection, self._begun = connection, False
         lines = self._lines(connection, asks)
-        replies: list[Reply] | None = None
-        with suppress(Lost):
-            replies = await connection.pipeline(lines)
-        return self._replies_to(connection, asks, replies)
+        try:
+            replies: Sequence[Reply] = await connection.pipeline(lines)
+        except Lost as lost:
+            replies = lost.heard
+        return self._replies_to(connection, asks, len(lines), replies)
 
     def _lines(self, connection: RelayConnection, asks: Sequence[RcptTo]) -> list[bytes]:
         """The commands for ``asks``; on a new connection MAIL and all accepted RCPTs go first. The relay must offer what the
@@ -259,19 +266,22 @@ class Passage:
         return lines
 
     def _replies_to(
-        self, connection: RelayConnection, asks: Sequence[RcptTo], replies: list[Reply] | None
+        self, connection: RelayConnection, asks: Sequence[RcptTo], lines: int, replies: Sequence[Reply]
     ) -> list[Reply]:
-        """The replies to ``asks``, of those to all ``_lines``; None: the connection is lost. Raises Lost."""
-        for said in replies or ():
+        """The replies to ``asks``, of those to all ``_lines``; if these are fewer, the connection is lost. Raises Lost, with the
+        replies to the first asks."""
+        for n, said in enumerate(replies):
             # after 421 it closes this connection, not our client's; 3yz has accepted nothing (RFC 5321 section 4.2.1)
             if said.intermediate or said.code == 421:
-                replies = None
+                replies = replies[:n]
                 break
-        if replies is None:
+        first = lines - len(asks)
+        lost = len(replies) < lines
+        if lost:
             self._pool.discard(connection)
             self._connection = None
-            raise Lost(reply.RELAY_LOST)
-        first = len(replies) - len(asks)
+            if len(replies) <= first:
+                raise Lost(reply.RELAY_LOST)
         if first:  # MAIL was sent
             repeated = first - len(self._accepted)
             if not replies[repeated - 1].positive:
@@ -281,10 +291,12 @@ class Passage:
                     if said.code != seen.code:
                         self._break()
             replies = replies[first:]
-        for ask, said in zip(asks, replies, strict=True):
+        for ask, said in zip(asks, replies, strict=not lost):
             if said.positive:
                 self._accepted.append((ask, said))
-        return replies
+        if lost:
+            raise Lost(reply.RELAY_LOST, heard=replies)
+        return list(replies)
 
     def _refuse(self, said: Reply, asks: Sequence[RcptTo]) -> list[Reply]:
         """The relay refuses MAIL. The client is told if none of its recipients was accepted yet; else the passage is

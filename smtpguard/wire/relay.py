@@ -104,6 +104,12 @@ class RelayConnection(asyncio.Protocol):
         """Whether a new transaction can begin at once: usable, nothing begun, no reply outstanding."""
         return self._state == _FRESH and not self._session.asked
 
+    @property
+    def heard(self) -> Sequence[Reply]:
+        """The replies so far to the oldest unanswered commands; for who is told None, those that came before the connection was
+        lost."""
+        return self._session.heard
+
     # commands
 
     async def command(self, line: bytes) -> Reply:
@@ -111,13 +117,22 @@ class RelayConnection(asyncio.Protocol):
         return self._one(await self._send((line,), self.timeouts.command))
 
     async def pipeline(self, lines: Sequence[bytes]) -> list[Reply]:
-        """Send commands and wait for all their replies; together if the relay offers PIPELINING. Raises Lost."""
-        if not self.pipelining:
-            return [self._final(await self._send((line,), self.timeouts.command)) for line in lines]
-        replies = await self._send(lines, self.timeouts.command)
-        self._final(replies)
-        assert replies is not None
-        return replies
+        """Send commands and wait for all their replies; together if the relay offers PIPELINING. Raises Lost, with those that
+        came before."""
+        said: list[Reply] = []
+        try:
+            for some in (lines,) if self.pipelining else [(line,) for line in lines]:
+                waiter: Waiter = self._loop.create_future()
+                self._put(_octets(some), len(some), self.timeouts.command, partial(self._hear, said, waiter))
+                self._final(await waiter)
+        except Lost as lost:
+            lost.heard = said
+            raise
+        return said
+
+    def _hear(self, said: list[Reply], waiter: Waiter, replies: list[Reply] | None) -> None:
+        said += self.heard if replies is None else replies
+        _settle(waiter, replies)
 
     def ask(self, lines: Sequence[bytes], told: Told) -> None:
         """Send commands together, and call ``told`` with their replies; only with ``pipelining``. A 3yz reply is the last
@@ -352,6 +367,7 @@ class RelayConnection(asyncio.Protocol):
         while self._session.asked:
             _, told, _ = self._session.asked.popleft()
             told(None)
+            self._session.heard = []
         self.resume_writing()
         if self.on_lost is not None:
             self.on_lost(self)

@@ -34,11 +34,12 @@ ignored."""
 
 class RelaySession:
     """Octets in, replies to commands out (RFC 5321 section 4.2, RFC 2920 section 3.1). ``asked``: unanswered commands,
-    the oldest first; ``unasked``: a reply without a command. ``deaf``: input is ignored."""
+    the oldest first; ``heard``: the replies to the oldest so far; ``unasked``: a reply without a command. ``deaf``: input is
+    ignored."""
 
     def __init__(self) -> None:
         self.asked: deque[SentCommands] = deque()
-        self._heard: list[Reply] = []  # to the oldest
+        self.heard: list[Reply] = []
         self.unasked: Reply | None = None
         self.deaf = False
         self._replies = Replies()
@@ -46,7 +47,7 @@ class RelaySession:
     def receive(self, data: bytes) -> list[tuple[Told, list[Reply]]]:
         """Who is to be told now, and the replies. A reply that asks for more (3xx) ends the answer: it is unknown how the
         relay takes the rest. Raises BadReply; do not feed it after that."""
-        asked, heard = self.asked, self._heard
+        asked, heard = self.asked, self.heard
         done: list[tuple[Told, list[Reply]]] = []
         for one in self._replies.feed(data):
             if not asked:
@@ -56,7 +57,7 @@ class RelaySession:
             if len(heard) == asked[0][0] or one.intermediate:
                 _, told, last = asked.popleft()
                 done.append((told, heard))
-                self._heard = heard = []
+                self.heard = heard = []
                 if last:
                     self.deaf = True
                     self._replies.forget()

@@ -136,6 +136,22 @@ async def test_recipients_beyond_the_relays_limit_have_the_next_transactions(off
     assert await office.state(hold_id) is State.RELEASED
 
 
+async def test_those_whom_a_relay_refused_before_it_closed_are_not_tried_again(office: Office) -> None:
+    """Postfix closes after 20 refusals: it would close each time, and the others would never get the message."""
+    lost = Lost(RELAY_UNAVAILABLE)
+    lost.heard = [lost.reply, Reply.of(550, "5.1.1", "No such user"), LATER]
+    hold_id = await office.approved(BO, DI)
+    office.relay.raises = lost
+    await office.step()
+    office.relay.raises = None
+    await office.step()
+    assert [asked for asked in office.relay.asked if RAMADAN in asked] == [[RAMADAN, BO, DI], [RAMADAN]]
+    assert office.relay.has(RAMADAN) == 1
+    await office.step(minutes=5)
+    assert (office.relay.has(BO), office.relay.has(DI)) == (0, 1)
+    assert await office.state(hold_id) is State.RELEASED
+
+
 async def test_a_relay_that_takes_nothing_is_left_alone(office: Office) -> None:
     office.relay.says = dict.fromkeys((RAMADAN, BO), Reply.of(452, "4.3.1", "Insufficient system storage"))
     await office.approved(BO)

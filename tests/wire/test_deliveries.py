@@ -197,6 +197,18 @@ async def test_a_connection_lost_while_idle_is_replaced() -> None:
         assert not lost.value.after_dot
 
 
+@pytest.mark.parametrize("pipelining", [True, False])
+async def test_refusals_before_the_relay_closed_stand(pipelining: bool) -> None:
+    keywords = [k for k in KEYWORDS if pipelining or k != "PIPELINING"]
+    async with ScriptedRelay(keywords=keywords, most_refusals=1) as relay, through(relay) as deliveries:
+        relay.on("RCPT TO:<bad", "550 5.1.1 No such user")
+        to = envelope("good@example.net", "bad1@example.net", "bad2@example.net", "bad3@example.net")
+        with pytest.raises(Lost) as lost:
+            await deliveries.deliver(to, PLAIN, b"", fence_holds)
+        assert [said.code for said in lost.value.heard] == [451, 550, 451, 451]
+        assert relay.sessions == 1
+
+
 async def test_a_connection_lost_after_the_dot_is_in_doubt() -> None:
     async with ScriptedRelay() as relay, through(relay) as deliveries:
         relay.on(DOT, DROP)

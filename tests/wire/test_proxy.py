@@ -128,6 +128,24 @@ async def test_a_relay_without_pipelining(tmp_path: Path) -> None:
         assert (await client.hear()).startswith("250")
 
 
+@pytest.mark.parametrize("pipelining", [True, False])
+async def test_what_a_relay_said_before_it_closed_stands(pipelining: bool, tmp_path: Path) -> None:
+    """A relay that closes after some refusals would close each time, and nobody would ever get the message."""
+    keywords = [k for k in KEYWORDS if pipelining or k != "PIPELINING"]
+    relay = ScriptedRelay(keywords=keywords, most_refusals=2)
+    relay.on("RCPT TO:<bad", "550 5.1.1 No such user")
+    async with proxied(tmp_path, relay=relay) as world:
+        client = await world.connect()
+        asked = [f"{who}{n}@example.net" for n in range(4) for who in ("good", "bad")]
+        client.say(b"".join(f"{line}\r\n".encode() for line in (HEAD[0], *(f"RCPT TO:<{a}>" for a in asked))))
+        said = [await client.hear() for _ in range(9)]
+        assert [s[:3] for s in said[1:]] == ["250", "550"] * 4
+        assert (await client.ask("DATA")).startswith("354")
+        client.say(b"x\r\n.\r\n")
+        assert (await client.hear()).startswith("250")
+        assert relay.messages[0].recipients == [a for a in asked if a.startswith("good")]
+
+
 async def test_one_connection_serves_several_clients(tmp_path: Path) -> None:
     async with proxied(tmp_path) as world:
         for _ in range(5):
