@@ -181,36 +181,29 @@ class Bypasses:
 
 
 class Front:
-    """The front of one process, created with its first line. One thread at a time may use it."""
+    """The front of one process, created with its first line, and again after a failed write. One thread at a time may use it."""
 
     def __init__(self, folder: Bypasses, journal: str) -> None:
         self._folder, self._journal = folder, journal
-        self._file = -1
+        self._file, self._files = -1, 0
         self._bypass = ""
-        self._broken = False
 
     def record(self, bypass: Bypass, verdict: Fronted, now: Callable[[], datetime]) -> bool:
         """Record a verdict. Returns True if it is on disk, under this bypass and the newest generation that this host knows, and
-        False if nothing was written. Raises OSError, and then the front takes no more."""
+        False if nothing was written. Raises OSError."""
         with self._folder.locked():
             current = self._folder.in_force(now())
             if current is None or current.id != bypass.id or self._folder.generation > verdict.generation:
                 return False
-            if self._broken:  # no sync is retried after a failure
-                raise OSError(errno.EIO, "the front of the bypass failed before")
-            try:
-                if self._bypass != bypass.id:
-                    self.close()
-                    self._make(bypass)
-                self._append(verdict)
-            except OSError:
-                self._broken = True
-                raise
+            if self._bypass != bypass.id:
+                self.close()
+                self._make(bypass)
+            self._append(verdict)
         return True
 
     def note(self, outcome: Fronted) -> None:
         """Record the outcome of a verdict that is recorded here. Raises OSError: then the verdict is in doubt."""
-        if self._file < 0 or self._broken:
+        if self._file < 0:
             raise OSError(errno.EIO, "the front of the bypass is closed")
         self._append(outcome)
 
@@ -221,7 +214,8 @@ class Front:
         self._file, self._bypass = -1, ""
 
     def _make(self, bypass: Bypass) -> None:
-        path = self._folder.folder / f"{bypass.id}-{secrets.token_hex(8)}.front"
+        self._files += 1  # they are read in this order: an outcome may be in a later file than its verdict
+        path = self._folder.folder / f"{bypass.id}-{self._files:06}-{secrets.token_hex(8)}.front"
         file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_DSYNC | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -230,6 +224,7 @@ class Front:
             sync_folder(self._folder.folder)
         except BaseException:
             os.close(file)
+            path.unlink(missing_ok=True)
             raise
         self._file, self._bypass = file, bypass.id
 
@@ -244,6 +239,7 @@ class Front:
         except OSError:
             with contextlib.suppress(OSError):  # the client gets 451; if the line stays, the verdict is in doubt
                 os.ftruncate(self._file, before)
+            self.close()  # no sync is retried after a failure: the next line goes to another file
             raise
         failpoint("after-sync")
 

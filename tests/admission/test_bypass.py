@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import yaml
@@ -272,7 +273,14 @@ async def test_while_the_store_is_there_the_admission_decides(tmp_path: Path) ->
         assert "bypass" not in (await there.events(id))[0][1]
 
 
-async def test_mail_waits_if_its_record_cannot_be_written(there: Away, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("earlier", [False, True])
+async def test_mail_waits_while_its_record_cannot_be_written(
+    there: Away, monkeypatch: pytest.MonkeyPatch, earlier: bool
+) -> None:
+    """``earlier``: a message was recorded before, so the file is there."""
+    if earlier:
+        await there.sent(OUTSIDE, body="earlier")
+
     def fails(file: int, octets: bytes) -> int:
         raise OSError(28, "No space left on device")
 
@@ -282,7 +290,32 @@ async def test_mail_waits_if_its_record_cannot_be_written(there: Away, monkeypat
         _, done = await there.sent(OUTSIDE, way=way)
     assert isinstance(done, Deferred)
     assert (done.reply.code, way.sent) == (452, [])
-    await refused(there)
+    id, done = await there.sent(OUTSIDE)
+    assert isinstance(done, Relayed), "there is room again"
+    await there.back()
+    assert [kind for kind, _ in await there.events(id)] == ["verdict", "outcome"]
+    assert there.folder.aside() == []
+
+
+def test_an_outcome_follows_its_verdict_after_a_failed_write(there: Away, monkeypatch: pytest.MonkeyPatch) -> None:
+    front, now, bypass = Front(there.folder, "journal"), there.home.clock.now, there.folder.all()[0]
+
+    def line(kind: str, id: str) -> Fronted:
+        return Fronted(number=0, marks="", kind=kind, id=id, at=1, body="{}", clear=None, key="k", generation=1000)
+
+    for n in range(8):
+        assert front.record(bypass, line("verdict", f"{n}"), now)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "write", Mock(side_effect=OSError(28, "no room")))
+            with pytest.raises(OSError, match="no room"):
+                front.record(bypass, line("verdict", "failed"), now)
+        with pytest.raises(OSError, match="closed"):
+            front.note(line("outcome", f"{n}"))
+    assert front.record(bypass, line("verdict", "8"), now)
+    front.note(line("outcome", "0"))
+    front.close()
+    found = [read.lines for path in there.folder.fronts() if (read := files.read(path)) is not None]
+    assert [[one.id for one in lines] for lines in found] == [*([str(n)] for n in range(8)), ["8", "0"]]
 
 
 async def test_ended_before_the_dot_it_is_recalled(there: Away) -> None:
