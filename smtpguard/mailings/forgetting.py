@@ -46,7 +46,7 @@ def forget(batch: Batch, before: datetime) -> tuple[int, bool]:
     def quiet(since: timedelta) -> ColumnElement[bool]:
         return mailing.c.last_at < microseconds(batch.now - since)
 
-    of_few = quiet(LETTER), mailing.c.people < FEW, or_(mailing.c.people < 2, quiet(LETTERS))
+    of_few = *_over(batch.now - LETTER), mailing.c.people < FEW, or_(mailing.c.people < 2, quiet(LETTERS))
     letters = _undecided(batch, *of_few, mailing.c.state == State.PASSING.value, mailing.c.n < newest)
     old = _undecided(batch, *_over(before), mailing.c.doc != ERASED)
     gone, left = _erase(batch, list(dict.fromkeys([*letters, *old])), newest)

@@ -188,6 +188,24 @@ async def test_a_mailing_stays_while_copies_of_it_wait(tmp_path: Path, newest: b
         assert {hold.state for hold in await home.holds()} == {State.APPROVED}
 
 
+async def test_a_mailing_to_few_stays_while_copies_wait_after_its_approval(tmp_path: Path) -> None:
+    """They wait for the next stage. The report of a bounce was written when the approval was over."""
+    async with house(tmp_path, documents=documents(stages="{steps: [6, rest], pause: person}")) as home:
+        made = Campaign(home, copies=50)
+        await made.to_members(0, 12)
+        [lead] = await home.store.holds.newest()
+        await made.decide(lead.hold_id)
+        await made.office.until_quiet(steps=2)
+        await made.to_members(0, 2, mailing="another")
+        home.clock.pass_(days=40)
+        await made.service.feedback(lead.mailing_id, bounces=1, by="tool")
+        while (await home.store.retain(USUAL)).more:
+            pass
+        found = await home.store.mailings.find(lead.mailing_id)
+        assert found is not None
+        assert found.people.held
+
+
 @pytest.mark.parametrize("newest", [True, False])
 @pytest.mark.parametrize("choice", Choice)
 async def test_a_mailing_stays_while_a_decision_on_it_is_in_force(tmp_path: Path, choice: Choice, newest: bool) -> None:
