@@ -45,8 +45,12 @@ PANGO = "libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 fonts-dejavu-core"
 _ENGLISH = Speech()
 _NAMING = frozenset({"reverse_path", "from", "subject", "by", "sentence", "client", "replies"})
 """The keys in a mailing's row and an entry's data that name people, or may."""
-_DIGESTS = frozenset({"people", "crowds", "apart_at"})
-"""The keys in a verdict's data for counting its people, which a reader does not need."""
+_DIGESTS = {
+    Kind.VERDICT.value: frozenset({"people", "crowds", "apart_at"}),
+    Kind.RELEASE.value: frozenset({"behind"}),
+    Kind.IN_DOUBT.value: frozenset({"behind"}),
+}
+"""The keys in an entry's data for counting its people, by kind, which a reader does not need."""
 
 _OF_RELAY = frozenset(kind.value for kind in (Kind.OUTCOME, Kind.IN_DOUBT, Kind.RELEASE, Kind.NOTICE))
 """The kinds whose entries have the relay's replies."""
@@ -218,7 +222,7 @@ def _unnamed(value: Any, names: bool, hide: Callable[[str], str]) -> Any:
 
 def _step(step: Step, names: bool, hide: Callable[[str], str]) -> dict[str, Any]:
     entry, clear = step.entry, step.clear
-    data = {k: v for k, v in entry.data.items() if entry.kind != Kind.VERDICT.value or k not in _DIGESTS}
+    data = {k: v for k, v in entry.data.items() if k not in _DIGESTS.get(entry.kind, ())}
     # without recipients, who had no part in it: their number is enough
     private = {role: list(v) for role, v in (clear or {}).items() if role not in ("recipients", "refused")}
     if entry.kind in _OF_RELAY:  # earlier versions kept who is named in its replies

@@ -32,7 +32,6 @@ from smtpguard.journal.distinct import (
     Changes,
     Interval,
     Unit,
-    at_attempt,
     more,
     units,
 )
@@ -346,11 +345,11 @@ class Case:
         content = entry.content
         data = content["data"]
         message.add(entry.kind, data, content["private"])
-        if "crowds" in data and entry.id in self._people_of:  # lists may have changed since it came
-            people, named = self._people_of[entry.id], message.named_in(content["private"])
-            self._people_of[entry.id] = [
-                at_attempt(some, data["crowds"]) if n in named else some for n, some in enumerate(people)
-            ]
+        if "behind" in data and entry.id in self._people_of:  # lists may have changed since it came
+            people, now = list(self._people_of[entry.id]), list(units(data["behind"], (), entry.id))
+            for n, place in message.named_in(content["private"]).items():
+                people[n] = now[place] or people[n]
+            self._people_of[entry.id] = people
         self._seqs[entry.id] = self._seqs[entry.id][0], max(entry.seq, self._seqs[entry.id][1])
         one = delivery_entry(entry.kind, data)
         if relayed(entry.kind, data) is Outcome.DELIVERED or (one is not None and one.event is DeliveryEvent.TAKE):

@@ -203,7 +203,7 @@ def units(data: Mapping[str, Any], sealed: Sequence[str], id: str) -> Iterator[S
     """Yield the people behind each recipient of a message, in order, from the data of its verdict.
 
     ``people`` has the digest of a single recipient, with the lists that it is on, or what is behind an address; ``crowds`` has
-    the lists. An entry of an earlier version has only the sealed addresses of recipients, and a number behind a list address.
+    the lists. The entry of an attempt has null for recipients of whom it says nothing. An entry of an earlier version has only the sealed addresses of recipients, and a number behind a list address.
     """
     people = data.get("people")
     if people is None:
@@ -213,6 +213,9 @@ def units(data: Mapping[str, Any], sealed: Sequence[str], id: str) -> Iterator[S
     names = sorted(crowds)
     addressed = {names[n] for one in people if isinstance(one, Mapping) for n in one.get("lists", ())}
     for one in people:
+        if one is None:
+            yield ()
+            continue
         if isinstance(one, Mapping):
             yield [*_crowds((names[n] for n in one.get("lists", ())), crowds), *_behind(one)]
             continue
@@ -225,12 +228,6 @@ def units(data: Mapping[str, Any], sealed: Sequence[str], id: str) -> Iterator[S
                 off=frozenset((name, crowds[name][0]) for name in addressed - on if "?" not in where),
             )
         ]
-
-
-def at_attempt(people: Sequence[Unit], crowds: Mapping[str, Sequence[Any]]) -> Sequence[Unit]:
-    """Return the people behind a recipient, with these lists as they are when an attempt to send the message begins."""
-    now = {of: next(_crowds(iter([of]), crowds)) for of in crowds}
-    return [now.get(unit.of[0], unit) if isinstance(unit, Crowd) else unit for unit in people]
 
 
 def _crowds(names: Iterator[str], crowds: Mapping[str, Sequence[Any]]) -> Iterator[Crowd]:

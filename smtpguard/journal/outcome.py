@@ -249,10 +249,13 @@ class Message:
             self._ends = self._ends if self._ends is not None else [None] * len(self.recipients)
             self._ends[n] = end
 
-    def named_in(self, sealed: Sealed) -> Sequence[int]:
-        """Return the numbers of its recipients that an entry names."""
-        named, alone = sealed.get("recipients", ()), self.recipients is _ONE
-        return [n for n, one in enumerate(self.recipients if named else ()) if alone or one in named]
+    def named_in(self, sealed: Sealed) -> Mapping[int, int]:
+        """Return the numbers of its recipients that an entry names, each with its place among the entry's."""
+        named = sealed.get("recipients", ())
+        if self.recipients is _ONE:
+            return dict.fromkeys(range(min(1, len(named))), 0)
+        places = {one: n for n, one in enumerate(named)}
+        return {n: places[one] for n, one in enumerate(self.recipients) if one in places}
 
     @property
     def got_part(self) -> bool:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from smtpguard.lists.recipients import LIST, MEMBERS, Classification, Classified, Touched
+from smtpguard.lists.recipients import LIST, MEMBERS, Classification, Classified
 from smtpguard.mail.constant import constant
 
 if TYPE_CHECKING:
@@ -31,11 +30,10 @@ class Person:
     version: str = ""
     unbounded: bool = False
 
-    def among(self, crowds: Mapping[str, Sequence[Any]]) -> Person:
-        """Return a list with its number of people by now (``crowds_of``); anybody else as they are."""
-        if not (self.version or self.unbounded) or self.lists[0] not in crowds:
-            return self
-        return replace(self, weight=max(1, crowds[self.lists[0]][1]))
+    @property
+    def several(self) -> bool:
+        """Whether it may be more than one person."""
+        return self.weight > 1 or bool(self.version) or self.unbounded
 
 
 _NOW: Mapping[str, str] = {}
@@ -84,13 +82,16 @@ def as_journalled(everyone: Classified) -> dict[str, Any]:
     single = [one.digest.hex() for one in everyone.recipients if one.behind is None]
     if not everyone.touched and len(single) == len(everyone.recipients):  # as with nearly all mail
         return {"people": single}
-    crowds = crowds_of(everyone.touched)
+    crowds = {
+        name: [one.version, int(one.size.low), None if math.isinf(one.size.high) else int(one.size.high)]
+        for name, one in everyone.touched.items()
+    }
     numbers = {name: n for n, name in enumerate(sorted(crowds))}
     whole = {name for name, one in everyone.touched.items() if one.by_address}
     people: list[str | dict[str, Any]] = []
     for one in everyone.recipients:
         behind = one.behind
-        if one.kind is LIST or (behind is not None and behind.people != 1):
+        if expands(one):
             lists = [numbers[name] for name in one.lists if name in whole]
             beside = {} if behind is None else {"behind": behind.key.hex(), "people": behind.people}
             people.append({"lists": lists, **beside})
@@ -100,11 +101,9 @@ def as_journalled(everyone: Classified) -> dict[str, Any]:
     return {"people": people} | ({"crowds": crowds} if crowds else {})
 
 
-def crowds_of(touched: Mapping[str, Touched]) -> dict[str, list[Any]]:
-    return {
-        name: [one.version, int(one.size.low), None if math.isinf(one.size.high) else int(one.size.high)]
-        for name, one in touched.items()
-    }
+def expands(one: Classification) -> bool:
+    """Return whether a recipient is not one person: a list's address, or another that expands."""
+    return one.kind is LIST or (one.behind is not None and one.behind.people != 1)
 
 
 def _crowd(one: Classification, registry: Registry) -> Iterator[Person]:

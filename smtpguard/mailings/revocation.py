@@ -29,7 +29,7 @@ from smtpguard.holds.model import (
 from smtpguard.holds.sending import NOTHING, Outgoing, Sending, state_after_revocation
 from smtpguard.journal.event import Event, Kind
 from smtpguard.notices.intents import NoticesNow
-from smtpguard.outbox.attempt import persons_behind
+from smtpguard.outbox.attempt import audience
 
 NO_REASON = "give a reason: its writer and the approvers are told"
 KINDS: Mapping[Move, Kind] = {
@@ -159,11 +159,15 @@ def _change(
     comment: str = "",
 ) -> Change:
     if back.state in LET_GO:
-        cancelled = persons_behind(hold, sending.left, notices.in_force)
-        people = sum(one.weight for one in cancelled)
+        whom = audience(hold, sending.left, notices.in_force)
+        people = whom.number(sending.left)
         data = {**data, **asdict(sending.stopped), "spared": len(sending.left), "people": people}
         event = event_on(hold, Kind.STOPPED, notices.now, actors=actors, comment=comment, named=sending.left, **data)
-        return Change(hold=back, events=(event,), cancelled=frozenset(one.digest for one in cancelled))
+        return Change(
+            hold=back,
+            events=(event,),
+            cancelled=frozenset(digest for one in sending.left for digest in whom.digests(one)),
+        )
     if hold.state is not State.WAITING:
         data = {**data, "was": hold.state.value}
     return Change(hold=back, events=(event_on(hold, KINDS[move], notices.now, actors=actors, comment=comment, **data),))

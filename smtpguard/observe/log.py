@@ -259,9 +259,8 @@ def fields(event: Event) -> dict[str, Any]:
     return {**shown, **rest, **shown}  # shown comes first, and wins
 
 
-_LONG = frozenset(
-    {"misses", "skipped", "policy", "content", "generation", "facts", "crowds", "apart_at", "leads", "sealed", "kept"}
-)
+_LONG = frozenset({"misses", "skipped", "policy", "content", "generation", "facts", "crowds", "behind", "apart_at", "leads",
+    "sealed", "kept"})  # fmt: skip
 """In the journal only, since they are long, such as the digests that ``privacy erase`` has sealed; as are a verdict's
 ``people``. 0 and False are not empty."""
 

@@ -20,7 +20,7 @@ from smtpguard.journal.clock import Clock
 from smtpguard.journal.event import Kind
 from smtpguard.mail.envelope import Recipient
 from smtpguard.notices.intents import NoticesNow
-from smtpguard.outbox.attempt import persons_behind, release_ended
+from smtpguard.outbox.attempt import audience, release_ended
 
 if TYPE_CHECKING:  # slow to import
     from smtpguard.store.store import Store
@@ -64,7 +64,7 @@ async def each(hold_ids: Iterable[str], change: Callable[[str], Awaitable[object
 
 def _ask(hold: Hold, recipients: Sequence[Recipient], notices: NoticesNow) -> Change:
     """Return the change by which people are asked about a hold whose release is in doubt."""
-    people = sum(one.weight for one in persons_behind(hold, recipients, notices.in_force))
+    people = audience(hold, recipients, notices.in_force).number(recipients)
     state = after(hold.state, Move.DOUBT)
     if state is None or hold.asked_at is not None:
         return Change()  # it is not to be sent any more, or people are asked already
@@ -78,7 +78,7 @@ def _remind(hold: Hold, recipients: Sequence[Recipient], notices: NoticesNow) ->
     """Return the change by which people are asked again."""
     if hold.asked_at is None:
         return Change()  # somebody has answered meanwhile
-    people = sum(one.weight for one in persons_behind(hold, recipients, notices.in_force))
+    people = audience(hold, recipients, notices.in_force).number(recipients)
     event = event_on(hold, Kind.REMINDED, notices.now, what="doubt")
     again = replace(hold, attend_at=_next(notices.in_force, notices.now))
     return Change(hold=again, events=(event,), intents=notices.doubt(hold, people, hold.asked_at))
@@ -94,7 +94,7 @@ def answered(
     notices: NoticesNow,
 ) -> Change:
     """Return the change by a person's answer. ``sent``: it was sent; else it is sent again."""
-    people = sum(one.weight for one in persons_behind(hold, recipients, notices.in_force))
+    people = audience(hold, recipients, notices.in_force).number(recipients)
     data = {"choice": "sent" if sent else "again", "recipients": len(recipients), "people": people}
     event = event_on(hold, Kind.SETTLED, notices.now, actors=actors, comment=comment, named=recipients, **data)
     settled = replace(hold, asked_at=None)

@@ -16,7 +16,7 @@ from smtpguard.holds.model import Hold, State
 from smtpguard.journal.chain import utc_text
 from smtpguard.journal.deliverystatus import EVENTS, WORDS, DeliveryEvent
 from smtpguard.journal.event import Event, Kind
-from smtpguard.lists.persons import Person, persons
+from smtpguard.lists.persons import Person, as_journalled, behind, each_once, expands
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.reply import Reply, Unsendable, nameless
 from smtpguard.notices import intents
@@ -58,7 +58,6 @@ class Pace:
 
 
 PACE = Pace()
-NO_CROWDS: Mapping[str, Sequence[Any]] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,10 +110,6 @@ class Due:
         )
 
 
-Behind = Callable[..., Sequence[Person]]
-"""Returns the people behind recipients, each an argument."""
-
-
 def dues(lease: Lease, expands: Callable[[Recipient], bool]) -> list[Due]:
     """Return the recipients of a lease as dues. ``expands``: says whether a recipient is a list's address. Only a release asks
     people in doubt; a colleagues' part is retried.
@@ -138,27 +133,61 @@ def release_ended(
     return (Event(kind=Kind.RELEASED, id=hold.hold_id, at=now, data=data),), told
 
 
-def persons_behind(hold: Hold, recipients: Sequence[Recipient], in_force: InForce) -> tuple[Person, ...]:
-    """Return the people behind recipients, each once, by the lists as they were when the message came."""
-    if hold.behind:
-        return hold.people_behind(recipients)
-    if not recipients:
-        return ()
-    counted = in_force.registry.classify(r.address for r in recipients)
-    return persons(counted, in_force.registry, dict(hold.versions))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audience:
+    """The people behind each recipient of an attempt. ``then``: as the message came; ``now``: by the lists as the attempt begins.
+    ``behind``: for recipients that expand now, what a verdict's entry says of them, with its ``crowds``."""
+
+    then: dict[Recipient, Sequence[Person]]
+    now: dict[Recipient, Sequence[Person]]
+    behind: dict[Recipient, Any]
+    crowds: Mapping[str, Any]
+
+    def entry(self, several: Sequence[Recipient]) -> dict[str, Any]:
+        """Return what the entry of a beginning attempt says of recipients; empty if none of them expands."""
+        people = [self.behind.get(one) for one in several]
+        return {"behind": {"people": people, "crowds": self.crowds}} if any(people) else {}
+
+    def number(self, several: Iterable[Recipient]) -> int:
+        """Return the number of people behind recipients now, each once."""
+        return sum(one.weight for one in each_once(person for one in several for person in self.now.get(one, ())))
+
+    def digests(self, recipient: Recipient) -> tuple[bytes, ...]:
+        """Return the digests by which a mailing knows the people behind a recipient."""
+        return tuple(one.digest for one in self.then[recipient])
+
+
+NOBODY = Audience(then={}, now={}, behind={}, crowds={})
+"""For notices and DSNs, whose people are not counted."""
+
+
+def audience(hold: Hold, recipients: Sequence[Recipient], in_force: InForce) -> Audience:
+    """Return the people behind recipients. A list without an index says nothing newer of a recipient that expanded as the message
+    came; nor does a policy in which its address is no list any more."""
+    registry, versions = in_force.registry, dict(hold.versions)
+    counted = registry.classify(one.address for one in recipients)
+    entry = as_journalled(counted)
+    found = Audience(then={}, now={}, behind={}, crowds=entry.get("crowds", {}))
+    for recipient, one, said in zip(recipients, counted.recipients, entry["people"], strict=True):
+        then = hold.behind.get(str(recipient.address)) or tuple(behind(one, counted, registry, versions))
+        now = tuple(behind(one, counted, registry))
+        less = any(each.several for each in then) and any(each.unbounded for each in now)
+        newer = expands(one) and not less
+        found.then[recipient], found.now[recipient] = then, now if newer else then
+        if newer:
+            found.behind[recipient] = said
+    return found
 
 
 def events(
     lease: Lease,
     results: Sequence[AttemptResult],
     now: datetime,
-    behind: Behind,
+    audience: Audience,
     *,
     told: bool,
-    crowds: Mapping[str, Sequence[Any]] = NO_CROWDS,
 ) -> Iterable[Event]:
-    """Yield an event for all recipients with the same result. ``told``: the sender gets a DSN. ``crowds``: the lists that it goes to
-    as an attempt begins, as in a verdict's entry."""
+    """Yield an event for all recipients with the same result. ``told``: the sender gets a DSN."""
     intent = lease.intent
     of_content = intent.kind in OF_CONTENT
     for (word, code, why, doubt), group in groupby(sorted(results, key=_kind_of), key=_kind_of):
@@ -182,10 +211,10 @@ def events(
             kind = Kind.IN_DOUBT
         else:
             kind = Kind.RELEASE
-        if crowds and event is DeliveryEvent.BEGIN:
-            data["crowds"] = crowds
         if of_content:
-            data["people"] = sum(one.weight for one in behind(*(r.recipient for r in several)))
+            whom = [r.recipient for r in several]
+            data["people"] = audience.number(whom)
+            data |= audience.entry(whom) if event is DeliveryEvent.BEGIN else {}
         if of_content and event is DeliveryEvent.PUT_OFF:
             data["in_doubt"] = doubt  # an earlier attempt may have been accepted
         private = {"recipients": tuple(str(r.recipient.address) for r in several)}

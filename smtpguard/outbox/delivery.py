@@ -18,7 +18,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cache, partial
+from functools import partial
 from typing import Protocol
 
 from smtpguard.database.errors import ContentMissing, Outage, StoreError
@@ -28,12 +28,22 @@ from smtpguard.gathering.reader import NARROW
 from smtpguard.guard.ports import PolicyInForce, Relay
 from smtpguard.holds.model import Hold, selectable
 from smtpguard.journal.clock import SteadyClock
-from smtpguard.lists.persons import Person, crowds_of
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Fence, Lost, Recalled, Recipient, Transaction, open_fence
 from smtpguard.mail.message import Message
 from smtpguard.mail.trace import prepend
-from smtpguard.outbox.attempt import MAX_DOUBTS, PACE, Due, dues, events, persons_behind, release_ended, reports
+from smtpguard.outbox.attempt import (
+    MAX_DOUBTS,
+    NOBODY,
+    PACE,
+    Audience,
+    Due,
+    audience,
+    dues,
+    events,
+    release_ended,
+    reports,
+)
 from smtpguard.outbox.model import OF_CONTENT, AttemptResult, Intent, Lease
 from smtpguard.reading.read import read
 from smtpguard.store.store import Store
@@ -64,10 +74,12 @@ class _Parcel:
 
 @dataclass(slots=True)
 class _Mark:
-    """The mark of an attempt. ``at``: its time (monotonic), None before it. ``refused``: the lease was lost, or the release revoked."""
+    """The mark of an attempt. ``at``: its time (monotonic), None before it. ``refused``: the lease was lost, or the release revoked.
+    ``whom``: the people behind the recipients as it is set."""
 
     at: float | None = None
     refused: bool = False
+    whom: Audience = NOBODY
 
 
 class _Unsendable(Exception):
@@ -153,7 +165,7 @@ class Delivery:
 
     async def _carry_out(self, lease: Lease) -> None:
         hold = await self.store.holds.find(lease.intent.hold_id) if lease.intent.hold_id is not None else None
-        all_due = dues(lease, partial(self._expands, hold))
+        all_due, mark = dues(lease, partial(self._expands, hold)), _Mark()
         due = [d for d in all_due if d.doubts < MAX_DOUBTS]
         if hold is not None and any(d.asks for d in due) and not await self.agreed(hold):
             return
@@ -162,24 +174,24 @@ class Delivery:
         try:
             parcel = await self._parcel(lease, hold, [d.recipient for d in due]) if due else None
         except _Unsendable as e:
-            await self._settle(lease, hold, [*(d.failed(e.why, str(e)) for d in due), *spent])
+            await self._settle(lease, hold, [*(d.failed(e.why, str(e)) for d in due), *spent], mark)
             return
         except StoreError:
             raise
         except Exception as error:
             log.exception("outbox %s: could not be rendered", lease.intent.intent_id)
-            await self._settle(lease, hold, [*self._unrendered(lease, due, error), *spent])
+            await self._settle(lease, hold, [*self._unrendered(lease, due, error), *spent], mark)
             return
         if parcel is None:
-            await self._settle(lease, hold, spent)
+            await self._settle(lease, hold, spent, mark)
         elif not await parcel.stands():
-            await self._settle(lease, hold, [*self._recalled(due), *spent])
+            await self._settle(lease, hold, [*self._recalled(due), *spent], mark)
         else:
-            mark, routes = _Mark(), self._by_route(lease, hold, due)
+            routes = self._by_route(lease, hold, due)
             fence = partial(self._fence, lease, hold, due, parcel.stands, mark)
             sent = [result for route in routes for result in await self._send(lease, parcel, fence, mark, *route)]
             if not mark.refused:
-                await self._settle(lease, hold, [*sent, *spent], persist=True)
+                await self._settle(lease, hold, [*sent, *spent], mark, persist=True)
 
     async def _fence(self, lease: Lease, hold: Hold | None, due: Sequence[Due], stands: Fence, mark: _Mark) -> bool:
         """Return whether the final dot may be sent: the entry is marked, in time, and no freeze stops it. The first caller marks
@@ -188,7 +200,7 @@ class Delivery:
             until, now = self.clock.now() + PACE.doubt, self.clock.monotonic()
             begun = [d.begun(until) for d in due]
             try:
-                mark.refused = not await self._settle(lease, hold, begun)
+                mark.refused = not await self._settle(lease, hold, begun, mark)
             except StoreError as error:  # it may be marked nevertheless, which the retry takes back
                 log.warning("outbox %s: not marked, so not sent: %s", lease.intent.intent_id, error)
                 return False
@@ -308,6 +320,7 @@ class Delivery:
         lease: Lease,
         hold: Hold | None,
         results: Sequence[AttemptResult],
+        mark: _Mark,
         *,
         persist: bool = False,
     ) -> bool:
@@ -322,19 +335,12 @@ class Delivery:
         told = tuple(dsn for dsn in told if not any(self._expands(hold, one) for one in dsn.recipients))
         in_force = self.policies.current()
 
-        of_people = hold is not None and lease.intent.kind in OF_CONTENT
-        touched = in_force.registry.classify(r.recipient.address for r in results if of_people).touched
-        # a list without an index says nothing newer than what was known as the message came
-        crowds = crowds_of({name: one for name, one in touched.items() if one.by_address and one.version})
-
-        @cache
-        def behind(*recipients: Recipient) -> Sequence[Person]:
-            then = persons_behind(hold, recipients, in_force) if hold is not None else ()
-            return [person.among(crowds) for person in then]
-
-        journal = [*events(lease, results, now, behind, told=bool(told), crowds=crowds)]
-        if of_people:
-            results = [replace(r, people=tuple(one.digest for one in behind(r.recipient))) for r in results]
+        whom = mark.whom
+        if whom is NOBODY and hold is not None and lease.intent.kind in OF_CONTENT:
+            mark.whom = whom = audience(hold, lease.recipients, in_force)
+        if whom is not NOBODY:
+            results = [replace(r, people=whom.digests(r.recipient)) for r in results]
+        journal = [*events(lease, results, now, whom, told=bool(told))]
         over = partial(release_ended, in_force=in_force, now=now)
         end = self.clock.monotonic() + (PACE.doubt.total_seconds() / 2 if persist else 0)
         outage = Outage(log, f"outbox {lease.intent.intent_id}: waiting for the store", self.clock.monotonic)
@@ -358,7 +364,7 @@ class Delivery:
     def _expands(self, hold: Hold | None, recipient: Recipient) -> bool:
         """Return whether more than one person is behind a recipient, now or when the message came."""
         then = hold.behind.get(str(recipient.address), ()) if hold is not None else ()
-        if len(then) > 1 or any(one.version or one.unbounded or one.weight > 1 for one in then):
+        if len(then) > 1 or any(one.several for one in then):
             return True
         registry = self.policies.current().registry
         if registry.list_at(recipient.address) is not None:

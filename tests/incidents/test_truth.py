@@ -120,6 +120,46 @@ async def test_a_release_counts_who_was_on_a_list_that_has_no_index_by_then(tmp_
         assert sent == [len(MEMBERS), len(MEMBERS)]
 
 
+async def test_a_release_counts_who_is_behind_an_address_that_has_become_a_list(tmp_path: Path) -> None:
+    eid, people = "eid@lists.example.com", [f"eid{n}@example.net" for n in range(12)]
+    lists = POLICY.replace(
+        "  news:",
+        f"  eid:\n    title: Eid\n    addresses: [{eid}]\n    members: {{csv: news.csv, column: email}}\n  news:",
+    )
+    async with house(tmp_path) as home:
+        office = Office(home)
+        id = await office.approved(eid)
+        index(home.folder, "eid", people)
+        await home.put({**DOCUMENTS, "policy.yaml": lists.encode()})
+        await home.follow()
+        await office.step()
+        assert not office.relay.taken, "it reaches another list, so people are asked again"
+        await home.approve(id)
+        await office.tell()
+        await office.until_quiet(steps=2)
+        assert office.relay.has(eid) == 1
+        report = (await home.store.journal.incident(IncidentQuery(ids=frozenset({id})), prove=False)).report
+        assert report is not None
+        assert report.reached.people == Interval(len(MEMBERS), len(MEMBERS) + len(people))
+        sent = [data["people"] for kind, data in await home.events(id) if kind == "release"]
+        assert sent == [len(MEMBERS) + len(people)] * 2
+
+
+async def test_an_attempt_counts_who_is_on_the_list_as_it_begins(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        office = Office(home)
+        id = await office.approved()
+
+        def grows() -> None:
+            index(home.folder, "ramadan", [*MEMBERS, "new@example.net"])
+            home.in_force.registry.reopen()
+
+        office.relay.before_dot = grows
+        await office.until_quiet(steps=2)
+        sent = [(data["outcome"], data["people"]) for kind, data in await home.events(id) if kind == "release"]
+        assert sent == [("attempt", len(MEMBERS)), ("sent", len(MEMBERS))]
+
+
 async def test_a_later_attempt_for_one_address_of_a_list_leaves_who_got_it_at_another(tmp_path: Path) -> None:
     both = f"addresses: [{RAMADAN}, eid@lists.example.com]"
     policy = POLICY.replace(f"addresses: [{RAMADAN}]", both)

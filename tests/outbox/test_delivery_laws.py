@@ -17,7 +17,6 @@ from smtpguard.holds.model import Hold, OnReleaseEnd, State, after, settles_as
 from smtpguard.journal.clock import SteadyClock
 from smtpguard.journal.deliverystatus import DeliveryEvent
 from smtpguard.journal.event import Event, Kind
-from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Answers, Envelope, Fence, Lost, Recalled, Recipient
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE
@@ -26,7 +25,7 @@ from smtpguard.outbox.attempt import MAX_DOUBTS
 from smtpguard.outbox.delivery import Delivery
 from smtpguard.outbox.model import NONE_YET, AttemptResult, Intent, IntentKind, Lease, Settled
 from tests.clocks import MONDAY, Clock
-from tests.guard.house import KEY, house
+from tests.guard.house import KEY, House, house
 from tests.guard.office import BO, LATER, NO, OK, ULF, FakeRenderer, Office
 
 
@@ -176,36 +175,15 @@ ATTEMPTS = st.builds(
 
 
 @pytest.fixture(scope="module")
-def held(tmp_path_factory: pytest.TempPathFactory) -> Hold:
-    """One real hold, made once."""
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[House, Hold]:
+    """One real hold, made once, and its policy."""
 
-    async def make() -> Hold:
+    async def make() -> tuple[House, Hold]:
         async with house(tmp_path_factory.mktemp("house")) as home:
             office = Office(home)
-            return await office.home.hold(await office.approved(ULF, BO))
+            return home, await office.home.hold(await office.approved(ULF, BO))
 
     return asyncio.run(make())
-
-
-class NoLists:
-    def current(self) -> Any:
-        return self
-
-    @property
-    def registry(self) -> Any:
-        return self
-
-    def list_at(self, address: Address) -> None:
-        return None
-
-    def classify(self, addresses: Sequence[Address]) -> Any:
-        return self
-
-    recipients = ()
-
-    @property
-    def touched(self) -> dict[str, Any]:
-        return {}
 
 
 class OpenGate:
@@ -228,7 +206,8 @@ def raise_logged_errors(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @given(st.lists(ATTEMPTS, max_size=14))
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_nothing_is_lost_and_duplicates_are_bounded(held: Hold, attempts: list[Attempt]) -> None:
+def test_nothing_is_lost_and_duplicates_are_bounded(made: tuple[House, Hold], attempts: list[Attempt]) -> None:
+    home, held = made
     content = Message.of(b"Subject: x\r\nMessage-ID: <1@x>\r\n\r\nHello\r\n")
     intent = Intent(
         intent_id="H-release",
@@ -255,7 +234,7 @@ def test_nothing_is_lost_and_duplicates_are_bounded(held: Hold, attempts: list[A
                 relay,
                 renderer,
                 OpenGate(),  # type: ignore[arg-type]
-                NoLists(),  # type: ignore[arg-type]
+                home,
                 SteadyClock(clock),
                 owner="x",
                 trace_key=KEY,
