@@ -3,13 +3,15 @@
 ``since`` is the version; ``read``: the first letters of the sources that were asked. A fact of these sources that is not named
 had its default; ``not_asked`` names those that were not asked. Facts newer than the version, and those of other sources, are
 not known. Counts, and people's decisions on the mailing, are always named, if they were asked for. Values are as in JSON: a set
-is a list; an interval is ``[low, high]`` with null for no end; null: it could not be found out.
+is a list; an interval is ``[low, high]`` with null for no end; null: it could not be found out. ``{"some": [...]}``: of a set,
+only these words are known.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -92,6 +94,8 @@ def unpack(text: str) -> Mapping[str, Value]:
 
 def _plain(value: Value) -> Any:
     match value:
+        case Unknown(known=some) if some:
+            return {"some": sorted(some)}
         case Unknown() | Within():
             return None
         case Count(low=low, high=high):
@@ -118,6 +122,8 @@ def value_of(plain: Any) -> Value | None:
             return Count(low, float("inf") if high is None else high)
         case list():
             return frozenset(map(str, plain))
+        case {"some": list() as some}:
+            return replace(NOT_FOUND, known=frozenset(map(str, some)))
         case str():
             return plain
     return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -178,12 +179,12 @@ class Recorded:
     def value(self, slot: str) -> Value | None:
         """Return the value that the guard knew, None if it is not known here; ``why_not`` has the reason."""
         found = self._of(slot)
-        if found is NOT_FOUND:
-            return Unknown(why=self._whys.get(slot.partition(" ")[0], NOT_FOUND.why))
+        if isinstance(found, Unknown):
+            return replace(found, why=self._whys.get(slot.partition(" ")[0], found.why))
         return found
 
     def _of(self, slot: str) -> Value | None:
-        """Return the value, NOT_FOUND without the reason."""
+        """Return the value, an unknown one without the reason."""
         if self.facts is not None and slot in self.facts:
             return self.facts[slot]
         if slot in _IN_ENTRY:

@@ -16,18 +16,19 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
 from smtpguard.admission.mailingverdict import OF_REACH
+from smtpguard.admission.packedfacts import NOT_FOUND
 from smtpguard.admission.recorded import ANY, WAITING, Recorded
 from smtpguard.guard.inforce import InForce
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.registry import Registry
 from smtpguard.policy.condition import NO, UNKNOWN, YES, Answer
 from smtpguard.policy.counted import COUNTED
-from smtpguard.policy.facts import FACTS, OF_LETTERS, Count, Part, Source, Type, Value, Within
+from smtpguard.policy.facts import FACTS, OF_LETTERS, Count, Part, Source, Type, Unknown, Value, Within
 from smtpguard.policy.rule import Rule, Strength
 from smtpguard.policy.verdict import Action, Scope
 from smtpguard.reading.marks import OF_LIST_HEADERS
@@ -284,20 +285,21 @@ class PolicyDiff:
 
     def _of_lists(self, fact: str, message: Recorded) -> Value | None:
         """Return a property of its lists, as the other policy declares them."""
-        name, lists = fact.partition(".")[2], message.value("recipients.lists")
-        if not isinstance(lists, frozenset) or not lists <= self.other.lists.keys():
+        name, lists = fact.partition(".")[2], _known(message.value("recipients.lists"))
+        if lists is None or not lists <= self.other.lists.keys():
             return None
         said = [value for n in lists if (value := getattr(self.other.lists[n], name))]
         found = frozenset(word for value in said for word in ([value] if isinstance(value, str) else value))
-        return found if found or message.exact else None
+        return found if message.exact else _partly(found)
 
     def _unsuitable(self, message: Recorded) -> Value | None:
         """Return its unsuitable topics, if the policies differ only in the topics that lists are to be spared."""
-        topics = message.value("message.topics")
-        if not isinstance(topics, frozenset) or not message.lists <= self.other.lists.keys():
+        topics = _known(message.value("message.topics"))
+        if topics is None or not message.lists <= self.other.lists.keys():
             return None
         found = topics & frozenset().union(*(self.other.lists[n].avoid for n in message.lists))
-        return found if found or (message.exact and message.value("message.readable") == "yes") else None
+        whole = message.exact and message.value("message.readable") == "yes"
+        return found if whole else _partly(found)
 
     def _of_recipients(self, fact: str, message: Recorded) -> Value | None:
         """Return a fact about recipients who may be classified differently: what their addresses say, or bounds."""
@@ -337,6 +339,16 @@ def _text_settings(compiled: CompiledPolicy) -> Any:
     list_ids = {i for info in compiled.lists.values() for i in info.list_ids}
     names = frozenset(compiled.registry.names.enumerated())
     return policy.organization.domains, policy.marks, policy.own_marks, names, list_ids
+
+
+def _known(value: Value | None) -> frozenset[str] | None:
+    """Return the words of a set, or of the part of it that is known; None if nothing is."""
+    some = value.known if isinstance(value, Unknown) else value
+    return some if isinstance(some, frozenset) else None
+
+
+def _partly(found: frozenset[str]) -> Unknown | None:
+    return replace(NOT_FOUND, known=found) if found else None
 
 
 def _origins(compiled: CompiledPolicy) -> Any:

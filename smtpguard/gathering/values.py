@@ -6,6 +6,7 @@ What a list cannot say becomes an interval, or Unknown with its reason. A fact t
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.recipients import EXACT, LIST, ONE, Classification, Classified, largest, share
@@ -89,10 +90,10 @@ def of_text(
         return {
             **dict.fromkeys(OF_TEXT, unread),
             **values,
-            "message.topics": found or unread,
-            "message.unsuitable_topics": certain or unread,
-            "message.unfinished": unfinished or unread,
-            "message.marks": marks or unread,
+            "message.topics": replace(unread, known=found),
+            "message.unsuitable_topics": replace(unread, known=certain),
+            "message.unfinished": replace(unread, known=unfinished),
+            "message.marks": replace(unread, known=marks),
         }
     return values | {
         **_numbers(reading),
@@ -102,7 +103,7 @@ def of_text(
         "message.unfinished": unfinished,
         "message.language": reading.language or UNCLEAR,
         "message.marks": marks,
-        "message.unsuitable_topics": certain if certain or not possible else Unknown(why=_doubt(counted)),
+        "message.unsuitable_topics": certain if certain == possible else Unknown(why=_doubt(counted), known=certain),
     }
 
 
@@ -145,7 +146,8 @@ def _of_lists(counted: Classified, lists: Mapping[str, ListInfo]) -> dict[str, V
 
     def words(of: Callable[[ListInfo], Iterable[str]]) -> Value:
         sure = frozenset(word for info in touched for word in of(info))
-        return sure if sure or not any(map(of, maybe)) else Unknown(why=_doubt(counted))
+        more = frozenset(word for info in maybe for word in of(info))
+        return sure if more <= sure else Unknown(why=_doubt(counted), known=sure)
 
     return {
         "recipients.share": largest(

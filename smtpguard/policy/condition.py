@@ -153,7 +153,10 @@ class Condition(ABC):
 
     def reason(self, value: Value, evidence: tuple[str, ...] = ()) -> Reason:
         """Return the reason for its answer, with the public sentence and the private detail."""
-        value = value.count if isinstance(value, Within) else value
+        if isinstance(value, Within):
+            value = value.count
+        elif isinstance(value, Unknown) and self.test(value) is not UNKNOWN:
+            value = value.known
         observed = journal_text(self.fact, value)
         name = f"{self.fact.name} in {self.window}" if self.window else self.fact.name
         parts = [f"{name} is {observed}, the condition {self.limit}", *evidence[:20]]
@@ -217,10 +220,31 @@ class WordMatches(Condition):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class SomeWord(Condition):
-    """A condition on a set: any member is one of the words."""
+class OfSet(Condition):
+    """A condition on a set of words."""
 
     of = frozenset
+
+    def test(self, value: Value) -> Answer:
+        """Return the answer. Of a set of which only a part is known, it is the one that no further word can change."""
+        if type(value) is frozenset:
+            return YES if self._is_met(value) else NO
+        if type(value) is not Unknown or not value.known:
+            return UNKNOWN
+        answer = YES if self._is_met(value.known) else NO
+        return answer if answer is self._stays else UNKNOWN
+
+    @property
+    @abstractmethod
+    def _stays(self) -> Answer:
+        """The answer for a set with a word that stays, whatever words are added."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SomeWord(OfSet):
+    """Any member is one of the words."""
+
+    _stays = YES
     words: frozenset[str]
 
     def _is_met(self, value: frozenset[str]) -> bool:
@@ -228,10 +252,10 @@ class SomeWord(Condition):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class EveryWord(Condition):
-    """A condition on a set, in ``unless``: it has members, and all are among the words."""
+class EveryWord(OfSet):
+    """In ``unless``: the set has members, and all are among the words."""
 
-    of = frozenset
+    _stays = NO
     words: frozenset[str]
 
     def _is_met(self, value: frozenset[str]) -> bool:
@@ -239,12 +263,15 @@ class EveryWord(Condition):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class SetMatches(Condition):
+class SetMatches(OfSet):
     """``{matches: PATTERN}`` on a set: any member, or with ``every`` all of them if there are any."""
 
-    of = frozenset
     pattern: Pattern
     every: bool
+
+    @property
+    def _stays(self) -> Answer:
+        return NO if self.every else YES
 
     def _is_met(self, value: frozenset[str]) -> bool:
         found = (self.pattern.search(str(word)) is not None for word in value)
@@ -261,11 +288,14 @@ class InNetwork(Condition):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Empty(Condition):
+class Empty(OfSet):
     """``none`` (``wanted`` true) or ``any`` on a set."""
 
-    of = frozenset
     wanted: bool
+
+    @property
+    def _stays(self) -> Answer:
+        return NO if self.wanted else YES
 
     def _is_met(self, value: frozenset[str]) -> bool:
         return (not value) is self.wanted

@@ -49,9 +49,10 @@ class Type(enum.Enum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unknown:
     """A value that could not be found out. ``why``: a phrase for operators: "the list ramadan-greetings has no
-    index"."""
+    index". ``known``: of a set, the words that are certainly in it."""
 
     why: str
+    known: frozenset[str] = frozenset()
 
 
 NONE = Count(0, 0)

@@ -203,6 +203,8 @@ class Case:
                 failures.append(f"expected {_named(case.quorum)} to decide, but it would be {_named(groups)}")
         for name, value in self.found.items():
             came = facts.get(name) if facts is not None else None
+            if isinstance(came, Unknown) and isinstance(value, frozenset) and came.known:
+                came = came.known
             if came != value and not (isinstance(came, Unknown) and isinstance(value, Unknown)):
                 failures.append(f"expected {name} to be {_shown(name, value)}, but it is {_shown(name, came)}")
         return tuple(failures)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -27,7 +28,7 @@ _OF_TYPE: dict[Type, st.SearchStrategy[Value]] = {
     Type.COUNT: _counts,
     Type.SHARE: st.sampled_from([Count(0, 0), Count(0.25, 0.25), Count(0, 1)]),
 }
-_unknown = st.builds(Unknown, why=st.text(max_size=5))
+_unknown = st.builds(Unknown, why=st.text(max_size=5), known=st.frozensets(st.text(), max_size=2))
 _values = st.fixed_dictionaries(
     {}, optional={name: st.one_of(_OF_TYPE[fact.type], _unknown) for name, fact in KEPT.items()}
 )
@@ -36,7 +37,10 @@ _given = st.dictionaries(st.sampled_from(["sender.customers in 3600", "mailing.s
 
 def read_back(values: dict[str, Value]) -> dict[str, Value]:
     """Another part of the entry says why a fact is unknown."""
-    return {slot: NOT_FOUND if isinstance(value, Unknown) else value for slot, value in values.items()}
+    return {
+        slot: replace(NOT_FOUND, known=value.known) if isinstance(value, Unknown) else value
+        for slot, value in values.items()
+    }
 
 
 @given(_values, _given)

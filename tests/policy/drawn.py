@@ -34,6 +34,7 @@ _modes = st.sampled_from([Mode.ENFORCE, Mode.ENFORCE, Mode.OBSERVE])
 _scopes = st.sampled_from(list(Scope))
 _answers = st.sampled_from([Action.HOLD, Action.DEFER])
 _chances = st.integers(0, 9999)
+_some_words = st.frozensets(st.sampled_from(WORDS))
 _some_lists = st.frozensets(st.sampled_from(LISTS))
 _blurs = st.sampled_from(["same", "same", "unknown", "wide"])
 _truth = st.booleans()
@@ -187,7 +188,7 @@ def with_values(known: Facts, values: Mapping[str, Value]) -> Facts:
 
 @st.composite
 def blurred(draw: st.DrawFn, known: Facts, *rulesets: RuleSet) -> Facts:
-    """The same message with some values unknown, and some counts widened to intervals."""
+    """The same message with some values unknown, some counts widened to intervals, and some sets known in part."""
     less: dict[str, Value] = {}
     for name in asked(*rulesets):
         value = known.values[name]
@@ -196,6 +197,8 @@ def blurred(draw: st.DrawFn, known: Facts, *rulesets: RuleSet) -> Facts:
             less[name] = Unknown(why="nobody answered")
         elif how == "wide" and isinstance(value, Count):
             less[name] = Count(max(0, value.low - draw(_numbers)), value.high + draw(_numbers))
+        elif how == "wide" and isinstance(value, frozenset):
+            less[name] = Unknown(why="not all was read", known=value & draw(_some_words))
     return with_values(known, less)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import combinations
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +19,7 @@ from smtpguard.policy.counted import APPROVED
 from smtpguard.policy.engine import Bounds, RuleSet, decide
 from smtpguard.policy.facts import FACTS, Count, Facts, Source, Unknown, Value, Within
 from smtpguard.policy.freezing import Freeze, Selector
+from smtpguard.policy.grammar import condition
 from smtpguard.policy.rule import Rule, soften
 from smtpguard.policy.verdict import Action, Mode, Scope, Verdict
 from tests.policy import drawn
@@ -110,6 +112,20 @@ def test_unknown_facts_never_loosen(data: st.DataObject) -> None:
     action, whole = strength(known)
     assert strength(doubted) >= (soften(action), whole)
     assert doubted.observed >= soften(known.observed)
+
+
+@pytest.mark.parametrize("every", [False, True], ids=["when", "unless"])
+@pytest.mark.parametrize("raw", ["any", "none", ["a"], ["a", "b"], {"matches": "[ab]"}], ids=str)
+def test_a_part_of_a_set_decides_what_no_further_word_changes(raw: object, every: bool) -> None:
+    asked = condition(FACTS["message.marks"], raw, every=every, known=drawn.KNOWN)
+    sets = [frozenset(some) for n in range(4) for some in combinations(drawn.WORDS, n)]
+    for known in sets:
+        answers = {asked.test(whole) for whole in sets if whole >= known}
+        decided = answers.pop() if known and len(answers) == 1 and known != frozenset(drawn.WORDS) else None
+        answer = asked.test(Unknown(why="not all was read", known=known))
+        assert answer is UNKNOWN or answer in {asked.test(whole) for whole in sets if whole >= known}
+        if decided is not None:
+            assert answer is decided
 
 
 @LAW
