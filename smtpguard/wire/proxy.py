@@ -118,7 +118,7 @@ class Passage:
         try:
             heard = self._replies_to(connection, asks, lines, connection.heard if replies is None else replies)
         except Lost as lost:
-            heard = self._ask_others(asks, lost.heard)
+            heard = self._ask_or_break(asks, lost.heard, fresh=True)
         except Exception:  # an error of ours comes again, to whoever waits
             heard = self._ask_or_break(asks, fresh=True)
         answered(heard)
@@ -161,25 +161,26 @@ class Passage:
         self.broken = self.refused = None
         self.why = Why.RECIPIENT_REFUSED
 
-    async def _ask_or_break(self, asks: Sequence[RcptTo], *, fresh: bool = False) -> list[Reply]:
-        """``fresh``: on a new connection. Else that is tried if this one is lost."""
-        if self.broken is None and self.refused is None:
+    async def _ask_or_break(
+        self, asks: Sequence[RcptTo], heard: Sequence[Reply] = (), *, fresh: bool = False
+    ) -> list[Reply]:
+        """The relay's replies to ``asks``; ``heard``: those to the first of them, before a connection was lost. Each connection that is
+        lost is followed by another, for the asks behind those replied to; a new one that gives no reply is the last. ``fresh``: begin
+        with a new one."""
+        said = list(heard)
+        while len(said) < len(asks) and self.broken is None and self.refused is None:
             try:
-                return await self._ask(asks, fresh=fresh)
+                said += await self._ask(asks[len(said) :], fresh=fresh)
             except RelayUnavailable as unavailable:
                 self.broken, self.why = unavailable.reply, unavailable.word
             except Lost as lost:
-                if lost.heard or not fresh:
-                    return await self._ask_others(asks, lost.heard)
-                self.broken, self.why = lost.reply, Why.RELAY_LOST
-        answer = self.broken or self.refused
-        assert answer is not None
-        return [answer] * len(asks)
-
-    async def _ask_others(self, asks: Sequence[RcptTo], heard: Sequence[Reply]) -> list[Reply]:
-        """``heard``, and the replies to the asks behind them, on a new connection."""
-        others = asks[len(heard) :]
-        return [*heard, *(await self._ask_or_break(others, fresh=True) if others else ())]
+                if fresh and not lost.heard:
+                    self.broken, self.why = lost.reply, Why.RELAY_LOST
+                said += lost.heard
+                fresh = True
+        if (answer := self.broken or self.refused) is not None:
+            said += [answer] * (len(asks) - len(said))
+        return said
 
     def release(self) -> None:
         """Give the connection to others: the transaction is over, or its client is slow. Accepted commands are repeated

@@ -146,6 +146,17 @@ async def test_what_a_relay_said_before_it_closed_stands(pipelining: bool, tmp_p
         assert relay.messages[0].recipients == [a for a in asked if a.startswith("good")]
 
 
+async def test_a_relay_that_closes_after_each_refusal(tmp_path: Path) -> None:
+    relay = ScriptedRelay(keywords=KEYWORDS, most_refusals=1)
+    relay.on("RCPT TO:<bad", "550 5.1.1 No such user")
+    async with proxied(tmp_path, relay=relay) as world:
+        client = await world.connect()
+        asked = [*(f"bad{n}@example.net" for n in range(600)), "good@example.net"]
+        client.say(b"".join(f"{line}\r\n".encode() for line in (HEAD[0], *(f"RCPT TO:<{a}>" for a in asked))))
+        said = [await client.hear() for _ in range(602)]
+        assert [s[:3] for s in said[1:]] == ["550"] * 600 + ["250"]
+
+
 async def test_one_connection_serves_several_clients(tmp_path: Path) -> None:
     async with proxied(tmp_path) as world:
         for _ in range(5):
