@@ -34,8 +34,10 @@ from smtpguard.wire.turnedaway import NOT_FROM_RELAY, Refusals, TurnedAway, Why,
 
 log = logging.getLogger("smtpguard.wire")
 
-MOST_REPLIES = 1000
-"""The most replies to one client before other connections have a turn."""
+MOST_REPLIES = 25
+"""The most replies that are written together; other connections have a turn then. The relay is asked for at most so many recipients
+at once: a client that waits five minutes for a reply (RFC 5321 section 4.5.3.2.3) gets it from a relay that takes twelve seconds
+for each."""
 LONGEST_LINE = 1 << 12
 """The longest line that is read, in octets: well over any command of the grammar, except AUTH."""
 _COMMAND = re.compile(rb"([^ \r\n\0]*+)(?: ([^\r\n\0]*+))?\r\n").fullmatch

@@ -12,6 +12,7 @@ from smtpguard.mail import reply
 from smtpguard.mail.envelope import Fence, Lost, Onward, Transaction
 from smtpguard.policy.verdict import Deferred, Disposition, Held, Relayed
 from smtpguard.wire.listener import Limits
+from smtpguard.wire.session import MOST_REPLIES
 from tests.script import BLOCK, DOT, DROP, RESET, STALL
 from tests.scripted_relay import KEYWORDS, ScriptedRelay
 from tests.wire.proxied import Proxied, proxied, relay_all, until
@@ -155,6 +156,20 @@ async def test_a_relay_that_closes_after_each_refusal(tmp_path: Path) -> None:
         client.say(b"".join(f"{line}\r\n".encode() for line in (HEAD[0], *(f"RCPT TO:<{a}>" for a in asked))))
         said = [await client.hear() for _ in range(602)]
         assert [s[:3] for s in said[1:]] == ["550"] * 600 + ["250"]
+
+
+async def test_a_slow_relay_keeps_no_reply_back_for_long(tmp_path: Path) -> None:
+    """The relay is asked for some recipients at a time, so their replies come before it has answered for all."""
+    relay = ScriptedRelay(keywords=KEYWORDS)
+    relay.on(f"RCPT TO:<to{MOST_REPLIES}@", [STALL, "250 2.1.5 Ok"])
+    async with proxied(tmp_path, relay=relay) as world:
+        client = await world.connect()
+        asked = [f"RCPT TO:<to{n}@example.net>" for n in range(2 * MOST_REPLIES + 1)]
+        client.say(b"".join(f"{line}\r\n".encode() for line in (HEAD[0], *asked, "DATA")))
+        assert [(await client.hear())[:3] for _ in range(MOST_REPLIES)] == ["250"] * MOST_REPLIES
+        await relay.saw(f"RCPT TO:<to{MOST_REPLIES}@".encode())
+        relay.resume()
+        assert [(await client.hear())[:3] for _ in range(MOST_REPLIES + 3)] == ["250"] * (MOST_REPLIES + 2) + ["354"]
 
 
 async def test_one_connection_serves_several_clients(tmp_path: Path) -> None:
