@@ -50,6 +50,9 @@ from smtpguard.store.store import Store
 
 log = logging.getLogger(__name__)
 
+MOST = 100
+"""The most recipients of a transaction: so many every server takes (RFC 5321 section 4.5.3.1.8), and a relay that takes seconds for
+each can answer before the lease ends."""
 RELEASE_FIELD = "X-Smtpguard-Release"
 OF_FORM = frozenset({"5.6.3", "5.6.7", "5.6.9"})
 """The status of a refusal for the encoding (RFC 3463 section 3.7, RFC 6531 section 4.2): the relay may take the 7-bit form."""
@@ -211,13 +214,13 @@ class Delivery:
         return mark.at is not None and await stands() and self.clock.monotonic() - mark.at < in_time
 
     def _by_route(self, lease: Lease, hold: Hold | None, due: Sequence[Due]) -> list[tuple[Relay, list[Due]]]:
-        """Return the recipients of each relay, which get one transaction. Raises StoreError."""
+        """Return the recipients of each transaction, and its relay. Raises StoreError."""
         listener = hold.session.listener if hold is not None and lease.intent.kind in OF_CONTENT else ""
         routes: dict[int, tuple[Relay, list[Due]]] = {}
         for one in due:
             relay = self.relay if self.route is None else self.route(listener, one.recipient.address)
             routes.setdefault(id(relay), (relay, []))[1].append(one)
-        return list(routes.values())
+        return [(relay, some[n : n + MOST]) for relay, some in routes.values() for n in range(0, len(some), MOST)]
 
     async def _parcel(self, lease: Lease, hold: Hold | None, due: Sequence[Recipient]) -> _Parcel:
         """Return the message to send. Raises _Unsendable, StoreError, and what rendering raises."""

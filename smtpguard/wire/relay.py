@@ -28,6 +28,10 @@ from smtpguard.wire.turnedaway import Why
 _UNKNOWN_COMMAND = frozenset({500, 501, 502, 503, 504})
 RECALL_SECONDS = 0.1  # how often the fence is asked while the dot is in our buffers
 
+AT_ONCE = 25
+"""The most commands that are sent together. Their replies have the time of one (Timeouts.command), so that a relay may take twelve
+seconds for each recipient."""
+
 # What may follow in a session: a transaction, a command, content, nothing but the reply to QUIT, nothing.
 _FRESH, _BEGUN, _CONTENT, _LEAVING, _LOST = range(5)
 
@@ -117,11 +121,13 @@ class RelayConnection(asyncio.Protocol):
         return self._one(await self._send((line,), self.timeouts.command))
 
     async def pipeline(self, lines: Sequence[bytes]) -> list[Reply]:
-        """Send commands and wait for all their replies; together if the relay offers PIPELINING. Raises Lost, with those that
-        came before."""
+        """Send commands and wait for all their replies; ``AT_ONCE`` together if the relay offers PIPELINING. Raises Lost, with
+        those that came before."""
         said: list[Reply] = []
+        step = AT_ONCE if self.pipelining else 1
         try:
-            for some in (lines,) if self.pipelining else [(line,) for line in lines]:
+            for n in range(0, len(lines), step):
+                some = lines[n : n + step]
                 waiter: Waiter = self._loop.create_future()
                 self._put(_octets(some), len(some), self.timeouts.command, partial(self._hear, said, waiter))
                 self._final(await waiter)

@@ -18,7 +18,7 @@ from smtpguard.mail.reply import RELAY_UNAVAILABLE, Reply, Unsendable
 from smtpguard.mail.trace import trusted
 from smtpguard.outbox import rows
 from smtpguard.outbox.attempt import PACE
-from smtpguard.outbox.delivery import RELEASE_FIELD
+from smtpguard.outbox.delivery import MOST, RELEASE_FIELD
 from smtpguard.outbox.model import Lease
 from smtpguard.policy.freezing import Gate, Selector
 from smtpguard.policy.verdict import Relayed
@@ -194,6 +194,19 @@ async def test_recipients_on_two_routes_are_separate_transactions(office: Office
     await office.until_quiet(timedelta(hours=1), 3)
     assert await office.state(hold_id) is State.RELEASED
     assert (office.relay.has(RAMADAN), other.has(BO), other.has(DI), other.has(RAMADAN)) == (1, 1, 1, 0)
+
+
+async def test_many_recipients_are_several_transactions(office: Office) -> None:
+    """As many in each as every server takes, and those that one does not get are tried again alone."""
+    people = [f"person{n}@example.net" for n in range(2 * MOST + 1)]
+    hold_id = await office.approved(*people)
+    await office.step()
+    sent = [some for some in office.relay.asked if len(some) > 1]
+    assert [len(some) for some in sent] == [MOST, MOST, 2]
+    assert sorted(one for some in sent for one in some) == sorted([RAMADAN, *people])
+    await office.until_quiet(timedelta(hours=1), 3)
+    assert await office.state(hold_id) is State.RELEASED
+    assert {office.relay.has(one) for one in [RAMADAN, *people]} == {1}
 
 
 async def test_an_unknown_route_costs_no_attempt(office: Office) -> None:

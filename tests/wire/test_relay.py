@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from smtpguard.mail.envelope import Lost, Recalled
 from smtpguard.mail.reply import Reply
-from smtpguard.wire.relay import RelayConnection
+from smtpguard.wire.relay import AT_ONCE, RelayConnection
 from smtpguard.wire.replies import MAX_LINE_OCTETS, MAX_REPLY_LINES, BadReply, Replies
 from smtpguard.wire.target import Timeouts
 from tests.every import every
@@ -109,6 +109,15 @@ async def test_without_pipelining_commands_wait() -> None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         assert not connection.clean  # a reply is still due
+
+
+async def test_a_slow_relay_has_time_for_each_25_recipients(monkeypatch: pytest.MonkeyPatch) -> None:
+    armed: list[float] = []
+    async with ScriptedRelay() as relay, connected(relay, timeouts=Timeouts(command=77)) as connection:
+        monkeypatch.setattr(connection, "_arm", armed.append)
+        lines = [MAIL, *(b"RCPT TO:<to%d@example.net>" % n for n in range(2 * AT_ONCE))]
+        assert [reply.code for reply in await connection.pipeline(lines)] == [250] * len(lines)
+    assert armed.count(77) == 3
 
 
 async def test_each_recipient_has_its_reply() -> None:
