@@ -70,7 +70,8 @@ _DOMAIN = re.compile(r"@(?:[\w.\-\xb7\u0300-\u1fff\u3002\uff0e\uff61]+|\[[^\s\[\
 """Letters of any script with their marks, and the dots of IDNA; or an address literal."""
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"\Z')
 _SIGN = re.compile(r"[^\w.+-]")
-_RETURNS = re.compile(r"[+-]")
+_RETURNS = re.compile(r"[^+]*\+|(?:[^-]+-)*?(?:(?:\d+|bounces?|returns?|owner)-)+", re.ASCII | re.IGNORECASE)
+"""What a server puts before the address of the recipient in its return address: "news-bounces+", "news-return-7-"."""
 _LONGEST = 2 * MAX_LOCAL_OCTETS
 _LIVE = frozenset(state.value for state in LIVE)
 _UNSENT = "it is to be sent still"
@@ -121,11 +122,15 @@ def _rewritten(text: str) -> Iterator[str]:
     if before:
         yield f"{last}@{server}"  # "id=1234567890=anna@example.com"
         yield f"{before}@{last}"  # "bounces+anna=example.com@server.example" (VERP)
-        yield from (f"{before[sign.end() :]}@{last}" for sign in _RETURNS.finditer(before))
+        if sign := _RETURNS.match(before):
+            yield f"{before[sign.end() :]}@{last}"
+        else:  # "news-anna=example.com@server.example"
+            yield from (f"{before[sign.end() :]}@{last}" for sign in re.finditer("-", before))
 
 
 def _addresses(text: str) -> Iterator[str]:
-    """Yield what may be an address in a text, in time that grows with its length: each local part, and what follows a sign in it."""
+    """Yield what may be an address in a text, in time that grows with its length: each local part, what follows a sign in
+    it, and what a return address has within it."""
     after = 0
     for found in _DOMAIN.finditer(text):
         at, end = found.span()
@@ -133,6 +138,7 @@ def _addresses(text: str) -> Iterator[str]:
             yield text[quoted.start() : end]
         begin = max(at - _LONGEST, after)
         yield text[begin:end]
+        yield from _rewritten(text[max(begin, *(text.rfind(sign, begin, at) + 1 for sign in ' <("')) : end])
         yield from (text[sign.end() : end] for sign in _SIGN.finditer(text, begin, at))
         after = end
 
