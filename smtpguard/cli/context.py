@@ -290,7 +290,9 @@ def _name_of(uid: int) -> str:
 
 
 def as_line(row: Mapping[str, Any]) -> str:
-    return json.dumps(row, ensure_ascii=False, default=_plain)
+    from smtpguard.observe.terminal import escaped
+
+    return escaped(json.dumps(row, ensure_ascii=False, default=_plain))
 
 
 def _plain(value: object) -> object:

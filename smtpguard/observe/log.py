@@ -25,7 +25,7 @@ import orjson
 import structlog
 
 from smtpguard.journal.event import Event, Kind
-from smtpguard.observe.terminal import terminal_line
+from smtpguard.observe.terminal import escaped, terminal_line
 
 _ADDRESS = re.compile(
     r"""((?<!\\)"(?:[^"\\]|\\.){0,510}+"|(?<![^\s@<>",;:()\[\]])(?:(?!%40)[^\s@<>",;:()\[\]])++)(?:@|%40)([\w\u0080-\U0010ffff.\-]+|\[[^\s\[\]]{1,64}\])"""
@@ -300,7 +300,7 @@ def _json(_: Any, __: str, line: MutableMapping[str, Any]) -> str:
             return text
     except orjson.JSONEncodeError:  # a lone surrogate, a number beyond 64 bits
         text = json.dumps(line, ensure_ascii=False, default=str)
-    return text if text.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+    return escaped(text)
 
 
 def _masked(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

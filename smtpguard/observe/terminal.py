@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -19,6 +20,11 @@ _STYLES = {
 }
 _LEVEL_STYLES = {"warning": "33;1", "error": "31;1", "critical": "31;1"}
 _ALWAYS = frozenset({"timestamp", "level", "event", "id", "exception"})
+
+
+def escaped(text: str) -> str:
+    """Return JSON on one line with all that is not printable as JSON escapes, so that it controls no terminal."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def terminal_line(row: Mapping[str, Any], *, colours: bool) -> str:

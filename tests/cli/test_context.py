@@ -21,7 +21,7 @@ import pytest
 from click.testing import CliRunner
 
 from smtpguard.cli import COMMANDS, main
-from smtpguard.cli.context import CannotRun, Context, write_new
+from smtpguard.cli.context import CannotRun, Context, as_line, write_new
 from smtpguard.config.documents import shipped
 from tests import program
 from tests.every import every
@@ -90,6 +90,14 @@ def test_a_name_in_no_encoding_is_shown(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["--json", "-c", str(file), "check"])
     assert done.exit_code == 1, done.stderr
     assert json.loads(done.stdout.splitlines()[0])["file"] == str(file)
+
+
+def test_json_controls_no_terminal() -> None:
+    row = {"subject": "\x9b31m\u202eevil\x7f \x1b[2J\nB\u00e5de \U0001f600"}
+    line = as_line(row)
+    assert line.isprintable()
+    assert "B\u00e5de" in line
+    assert json.loads(line) == row
 
 
 def test_another_broken_pipe_is_an_error(
