@@ -75,8 +75,16 @@ ONLY: dict[str, dict[str, set[str] | None]] = {
         "journal": None,
         "policy": {"approvals"},
     },  # the policy or an account says who is away
-    # returns.model: why a breaker stopped a mailing
-    "observe": {"database": None, "journal": None, "policy": None, "outbox": None, "holds": None, "returns": {"model"}},
+    # address: what is masked; returns.model: why a breaker stopped a mailing
+    "observe": {
+        "mail": {"address"},
+        "database": None,
+        "journal": None,
+        "policy": None,
+        "outbox": None,
+        "holds": None,
+        "returns": {"model"},
+    },
     # Unknown: a result of DKIM; verdict: the reply to the client
     "wire": {"mail": None, "policy": {"verdict", "facts"}},
     "processes": {"mail": {"reply", "envelope"}, "config": {"statefiles"}},  # to refuse a connection; the status file

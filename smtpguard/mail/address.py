@@ -52,6 +52,17 @@ _RETURN = re.compile(
 """A return address as servers make it: when mail comes back to it, they undo it, and some do so for all mail and any tag."""
 _WRAPPED = "imceasmtp-"
 _HEX = re.compile(r"\+([0-9a-f]{2})")
+_SIGN = r"(?:@|%40|[\uff20\ufe6b]|[ \t]?[(\[{][ \t]?at[ \t]?[)\]}][ \t]?)"
+_IN_LOCAL = r"""[^\s@\uff20\ufe6b<>",;:()\[\]]"""
+IN_TEXT = re.compile(
+    rf"""((?<!\\)"(?:[^"\\]|\\.){{0,510}}+"|(?<!{_IN_LOCAL})(?:(?!{_SIGN}){_IN_LOCAL})++){_SIGN}"""
+    r"([\w\u0080-\U0010ffff.\-]+|\[[^\s\[\]]{1,64}\])",
+    re.IGNORECASE,
+)
+"""Matches an address in a text as people and links spell it: ``anna@example.com``, ``"anna b"@...``, ``anna%40...``, ``anna (at) ...``.
+Groups: the local part, the domain."""
+_SPELLED_SIGN = re.compile(_SIGN, re.IGNORECASE)
+_SPELLED_DOT = re.compile(r"[ \t]?[(\[{][ \t]?(?:dot|\.)[ \t]?[)\]}][ \t]?", re.IGNORECASE)
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # controls, bidi and zero-width marks, surrogates, line separators
 
 
@@ -152,6 +163,11 @@ def after_local(address: Address, ours: Address) -> str | None:
         return None
     local, wanted = address.local.lower(), ours.local.lower()
     return local[len(wanted) :] if local.startswith(wanted) else None
+
+
+def with_signs(text: str) -> str:
+    """Return a text with "@" and "." where people and links spell these: ``anna%40example.com``, ``anna (at) example (dot) com``."""
+    return _SPELLED_DOT.sub(".", spelled) if (spelled := _SPELLED_SIGN.sub("@", text)) != text else text
 
 
 def parse_path(raw: bytes, *, smtputf8: bool = False) -> Address | None:

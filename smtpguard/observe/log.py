@@ -25,11 +25,9 @@ import orjson
 import structlog
 
 from smtpguard.journal.event import Event, Kind
+from smtpguard.mail.address import IN_TEXT
 from smtpguard.observe.terminal import escaped, terminal_line
 
-_ADDRESS = re.compile(
-    r"""((?<!\\)"(?:[^"\\]|\\.){0,510}+"|(?<![^\s@<>",;:()\[\]])(?:(?!%40)[^\s@<>",;:()\[\]])++)(?:@|%40)([\w\u0080-\U0010ffff.\-]+|\[[^\s\[\]]{1,64}\])"""
-)
 _QUOTES = "\"'"
 _SECRET = re.compile(r"passw|secret|token|credential|api_?key|private_key", re.I)
 _MOST_RECIPIENTS = 20
@@ -319,7 +317,7 @@ def _printable(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMappin
 
 def mask(text: str) -> str:
     """Mask every address in the text, also in a link, up to the first letter of its local part: ``k***@example.com``."""
-    return _ADDRESS.sub(lambda found: f"{found[1].lstrip(_QUOTES)[:1]}***@{found[2]}", text)
+    return IN_TEXT.sub(lambda found: f"{found[1].lstrip(_QUOTES)[:1]}***@{found[2]}", text)
 
 
 def printable(text: str) -> str:

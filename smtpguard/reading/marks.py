@@ -7,12 +7,12 @@ the heaviest of a group counts: eight headers of one Exchange server are not eig
 from __future__ import annotations
 
 import enum
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 from smtpguard.locale.phrase import Phrase, Value
+from smtpguard.mail.address import IN_TEXT
 from smtpguard.mail.constant import constant, maker
 
 UNFINISHED = frozenset({"placeholder", "draft", "comment", "test", "filler", "file", "empty"})
@@ -41,7 +41,6 @@ class Mark:
 
 
 _new_mark = maker(Mark)
-_ADDRESS = re.compile(r"[^\s<>(),;:\"]+@[^\s<>(),;:\"]+")
 
 
 def veiled(evidence: Phrase, subject: str = "") -> Phrase:
@@ -54,7 +53,7 @@ def veiled(evidence: Phrase, subject: str = "") -> Phrase:
             return veiled(value, subject)
         if not isinstance(value, str) or (name in out_of_it and value.casefold() in subject.casefold()):
             return value
-        return "…" if name in out_of_it else _ADDRESS.sub("…", value)
+        return "…" if name in out_of_it else IN_TEXT.sub("…", value)
 
     return evidence.with_values(**{name: veil(name, value) for name, value in evidence.values.items()})
 

@@ -47,7 +47,7 @@ from smtpguard.journal.chain import ERASED, canonical, instant, parsed
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.digest import Digester
 from smtpguard.locale.phrase import many
-from smtpguard.mail.address import MAX_LOCAL_OCTETS, MAX_PATH_OCTETS, Address, BadAddress
+from smtpguard.mail.address import MAX_LOCAL_OCTETS, MAX_PATH_OCTETS, Address, BadAddress, with_signs
 from smtpguard.mailings.mailingrow import document_of, mailing_of
 from smtpguard.mailings.model import CopyStatus, Mailing, State
 from smtpguard.outbox import rows as outboxes
@@ -89,7 +89,7 @@ class Person:
         self.hexes = tuple(sorted(digest.hex() for digest in self.digests))
         domain = address.ascii_domain
         special = domain.startswith(("[", "xn--")) or ".xn--" in domain or "gmail" in domain or "googlemail" in domain
-        self._hint = "@" if special else domain.partition(".")[0]  # another server may be asked to send on to it
+        self._hint = "" if special else domain.partition(".")[0]  # another server may be asked to send on to it
 
         @lru_cache(maxsize=100_000)
         def same(text: str) -> bool:
@@ -102,13 +102,13 @@ class Person:
 
     def may_be_in(self, text: str) -> bool:
         """Return False if a text surely does not name the person."""
-        return self._hint in text.replace("%40", "@").lower()
+        return self._hint in text.lower() or not text.isascii() or "\\u" in text  # IDNA has many spellings of a letter
 
     def is_named(self, text: str) -> bool:
         """Return whether a text has an address of the person. A text that is an address names nobody else: o'brien is not brien."""
         if not self.may_be_in(text):
             return False
-        if "%40" in text and self.is_named(text.replace("%40", "@")):  # as in the links of replies
+        if (signed := with_signs(text)) != text and self.is_named(signed):
             return True
         if len(text) <= MAX_PATH_OCTETS and Address.parse_any(text):
             return self._same(text) or any(map(self._same, _rewritten(text)))

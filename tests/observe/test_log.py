@@ -227,13 +227,15 @@ def test_addresses_are_masked() -> None:
         ("kalle@_x.example", "k***@_x.example"), ("mailto:kalle@example.com", "mailto:k***@example.com"),
         ('say "no" to k@example.com', 'say "no" to k***@example.com'), ('""@example.com', "***@example.com"), ("a @ b", "a @ b"),
         ("why?id=kalle%40example.com&s=1", "w***@example.com&s=1"), ("k%40a.example@b.example", "k***@a.example@b.example"),
+        ("no kalle (at) example.com", "no k***@example.com"), ("kalle[AT]example (dot) com", "k***@example (dot) com"),
+        ("kalle{at}example.com", "k***@example.com"), ("kalle\uff20example.com", "k***@example.com"),
     ],
 )  # fmt: skip
 def test_any_address_is_masked(text: str, masked: str) -> None:
     assert mask(text) == masked
 
 
-@every("text", ["@", "a", '"', '"@', '\\"', "@[", "a@", 'a"', "%40", "a%40"])
+@every("text", ["@", "a", '"', '"@', '\\"', "@[", "a@", 'a"', "%40", "a%40", "a(at)", "{ at }"])
 def test_a_long_text_is_masked_in_linear_time(text: str) -> None:
     def took(octets: int) -> float:
         begun = thread_time()

@@ -415,6 +415,8 @@ def topic(word: str, where: str = "text") -> Phrase:
         (Phrase("marks of both sides: {one}; yet {other}", one=topic("bacon"), other=Phrase("it shows {n} recipients", n=2)),
          'marks of both sides: "…" (pork, in the text); yet it shows 2 recipients'),
         (Phrase("it shows {n} recipients", n=2), "it shows 2 recipients"),
+        (Phrase("written by {address}", address='"lotta l"@example.com'), "written by …"),
+        (Phrase("it comes from {who}", who="Lotta, lotta (at) example.com"), "it comes from Lotta, …"),
     ],
 )  # fmt: skip
 def test_veiled_evidence_has_no_word_of_the_message(evidence: Phrase, shown: str) -> None:

@@ -426,6 +426,8 @@ async def test_a_forged_erasure_is_found(tmp_path: Path, quick: bool) -> None:
         ("550 SRS0=ab1c=QK=example.com=anna@server.example: unknown", True),
         ("news+joanna=example.com@server.example", False), ("news+anna=other.example@example.com", False), ("=@example.com", False),
         ("SRS0=ab1c=QK=example.com=joanna@server.example", False), ("anna%example.com@relay.example", True),
+        ("not anna (at) example.com", True), ("ask anna[AT]example(dot)com, now", True), ("anna\uff20example.com", True),
+        ("joanna (at) example.com", False), ("to anna@\uff45xample.com", True), ("anna@\uff45xample.com", True),
         ("of <anna%example.com@relay.example>", True), ("see why?id=anna%40example.com&ip=1", True), ("id=annb%40example.com", False), ('"Anna" <"anna"@example.com>', True),
     ],
 )  # fmt: skip
