@@ -709,11 +709,29 @@ async def test_typed_text_is_kept_when_the_session_ended(web: Site) -> None:
     assert "meant" not in page.url
     await signs_in(page, EVA)
     await expect(page.get_by_label("Your question to")).to_have_value("Is this\nmeant for them?")
-    await expect(page.get_by_text("is here again. Nothing was sent.")).to_be_visible()
+    await expect(page.get_by_text("before you signed in again is here. Nothing was sent.")).to_be_visible()
     await page.get_by_role("button", name="Send the question").click()
     await expect(page.get_by_text("The question is on its way to its writer.")).to_be_visible()
-    await expect(page.get_by_text("is here again")).to_have_count(0)
+    await expect(page.get_by_text("signed in again is here")).to_have_count(0)
     assert "smtpguard" not in await page.evaluate("Object.keys(sessionStorage).join()"), "submitted text is not kept"
+
+
+async def test_typed_text_is_kept_when_another_tab_signed_in_again(web: Site) -> None:
+    hold = await another(web, "tabs", NEWS)
+    page = await web.signed_in(EVA, APPROVER)
+    await page.goto(f"/held/{hold.hold_id}")
+    await page.get_by_text("Ask its writer first").click()
+    await page.get_by_label("Your question to").fill("Is this meant?")
+    other = await page.context.new_page()
+    await ended(web, EVA)
+    await other.goto("/login")
+    await signs_in(other, EVA)
+    await page.get_by_role("button", name="Send the question").click()
+    await expect(page.get_by_text("What you typed is kept")).to_be_visible()
+    await page.get_by_role("link", name="Open it again").click()
+    await expect(page.get_by_label("Your question to")).to_have_value("Is this meant?")
+    await page.get_by_role("button", name="Send the question").click()
+    await expect(page.get_by_text("The question is on its way to its writer.")).to_be_visible()
 
 
 async def signs_in_again(web: Site, page: Page, field: str, who: str = EVA) -> None:

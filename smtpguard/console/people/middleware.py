@@ -226,9 +226,11 @@ class ConsoleMiddleware:
             return PlainTextResponse("A field must not contain a NUL\n", 400)
         token = request.headers.get("x-csrf-token") or state["form"].get("csrf") or ""
         if not isinstance(token, str) or not hmac.compare_digest(token.encode(), state["csrf"].encode()):
-            if state["account"] is None and not request.url.path.startswith(("/login", "/logout", MINE)):
+            if request.url.path.startswith(("/login", "/logout", MINE)):
+                return await _refused(request, 403)
+            if state["account"] is None:
                 return rendering.see_other("/login", next=self._came_from(request), ended="1")
-            return await _refused(request, 403)
+            return await rendering.page(request, "error.html", 403, problem="earlier", back=self._came_from(request))
         return None
 
     def _came_from(self, request: Request) -> str:
