@@ -104,7 +104,7 @@ class Record:
         if verdict.hits:
             events += call_events(verdict, self.gathered, self.questions, live, self.notices.called)
         if self.streams and (over := exceeded(self.streams, live)) is not None:
-            alarm, told = self.notices.stream(over, live.now)
+            alarm, told = self.notices.stream(over, self.gathered.in_force, live.now)
             events += alarm
             intents += told
         return _new_admission(

@@ -564,8 +564,8 @@ def with_lead_data(hold: Hold, made: Change) -> Change:
 
 
 def vote_on(hold: Hold, choice: str, at: datetime, *, actors: tuple[str, ...], comment: str) -> Event:
-    on: dict[str, Any] = {"choice": choice, "content": hold.content_sha256, "envelope": hold.envelope.sha256}
-    return event_on(hold, Kind.VOTE, at, actors=actors, comment=comment, **on)
+    """The envelope is that of the hold, whose verdict has keyed digests of its people: anybody could guess them by another digest."""
+    return event_on(hold, Kind.VOTE, at, actors=actors, comment=comment, choice=choice, content=hold.content_sha256)
 
 
 OnReleaseEnd = Callable[[Hold, str], tuple[tuple[Event, ...], tuple[Intent, ...]]]

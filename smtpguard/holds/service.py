@@ -246,7 +246,7 @@ class Approvals:
             confirmed = hold.moved(Move.CONFIRM, confirm=replace(asked, at=now, people=people))
             grant = effects.grant(confirmed, in_force, now, self.term, learned)
             data: dict[str, Any] = {"people": people, "way": way, "proof": asked.proof, "content": hold.content_sha256,
-                    "envelope": hold.envelope.sha256, "policy": in_force.sha256}  # fmt: skip
+                    "policy": in_force.sha256}  # fmt: skip
             return Change(
                 hold=confirmed,
                 events=(event_on(hold, Kind.CONFIRMED, now, actors=(who, by), **data),),

@@ -80,7 +80,7 @@ def observed_reports(in_force: InForce, since: datetime, until: datetime) -> Ite
         for group in quorum.groups:
             told |= in_force.groups.of(group)
     for person in sorted(told):
-        yield from digest(person, {"notice": "observed"}, since, until)
+        yield from digest(person, {"notice": "observed"}, since, until, in_force)
 
 
 async def fill_observed(store: Store, data: Mapping[str, Any], in_force: InForce) -> Mapping[str, Any]:

@@ -9,7 +9,6 @@ Rules that call a person have a journal entry for each call, from which the alar
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -116,7 +115,7 @@ class Notices:
     def at(self, in_force: InForce, now: datetime) -> NoticesNow:
         return NoticesNow(self, in_force, now)
 
-    def stream(self, over: Exceeded, now: datetime) -> tuple[list[Event], Intents]:
+    def stream(self, over: Exceeded, in_force: InForce, now: datetime) -> tuple[list[Event], Intents]:
         """Return the journal entry that a stream is above its limits, and its owner's notice; both once a window."""
         event, one = self.alarms.first(over, now), over.watched
         if event is None:
@@ -126,7 +125,7 @@ class Notices:
                  "window_minutes": one.limit.window_seconds / 60, "at": utc_text(now)}  # fmt: skip
         person = "-person" if one.person else ""
         since = window_of(now, one.limit.window_seconds)
-        id = f"stream-{one.stream.name}{person}-{since:%Y%m%dT%H%M%S}-{_tag(owner)}"
+        id = f"stream-{one.stream.name}{person}-{since:%Y%m%dT%H%M%S}-{tag(owner, in_force)}"
         return [event], notice_to(id, owner, {**noticedata.NONE, **about})
 
 
@@ -167,7 +166,7 @@ class NoticesNow:
             if grown.release_at is not None:  # it is approved, as the others were told
                 data |= self._decided(grown, "approved", None, "") | {"writer": True}
             data |= own
-            told = self._notice(writer, data, f"{_stem(grown, data)}-{_tag(writer)}", role="sender")
+            told = self._notice(writer, data, f"{_stem(grown, data)}-{tag(writer, self.in_force)}", role="sender")
         if grown.asks_writer:
             return told
         if before.asks_writer:
@@ -177,7 +176,7 @@ class NoticesNow:
     def asked_anew(self, hold: Hold, person: str) -> Intents:
         """Return a notice to somebody who answered one from before the hold changed: what they are asked now, once for
         each change."""
-        since = f"-{binding_digest(hold)[:8]}"
+        since = f"-{tag(binding_digest(hold), self.in_force)}"
         if hold.asks_writer:
             return self._asked_again(hold, person, since)
         same = self.in_force.groups.person
@@ -438,7 +437,11 @@ class NoticesNow:
         stem = _stem(hold, data) + alone
         data = {"reasons": noticedata.reasons(hold, self.in_force), **data, "writer": True}
         told = [(hold.sender, stem, data)] if hold.sender else []
-        told += [(one, f"{stem}-{_tag(one)}", data | {"copy_by": one}) for one in hold.told if one != hold.sender]
+        told += [
+            (one, f"{stem}-{tag(one, self.in_force)}", data | {"copy_by": one})
+            for one in hold.told
+            if one != hold.sender
+        ]
         intents = (self._notice(one, own, id, role="sender", alone=bool(alone)) for one, id, own in told)
         return tuple(chain.from_iterable(intents))
 
@@ -459,7 +462,8 @@ class NoticesNow:
             data = {**data, **noticedata.answer_binding(hold, self.in_force)}
         own = {one: {**data, **noticedata.in_place_of(hold, one, self.in_force, self.now)} for one in people}
         intents = (
-            self._notice(one, data, f"{stem}-{_tag(one)}", role=role, alone=bool(alone)) for one, data in own.items()
+            self._notice(one, data, f"{stem}-{tag(one, self.in_force)}", role=role, alone=bool(alone))
+            for one, data in own.items()
         )
         return tuple(chain.from_iterable(intents))
 
@@ -473,7 +477,8 @@ class NoticesNow:
         if alone or self.notices.flood.sends_singly(key, self.now, MOST_WORDS if words else None):
             return notice_to(intent_id, person, data)
         since = self.notices.flood.since(self.now)
-        return digest(person, {"notice": "digest", "role": role}, since, since + self.notices.flood.window)
+        until = since + self.notices.flood.window
+        return digest(person, {"notice": "digest", "role": role}, since, until, self.in_force)
 
     def _to_owners(self, lists: Iterable[str], first: str) -> Intents:
         """Return the digests of messages without another reader: once an hour, to the owner of each list that they
@@ -481,19 +486,21 @@ class NoticesNow:
         since, known = window_of(self.now, OWNER_WINDOW.total_seconds()), self.in_force.registry.lists
         about = {"notice": "owner-digest", "first": first}
         intents = (
-            digest(info.owner, about | {"list": info.called, "list_name": name}, since, since + OWNER_WINDOW)
+            digest(
+                info.owner, about | {"list": info.called, "list_name": name}, since, since + OWNER_WINDOW, self.in_force
+            )
             for name in lists
             if (info := known.get(name)) is not None and info.owner
         )
         return tuple(chain.from_iterable(intents))
 
 
-def digest(person: str, data: Mapping[str, Any], since: datetime, until: datetime) -> Intents:
+def digest(person: str, data: Mapping[str, Any], since: datetime, until: datetime, in_force: InForce) -> Intents:
     """Return the one notice of a window, sent at its end."""
     kind = "-".join(filter(None, (data["notice"], data.get("role"), data.get("list_name"))))
     window = {"since": utc_text(since), "until": utc_text(until), "person": person}
     about = {**noticedata.NONE, **data, **window}
-    return notice_to(f"{kind}-{since:%Y%m%dT%H%M}-{_tag(person)}", person, about, not_before=until + LATE)
+    return notice_to(f"{kind}-{since:%Y%m%dT%H%M}-{tag(person, in_force)}", person, about, not_before=until + LATE)
 
 
 def _approve_data(hold: Hold, excerpt: str = "", covers: Sequence[Phrase] = ()) -> dict[str, Any]:
@@ -509,7 +516,7 @@ def _coverage(hold: Hold, gathered: Gathered) -> list[Phrase]:
     return [*coverage.sentences(coverage.of_hold(hold, learned)), *([stages.sentence] if stages is not None else [])]
 
 
-def deputy_waits(absence: Absence, groups: Sequence[str], admins: Iterable[str]) -> Intents:
+def deputy_waits(absence: Absence, groups: Sequence[str], admins: Iterable[str], in_force: InForce) -> Intents:
     """Return a notice to each admin that a deputy decides in ``groups`` only once one of them agrees. There is one mail
     for the same days and deputy."""
     about = {
@@ -521,8 +528,9 @@ def deputy_waits(absence: Absence, groups: Sequence[str], admins: Iterable[str])
         "last": absence.until.isoformat(),
         "groups": list(groups),
     }
-    stem = f"deputy-{_tag(absence.person)}-{absence.since:%Y%m%d}-{absence.until:%Y%m%d}-{_tag(absence.deputy)}"
-    return tuple(chain.from_iterable(notice_to(f"{stem}-{_tag(one)}", one, about) for one in admins))
+    two = f"{absence.person} {absence.deputy}"
+    stem = f"deputy-{tag(two, in_force)}-{absence.since:%Y%m%d}-{absence.until:%Y%m%d}"
+    return tuple(chain.from_iterable(notice_to(f"{stem}-{tag(one, in_force)}", one, about) for one in admins))
 
 
 def released_after_freeze(hold: Hold, in_force: InForce, now: datetime) -> Intents:
@@ -533,7 +541,7 @@ def released_after_freeze(hold: Hold, in_force: InForce, now: datetime) -> Inten
     data = noticedata.about(hold, in_force) | _decided_data("released", None, "", now) | {"writer": True}
     own = {hold.sender: data} if hold.sender else {}
     own |= {one: data | {"copy_by": one} for one in hold.told if one not in own}
-    intents = (notice_to(f"{hold.hold_id}-gone-{_tag(one)}", one, own[one]) for one in own)
+    intents = (notice_to(f"{hold.hold_id}-gone-{tag(one, in_force)}", one, own[one]) for one in own)
     return tuple(chain.from_iterable(intents))
 
 
@@ -564,9 +572,10 @@ def notice_to(intent_id: str, person: str, data: Mapping[str, Any], *, not_befor
     return (made,)
 
 
-def _tag(person: str) -> str:
-    """Return a short digest of an address for ids, the same in every process. The intent itself has the address."""
-    return hashlib.sha256(person.lower().encode()).hexdigest()[:10]
+def tag(text: str, in_force: InForce) -> str:
+    """Return a keyed digest of an address, or of what else nobody may guess, for ids: the journal keeps them. It is the same in every
+    process."""
+    return in_force.registry.digester.of_person(text.lower()).hex()
 
 
 def alarm_rules(verdict: Verdict, gathered: Gathered) -> list[Rule]:

@@ -16,7 +16,6 @@ list-well       ``size``
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -26,7 +25,7 @@ from smtpguard.journal.chain import utc_text, utc_text_or_none
 from smtpguard.journal.event import Event, Kind
 from smtpguard.lists.sync import News, Report
 from smtpguard.notices import noticedata
-from smtpguard.notices.intents import Intents, notice_to
+from smtpguard.notices.intents import Intents, notice_to, tag
 from smtpguard.outbox.model import Intent
 
 # Of several news of one sync, the first is sent. list-failed also says whether the index is stale.
@@ -68,11 +67,11 @@ def list_readers(name: str, in_force: InForce) -> list[str]:
 
 
 def _list_notice(notice: str, report: Report, since: datetime, person: str, in_force: InForce) -> Intents:
-    tag = hashlib.sha256(f"{report.list}\0{person.lower()}\0{report.host}".encode()).hexdigest()[:16]
+    about = f"{report.list}\0{person}\0{report.host}"
     data: dict[str, Any] = {
         **noticedata.NONE, "notice": notice,
         "list": in_force.title(report.list), "list_name": report.list,
         "since": utc_text(since), "person": person, "problem": report.problem, "stale": report.stale, "host": report.host,
         "size": report.people if report.version else None, "checked_at": utc_text_or_none(report.checked_at),
     }  # fmt: skip
-    return notice_to(f"{notice}-{since.astimezone(UTC):%Y%m%dT%H%M%S}-{tag}", person, data)
+    return notice_to(f"{notice}-{since.astimezone(UTC):%Y%m%dT%H%M%S}-{tag(about, in_force)}", person, data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import sqlite3
@@ -20,7 +21,7 @@ from sqlalchemy import Connection, event, select
 from smtpguard.database import engine
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.errors import ContentMissing
-from smtpguard.database.schema import mailing, underway
+from smtpguard.database.schema import mailing, outbox, underway
 from smtpguard.holds.model import Choice, State
 from smtpguard.incidents import preservation
 from smtpguard.journal import rows as journal
@@ -259,12 +260,25 @@ async def test_data_needed_for_a_decision_or_incident_stays(tmp_path: Path) -> N
         assert (proof.first_bad, proof.beside) == (None, ())
 
 
+async def test_without_the_secret_nobody_confirms_a_guess_by_the_journal(tmp_path: Path) -> None:
+    """Its entries outlive the names, and are exported without them. Those of deliveries have the ids of notices."""
+    async with house(tmp_path) as home:
+        await story(home)
+        guesses = {one.envelope.sha256 for one in await home.store.holds.newest()}
+        for person in (ANNA, EVA, "omar@example.com", CUSTOMER, OTHER):
+            guesses |= {hashlib.sha256(person.encode()).hexdigest(), hashlib.blake2b(person.encode()).hexdigest()}
+        kept = [one.body for one, _ in await home.store.journal.entries(limit=10_000)]
+        ids = await home.store.ask(lambda connection: list(connection.execute(select(outbox.c.intent_id)).scalars()))
+        assert len(ids) > 5
+        assert [guess for guess in guesses if any(guess[:8] in text for text in (*kept, *ids))] == []
+
+
 async def test_a_hold_that_a_digest_is_to_tell_of_stays_until_then(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         await story(home)
         rejected, _ = sorted(hold.hold_id for hold in await home.store.holds.newest())
         now = home.clock.now()
-        [told] = digest(ANNA, {"notice": "digest", "role": "sender"}, now, now + timedelta(minutes=10))
+        [told] = digest(ANNA, {"notice": "digest", "role": "sender"}, now, now + timedelta(minutes=10), home.in_force)
         await home.store.journal.record([], [told])
         done = await privacy.erase(home.store, whom(CUSTOMER), by="root")
         assert [one.stays for one in done.kept if one.what == "hold"] == ["a notice of it is to be sent still"]

@@ -70,7 +70,7 @@ async def _ask_admins(here: ConsoleServices, absence: Absence, in_force: InForce
         return
     two = in_force.addresses_of(absence.person, absence.deputy)
     admins = [a.address for a in await here.accounts.people.everybody() if not a.disabled and Role.ADMIN in a.roles]
-    notices = deputy_waits(absence, not_yet, (one for one in admins if one not in two))
+    notices = deputy_waits(absence, not_yet, (one for one in admins if one not in two), in_force)
     await here.store.journal.record((), notices)
 
 
