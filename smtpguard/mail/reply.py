@@ -10,13 +10,14 @@ import re
 from collections.abc import Iterable
 from dataclasses import field
 
-from smtpguard.mail.address import Address
+from smtpguard.mail.address import IN_TEXT, Address
 from smtpguard.mail.constant import pair
 
 LINE_OCTETS = 480
 MOST_LINES = 20
 
 _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?: |\Z)")
+_MAY_NAME = re.compile(r"[@%(\[{\uff20\ufe6b]")  # what each address in a text has
 _WORD = re.compile(r'"(?:[^"\\]|\\.)*"@[^\s<>,;]+|[^\s<>()\[\],;:"]+')
 
 
@@ -79,15 +80,17 @@ class Unsendable(Reply):
 def nameless(said: str, to: Iterable[Address] = ()) -> str:
     """Return a relay's reply without addresses and Message-IDs, for the journal: the chain keeps it longer than names, and who may read
     it may not read who was refused. ``to``: the recipients, whom a refusal may name by their local part alone."""
-    names = frozenset(one.local.casefold() for one in to) if said[:1] in ("4", "5") else frozenset[str]()
-    if not names and "@" not in said and "%40" not in said:
+    names = set[str]()
+    if said[:1] in ("4", "5"):  # a server may know the mailbox without its sub-address (RFC 5233)
+        names = {name for one in to for local in (one.local.casefold(),) for name in (local, local.partition("+")[0])}
+    if not names and not _MAY_NAME.search(said):
         return said
 
     def kept(word: re.Match[str]) -> str:
         named = "@" in word[0] or "%40" in word[0] or word[0].strip(".'`!?").casefold() in names
         return "..." if named else word[0]  # in ASCII, which the journal writes faster
 
-    return said[:3] + _WORD.sub(kept, said[3:])  # a local part may be "550"
+    return said[:3] + _WORD.sub(kept, IN_TEXT.sub("...", said[3:]))  # a local part may be "550"
 
 
 def _one_line(sentence: str) -> str:

@@ -47,8 +47,10 @@ def test_an_endless_word_is_split() -> None:
     [
         ("550 5.1.1 <anna@example.com>: no such user", "550 5.1.1 <...>: no such user"),
         ("250 2.6.0 <m1@ex.example.com> [InternalId=7] Queued", "250 2.6.0 <...> [InternalId=7] Queued"),
-        ("550 RCPT=anna@example.com mailto:anna@example.com?subject=x", "550 ... mailto:..."),
-        ('550 "anna b"@example.com, anna@[192.0.2.1]', "550 ..., ...[192.0.2.1]"),
+        ("550 RCPT=anna@example.com mailto:anna@example.com?subject=x", "550 ... mailto:...?subject=x"),
+        ('550 "anna b"@example.com, anna@[192.0.2.1]', "550 ..., ..."),
+        ("250 sent on to bo (at) example.com", "250 sent on to ..."), ("250 for bo[AT]example.com, bo\uff20example.com", "250 for ..., ..."),
+        ("550 no mailbox boss, but of boss+list@example.com", "550 no mailbox ..., but of ..."), ("250 ok (at 12:00)", "250 ok (at 12:00)"),
         ("550 see http://spf.example/why?s=mfrom;id=anna%40example.com;ip=192.0.2.1", "550 see http://spf.example/why?s=mfrom;...;ip=192.0.2.1"),
         ("250 2.0.0 Ok: queued as 4bXyz1", "250 2.0.0 Ok: queued as 4bXyz1"),
         ("250 anna: queued as 550", "250 anna: queued as 550"),
@@ -56,4 +58,5 @@ def test_an_endless_word_is_split() -> None:
     ],
 )  # fmt: skip
 def test_a_nameless_reply_has_no_address_and_keeps_the_rest(said: str, kept: str) -> None:
-    assert reply.nameless(said, [Address.parse("anna@example.com"), Address.parse("550@example.com")]) == kept
+    to = [Address.parse(f"{local}@example.com") for local in ("anna", "550", "boss+list")]
+    assert reply.nameless(said, to) == kept
