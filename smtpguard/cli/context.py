@@ -23,6 +23,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Itera
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -306,22 +307,49 @@ def _plain(value: object) -> object:
 
 
 def write_new(files: Mapping[Path, bytes], *, mode: int = 0o600) -> None:
-    """Write new files, each as a whole; if there is no room for all of them, none. Raises CannotRun."""
-    from smtpguard.config.statefiles import drafted
-
+    """Write new files, each as a whole; if one of them cannot be written, none. The first is last to get its name, so once it is
+    there, all are. Raises CannotRun."""
     with ExitStack() as stack:
-        drafts: dict[Path, Path] = {}
+        naming: dict[Path, Callable[[], None]] = {}
         for path, octets in files.items():
             with _refused(path):
-                drafts[path] = stack.enter_context(drafted(path, octets))
-                drafts[path].chmod(mode)
-        for path, draft in drafts.items():
-            with _refused(path):
-                try:
-                    os.link(draft, path)
-                except OSError:  # there is one, or the file system has no links, as of a memory stick
-                    path.touch(exist_ok=False)
-                    draft.replace(path)
+                naming[path] = stack.enter_context(_written(path, octets, mode))
+        with ExitStack() as undo:
+            for path in reversed(naming):
+                with _refused(path):
+                    naming[path]()
+                undo.callback(path.unlink, missing_ok=True)
+            undo.pop_all()
+
+
+@contextmanager
+def _written(path: Path, octets: bytes, mode: int) -> Iterator[Callable[[], None]]:
+    """Write a file without a name, so that nothing is left of it if this process is killed. Yields what names it, if there
+    is none at ``path``. A file system that has no such files, as of a memory stick, gets a draft. Raises OSError."""
+    from smtpguard.config.statefiles import drafted
+
+    try:
+        unnamed = os.open(path.parent, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, mode)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):
+            raise
+    else:
+        with os.fdopen(unnamed, "wb") as file:
+            file.write(octets)
+            file.flush()
+            os.fsync(unnamed)
+            os.fchmod(unnamed, mode)
+            # a directory's descriptor makes Python call linkat(2), which alone follows the link in /proc
+            yield partial(os.link, f"/proc/self/fd/{unnamed}", path, src_dir_fd=unnamed)
+        return
+    with drafted(path, octets) as draft:
+        draft.chmod(mode)
+
+        def name() -> None:
+            path.touch(exist_ok=False)
+            draft.replace(path)
+
+        yield name
 
 
 @contextmanager

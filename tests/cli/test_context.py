@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -23,6 +24,7 @@ from click.testing import CliRunner
 from smtpguard.cli import COMMANDS, main
 from smtpguard.cli.context import CannotRun, Context, as_line, write_new
 from smtpguard.config.documents import shipped
+from smtpguard.config.statefiles import replace_file
 from tests import program
 from tests.every import every
 
@@ -230,17 +232,62 @@ def test_files_that_cannot_be_written_whole_are_not_there(tmp_path: Path) -> Non
     write_new({first: b"whole", path: b"whole"})
 
 
-@pytest.mark.parametrize("error", [errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP])
-def test_files_are_written_where_no_links_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
-    def refused(*_: object) -> None:
-        raise OSError(error, os.strerror(error))
+def test_a_file_that_cannot_be_replaced_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    with room(8), pytest.raises(OSError, match="File too large") as refused:
+        replace_file(path, bytes(9), durable=True)
+    assert refused.value.filename == str(path)
 
-    monkeypatch.setattr(os, "link", refused)
+
+@pytest.mark.parametrize("error", [errno.EOPNOTSUPP, errno.EISDIR])
+def test_files_are_written_where_all_files_have_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    opened = os.open
+
+    def refused(path: Any, flags: int, *more: Any, **and_more: Any) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(error, os.strerror(error))
+        return opened(path, flags, *more, **and_more)
+
+    monkeypatch.setattr(os, "open", refused)
     path = tmp_path / "held.eml"
     write_new({path: b"whole"})
     with pytest.raises(CannotRun, match=f"^{path}: File exists$"):
         write_new({path: b"other"})
     assert (path.read_bytes(), [*tmp_path.iterdir()]) == (b"whole", [path])
+
+
+def test_of_several_files_none_is_new_if_one_is_there(tmp_path: Path) -> None:
+    first, second = tmp_path / "held.eml", tmp_path / "held.json"
+    first.write_text("mine")
+    with pytest.raises(CannotRun, match=f"^{first}: File exists$"):
+        write_new({first: b"whole", second: b"whole"})
+    assert (first.read_text(), [*tmp_path.iterdir()]) == ("mine", [first])
+
+
+KILLED_AT_A_NAME = """
+import os, signal, sys
+from pathlib import Path
+from smtpguard.cli.context import write_new
+link, names = os.link, int(sys.argv[2])
+def killed(*given, **more):
+    global names
+    if not names:
+        os.kill(os.getpid(), signal.SIGKILL)
+    names -= 1
+    link(*given, **more)
+os.link = killed
+first = Path(sys.argv[1])
+write_new({first: b"whole", first.with_suffix(".json"): b"whole"})
+"""
+
+
+@pytest.mark.parametrize("names", [0, 1])
+def test_a_killed_export_leaves_no_draft_and_no_message_alone(tmp_path: Path, names: int) -> None:
+    argv = [sys.executable, "-c", KILLED_AT_A_NAME, str(tmp_path / "held.eml"), str(names)]
+    assert subprocess.run(argv, check=False).returncode == -signal.SIGKILL
+    assert [path.name for path in tmp_path.iterdir()] == ["held.json"][:names]
 
 
 KILLED = """
