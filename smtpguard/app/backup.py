@@ -21,7 +21,7 @@ from contextlib import AbstractAsyncContextManager, ExitStack, closing, contextm
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile
+from tempfile import TemporaryFile, mkdtemp
 from typing import IO
 from urllib.parse import quote
 
@@ -397,8 +397,15 @@ def _workplace(what: str, parent: Path) -> Iterator[Path]:
         with suppress(OSError), _locked(left):
             if what == "restore" or left.stat().st_mtime < time.time() - _LEFT_SECONDS:
                 shutil.rmtree(left)
-    with naming(parent), TemporaryDirectory(prefix=prefix, dir=parent) as folder, _locked(Path(folder)):
-        yield Path(folder)
+    with naming(parent):
+        folder = Path(mkdtemp(prefix=prefix, dir=parent))
+        try:
+            with _locked(folder):
+                yield folder
+        except BaseException:  # its reason is told, also if cleaning up fails
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        shutil.rmtree(folder)
 
 
 @contextmanager

@@ -104,7 +104,7 @@ def drafted(path: Path, octets: bytes, *, durable: bool = True) -> Iterator[Path
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_DRAFT, dir=path.parent)
     draft = Path(name)
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with naming(path), os.fdopen(descriptor, "wb") as file:
             file.write(octets)
             if durable:
                 file.flush()

@@ -145,6 +145,21 @@ def test_a_full_disk_is_named(home: Installation, tmp_path: Path, monkeypatch: p
     assert [*tmp_path.glob("*guard.tar*"), *tmp_path.glob(".smtpguard-*")] == []
 
 
+def test_the_first_error_is_named_also_if_cleaning_up_fails(
+    home: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "here"))
+
+    def read_only(path: str, **_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+
+    monkeypatch.setattr(backup, "pack", full)
+    monkeypatch.setattr(os, "rmdir", read_only)
+    file = tmp_path / "guard.tar.zst"
+    assert home.run("backup", str(file)) == (2, "", f"smtpguard: {tmp_path}/here: No space left on device\n")
+
+
 def test_only_an_older_backup_is_replaced(home: Installation, tmp_path: Path) -> None:
     file = tmp_path / "guard.tar.zst"
     assert home.run("backup", str(file))[0] == 0
