@@ -212,8 +212,8 @@ class Fronts:
     def remove(self, file: File) -> None:
         """Remove a front that is in the chain as a whole. On return the removal is on disk. Raises OSError."""
         self.sync()
+        live_file(file.path).unlink(missing_ok=True)  # first: nobody looks for it without a front
         file.path.unlink(missing_ok=True)
-        live_file(file.path).unlink(missing_ok=True)
         sync_folder(self.folder)
 
     def aside(self) -> list[Path]:
@@ -287,9 +287,9 @@ class File:
         if why != self._aside:
             log.error("%s does not belong to this journal, and was set aside: %s", self.path, why)
         self._aside = why
+        live_file(self.path).unlink(missing_ok=True)  # first, as in ``Fronts.remove``
         with suppress(FileNotFoundError):
             self.path.rename(self.path.with_name(f"{self.path.name}{ASIDE}"))
-        live_file(self.path).unlink(missing_ok=True)
 
 
 def is_locked(path: Path) -> bool:

@@ -23,7 +23,7 @@ import pytest
 
 from smtpguard.database.batch import Batch, read_head
 from smtpguard.database.errors import StoreError
-from smtpguard.database.fronts import ASIDE, File, live_file
+from smtpguard.database.fronts import ASIDE, File, Fronts, live_file
 from smtpguard.journal.event import Kind
 from smtpguard.journal.front import FIRST, Fronted, Head, tail
 from smtpguard.policy.counted import Ask
@@ -254,6 +254,36 @@ async def test_two_fronts_keep_their_order(store: Store, tmp_path: Path) -> None
     assert [id for id in found if id[0] == "A"] == [f"A{n}" for n in range(40)], "in its order"
     assert not live_file(two.path).exists()
     assert not two.path.exists(), "it is gone with its process"
+
+
+class Killed(BaseException):
+    """Ends a process as a kill would: nothing after it runs."""
+
+
+@pytest.mark.parametrize("aside", [False, True])
+def test_a_process_killed_while_it_removes_a_front_leaves_no_lock_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, aside: bool
+) -> None:
+    """Nobody would remove the lock without a front, for which others look."""
+    made = Fronts(tmp_path / "guard.db")
+    made.folder.mkdir()
+    file = File(made.folder / "dead.front")
+    for path in (file.path, live_file(file.path)):
+        path.touch()
+    unlink, removed = Path.unlink, list[Path]()
+
+    def killed(path: Path, *_: object, **__: object) -> None:
+        if removed:
+            raise Killed
+        unlink(path)
+        removed.append(path)
+
+    monkeypatch.setattr(made, "sync", lambda: None)
+    monkeypatch.setattr(Path, "unlink", killed)
+    monkeypatch.setattr(Path, "rename", killed)
+    with pytest.raises(Killed):
+        file.set_aside("it is not known here") if aside else made.remove(file)
+    assert [path.name for path in made.folder.iterdir()] == ["dead.front"]
 
 
 # the gate
